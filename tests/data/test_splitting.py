@@ -1,0 +1,188 @@
+"""Splits share one set of classes, keep each class where they can, and count texts that stand in two."""
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits
+from tsds_jax.data.reading import no_progress_bars
+from tsds_jax.errors import InputError
+
+
+def rows(labels, prefix="t", texts=None):
+    return Dataset.from_dict({"text": texts or [f"{prefix} {k}" for k in range(len(labels))], "label": labels})
+
+
+@pytest.fixture
+def train():
+    return rows(["x"] * 40 + ["y"] * 10 + ["z"] * 2)
+
+
+def test_validation_is_carved_out_by_class(train):
+    splits = load_splits(train, validation_fraction=0.2)
+    assert splits.validation.class_counts == {"x": 8, "y": 2, "z": 1}
+    assert splits.train.class_counts == {"x": 32, "y": 8, "z": 1}
+    assert splits.test is None
+    assert sorted([*splits.train.texts, *splits.validation.texts]) == sorted(train["text"])
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+def test_every_class_of_two_rows_stands_on_both_sides_of_the_carving(train, fraction):
+    splits = load_splits(train, validation_fraction=fraction)
+    assert min(splits.train.class_counts.values()) >= 1
+    assert min(splits.validation.class_counts.values()) >= 1
+
+
+def test_a_class_of_one_row_stays_in_training():
+    splits = load_splits(rows(["x", "x", "y"]))
+    assert splits.train.class_counts == {"x": 1, "y": 1}
+    assert splits.validation.class_counts == {"x": 1, "y": 0}
+
+
+def test_the_carving_depends_on_the_seed_alone_and_keeps_the_order(train):
+    first, again, other = (load_splits(train, seed=seed) for seed in (1, 1, 2))
+    assert first.validation.texts == again.validation.texts
+    assert first.validation.texts != other.validation.texts
+    order = [train["text"][:].index(text) for text in first.train.texts]
+    assert order == sorted(order)
+    assert first.validation.source == "the Dataset (0.2 of the rows, set apart with seed 1)"
+
+
+def test_the_carving_is_even_over_rows():
+    data = load_data(rows(["x", "y"] * 10))
+    counts = np.zeros(20)
+    for seed in range(200):
+        _, held = carve_validation(data, fraction=0.2, seed=seed)
+        counts[[int(text.split()[1]) for text in held.texts]] += 1
+    assert counts.sum() == 200 * 4
+    assert counts.min() > 20  # binomial(200, 0.2): 40 +- 5.7
+    assert counts.max() < 62
+
+
+def test_carving_needs_a_class_of_two_rows():
+    with pytest.raises(InputError, match="no class has two rows, so none can be set apart; give validation data"):
+        load_splits(rows(["x", "y"]))
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
+def test_the_fraction_lies_between_0_and_1(train, fraction):
+    with pytest.raises(InputError, match=r"validation_fraction is .*between 0 and 1"):
+        load_splits(train, validation_fraction=fraction)
+
+
+def test_given_splits_are_numbered_by_the_training_classes(train):
+    splits = load_splits(train, rows(["z", "x"], "v"), rows(["y"], "s"))
+    assert splits.validation.classes == splits.test.classes == ("x", "y", "z")
+    assert splits.validation.labels.tolist() == [2, 0]
+    assert len(splits.train) == 52
+    assert splits.overlap == {}
+
+
+@pytest.mark.parametrize("role", ["validation", "test"])
+def test_a_label_that_training_lacks_names_the_split_and_row(train, role):
+    with pytest.raises(InputError, match=rf"\({role} data\), row 1: label 'q' is not a class"):
+        load_splits(train, **{"validation": rows(["x", "y"], "v"), role: rows(["x", "q"], "o")})
+
+
+def test_text_data_is_a_source(train):
+    data = load_data(train)
+    splits = load_splits(data, load_data(rows(["y", "x"], "v")))
+    assert splits.train is data
+    assert splits.validation.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["validation", "dev", "val"])
+def test_the_splits_of_a_dataset_dict_are_used(tmp_path, train, name):
+    both = DatasetDict({"train": train, name: rows(["x", "y"], "v"), "test": rows(["y"], "s"), "extra": train})
+    with no_progress_bars():
+        both.save_to_disk(tmp_path / "d")
+    for source in (both, tmp_path / "d", str(tmp_path / "d")):
+        splits = load_splits(source)
+        assert [len(splits.train), len(splits.validation), len(splits.test)] == [52, 2, 1]
+
+
+def test_a_given_split_goes_before_the_one_in_the_dataset_dict(train):
+    both = DatasetDict({"train": train, "validation": rows(["x", "y"], "v"), "test": rows(["y"], "s")})
+    splits = load_splits(both, rows(["x"] * 5, "w"))
+    assert len(splits.validation) == 5
+    assert len(splits.test) == 1
+
+
+def test_a_chosen_split_leaves_the_others_alone(tmp_path, train):
+    both = DatasetDict({"train": train, "validation": rows(["x", "y"], "v"), "test": rows(["y"], "s")})
+    with no_progress_bars():
+        both.save_to_disk(tmp_path / "d")
+    splits = load_splits(f"{tmp_path}/d@train")
+    assert len(splits.train) + len(splits.validation) == 52
+    assert splits.test is None
+
+
+def test_without_a_validation_split_validation_is_carved(train):
+    splits = load_splits(DatasetDict({"train": train, "test": rows(["y"], "s")}))
+    assert len(splits.train) + len(splits.validation) == 52
+    assert len(splits.test) == 1
+
+
+def test_an_unlabelled_test_split_is_left_out(train):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y"])})
+    glue = Dataset.from_dict({"text": ["p", "q"], "label": [-1, -1]}, features=features)
+    unlabelled = [glue, rows([-1, -1], "s"), rows([None, None], "s"), glue.remove_columns("label")]
+    for test in unlabelled:
+        assert load_splits(DatasetDict({"train": train, "test": test})).test is None
+
+
+def test_minus_one_is_a_label_where_training_has_it():
+    both = DatasetDict({"train": rows([-1, 1, -1, 1]), "test": rows([-1, -1], "s")})
+    assert len(load_splits(both).test) == 2
+
+
+def test_a_test_split_with_some_labels_missing_is_refused(train):
+    with pytest.raises(InputError, match=r"\(test data\), row 1: column 'label' has no label"):
+        load_splits(DatasetDict({"train": train, "test": rows(["x", None], "s")}))
+
+
+def test_a_given_test_set_without_labels_is_refused(train):
+    with pytest.raises(InputError, match=r"\(test data\), row 0"):
+        load_splits(train, test=rows([None, None], "s"))
+
+
+@pytest.fixture
+def overlapping():
+    return (
+        rows(["x", "x", "x", "y"], texts=["One  text", "two", "three", "four"]),
+        rows(["x", "y", "y"], texts=["one text ", "five", "six"]),
+        rows(["y", "x", "x"], texts=["FIVE", "Three", "seven"]),
+    )
+
+
+def test_the_same_text_in_two_splits_is_counted_without_case_and_whitespace(overlapping):
+    splits = load_splits(*overlapping)
+    assert splits.overlap == {("train", "validation"): 1, ("train", "test"): 1, ("validation", "test"): 1}
+    assert len(splits.train) == 4
+
+
+def test_overlap_is_dropped_from_training_and_validation_on_request(overlapping):
+    splits = load_splits(*overlapping, drop_overlap=True)
+    assert splits.train.texts == ["two", "four"]
+    assert splits.validation.texts == ["one text ", "six"]
+    assert splits.test.texts == ["FIVE", "Three", "seven"]
+    assert splits.overlap == {("train", "validation"): 1, ("train", "test"): 1, ("validation", "test"): 1}
+    assert count_overlap(splits.train, splits.validation, splits.test) == {}
+
+
+def test_pairs_overlap_only_where_both_texts_do():
+    def pairs(first, second):
+        return Dataset.from_dict({"a": first, "b": second, "label": ["x", "y"]})
+
+    splits = load_splits(pairs(["p", "q"], ["r", "s"]), pairs(["p", "Q"], ["s", "s"]), text=("a", "b"))
+    assert splits.overlap == {("train", "validation"): 1}
+
+
+def test_dropping_never_empties_a_class_or_a_split():
+    train = rows(["x", "x", "y"], texts=["one", "two", "three"])
+    with pytest.raises(InputError, match=r"no training row of class 'y' is left without"):
+        load_splits(train, rows(["y"], texts=["three"]), drop_overlap=True)
+    with pytest.raises(InputError, match="every training row stands in another split too"):
+        load_splits(train, train, drop_overlap=True)
+    with pytest.raises(InputError, match="every validation row stands in another split too"):
+        load_splits(train, rows(["y"], texts=["v"]), rows(["y"], texts=["V"]), drop_overlap=True)

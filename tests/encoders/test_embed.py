@@ -1,0 +1,156 @@
+import jax
+import numpy as np
+import pytest
+
+from tsds_jax.encoders import embed
+from tsds_jax.encoders.tokens import bucket_lengths, plan_batches, tokenise
+from tsds_jax.errors import InputError, TsdsError
+
+TEXTS = [
+    "a good film",
+    "the plot was slow and the actors were not so good, but the music was very fine",
+    "",
+    "boring.",
+    "the dog and the cat " * 5,
+    "lovely",
+] + [f"the film is {word} and {other}" for word in ("good", "bad") for other in ("warm", "cold", "unfunny")]
+
+
+def by_hand(encoder, text, layer=-1, pooling="mean"):
+    """One text without padding: its ids straight through the model."""
+    columns = [[side] for side in text] if isinstance(text, tuple) else [[text]]
+    tokens = encoder.tokenizer(*columns, return_token_type_ids=True, return_tensors="np")
+    hidden = np.asarray(encoder.hidden_states(tokens["input_ids"], None, tokens["token_type_ids"])[layer][0])
+    return hidden.mean(axis=0) if pooling == "mean" else hidden[0]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("layer", [0, 1, 2, -1, -2, -3])
+def test_a_vector_is_the_pooled_hidden_state_of_its_layer(encoder, layer, pooling):
+    values = encoder.embed(TEXTS, layer=layer, pooling=pooling)
+    assert values.dtype == np.float32
+    expected = np.stack([by_hand(encoder, text, layer, pooling) for text in TEXTS])
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_pairs_go_in_as_two_segments(encoder):
+    pairs = [("a good film", "the plot"), ("bad", "a dull scene with no music"), ("", "")]
+    expected = np.stack([by_hand(encoder, pair) for pair in pairs])
+    np.testing.assert_allclose(encoder.embed(pairs), expected, atol=1e-5)
+    assert np.abs(encoder.embed(pairs) - encoder.embed([" ".join(pair) for pair in pairs])).max() > 1e-3
+
+
+def test_a_vector_depends_neither_on_the_other_texts_nor_on_their_order(encoder):
+    together = encoder.embed(TEXTS)
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    np.testing.assert_array_equal(encoder.embed([TEXTS[i] for i in order]), together[order])
+    alone = np.concatenate([encoder.embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_the_batch_size_changes_no_vector(encoder, batch_size):
+    np.testing.assert_allclose(encoder.embed(TEXTS, batch_size=batch_size), encoder.embed(TEXTS), atol=1e-5)
+
+
+def test_long_texts_are_cut_and_counted(encoder):
+    result = embed(encoder, ["a good film " * 30, "a good film"], max_length=8)
+    assert result.truncated == 1
+    assert result.tokens == 8 + 5
+    np.testing.assert_allclose(result.values[0], by_hand(encoder, "a good film a good film"), atol=1e-5)
+
+
+def test_the_encoders_own_limit_is_the_default(encoder):
+    result = embed(encoder, ["film " * 62, "film " * 63])
+    assert result.truncated == 1
+    assert result.tokens == 128
+
+
+def test_no_text_gives_no_row(encoder):
+    assert encoder.embed([]).shape == (0, 32)
+
+
+def test_progress_goes_up_to_the_number_of_texts(encoder):
+    events = []
+    encoder.embed(TEXTS, batch_size=2, progress=events.append)
+    done = [event.done for event in events]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, len(TEXTS))
+    assert {(event.stage, event.total, event.unit) for event in events} == {("embed", len(TEXTS), "texts")}
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["a", None], ["row 1", "None"]),
+        ([("a", "b"), "c"], ["row 1", "pair", "'c'"]),
+        ([("a", "b"), ("a", None)], ["row 1", "pair"]),
+        (["a", ("a", "b")], ["row 1"]),
+        ("one text", ["list"]),
+    ],
+)
+def test_the_first_row_that_is_no_text_is_named(encoder, texts, words):
+    with pytest.raises(InputError) as caught:
+        encoder.embed(texts)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pooling": "sum"}, ["sum", "mean"]),
+        ({"layer": 3}, ["layer", "-3", "2"]),
+        ({"layer": -4}, ["layer", "-4"]),
+        ({"max_length": 65}, ["max_length", "64", "65"]),
+        ({"max_length": 2}, ["max_length", "2"]),
+        ({"batch_size": 0}, ["batch_size", "0"]),
+    ],
+)
+def test_an_option_out_of_range_is_named(encoder, options, words):
+    with pytest.raises(InputError) as caught:
+        encoder.embed(["a"], **options)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused(encoder):
+    with pytest.raises(InputError, match=r"row 1 .*vocab_size is 30"):
+        tokenise(encoder.tokenizer, ["a the", "table"], 16, vocab_size=30)
+
+
+def test_weights_that_give_nan_are_reported_with_the_row(folder):
+    from safetensors.numpy import load_file, save_file
+
+    from tsds_jax.encoders import load_encoder
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.LayerNorm.bias"][0] = np.nan
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(TsdsError, match="row 0"):
+        load_encoder(folder).embed(["a"])
+
+
+def test_buckets_end_at_the_limit_and_go_on_by_doubling():
+    assert bucket_lengths(100, (16, 32, 64, 128)) == [16, 32, 64, 100]
+    assert bucket_lengths(16, (16, 32)) == [16]
+    assert bucket_lengths(200, (16, 32)) == [16, 32, 64, 128, 200]
+
+
+def test_every_text_is_in_one_batch_of_its_own_buckets_shape():
+    lengths = np.random.default_rng(0).integers(1, 101, 500)
+    portions = list(plan_batches(lengths, 100, (16, 32, 64), 256))
+    assert sorted(np.concatenate([portion.rows for portion in portions])) == list(range(500))
+    for portion in portions:
+        assert (lengths[portion.rows] <= portion.length).all()
+        assert len(portion.rows) <= portion.size == max(1, 256 // portion.length)
+
+
+def test_there_are_as_many_compilations_as_buckets_in_use(encoder):
+    from tsds_jax.encoders.embed import _encode
+
+    encoder.embed(TEXTS)
+    before = _encode._cache_size()
+    encoder.embed([*TEXTS, "one more", "the film " * 5])
+    assert _encode._cache_size() == before
+    jax.clear_caches()
+    encoder.embed(TEXTS * 20)
+    assert _encode._cache_size() == 2  # texts of up to 16 and up to 32 tokens

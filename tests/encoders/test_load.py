@@ -1,0 +1,118 @@
+import contextlib
+import json
+import shutil
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from tsds_jax.encoders import load_encoder
+from tsds_jax.errors import InputError
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def cache(hub, name, folder):
+    root = hub / f"models--{name.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, root / "snapshots" / ("0" * 40))
+
+
+def refused(name) -> str:
+    with pytest.raises(InputError) as caught:
+        load_encoder(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_is_loaded_by_string_or_path(golden, encoder):
+    again = load_encoder(str(golden))
+    assert again.name == str(golden)
+    np.testing.assert_array_equal(again.embed(["a film"]), encoder.embed(["a film"]))
+
+
+@pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
+def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name):
+    cache(hub, name, folder)
+    found = load_encoder(name)
+    assert found.name == name
+    np.testing.assert_array_equal(found.embed(["a film"]), encoder.embed(["a film"]))
+
+
+def test_offline_an_unknown_name_says_what_was_tried(hub):
+    message = refused("someone/unknown-model")
+    assert all(word in message for word in ("someone/unknown-model", str(hub), "HF_HUB_OFFLINE"))
+
+
+def test_the_hub_is_asked_for_no_pickle_and_its_failure_is_told(hub, monkeypatch):
+    asked = []
+
+    def snapshot(name, **options):
+        asked.append(options)
+        raise ConnectionError("no\nroute")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    assert "no route" in refused("someone/unknown")
+    assert [options.get("local_files_only", False) for options in asked] == [True, False]
+    for options in asked:
+        assert not any("bin" in pattern or "pt" in pattern for pattern in options["allow_patterns"])
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "", "with space"])
+def test_a_path_that_is_no_folder_is_refused_without_asking_the_hub(name, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    assert "no folder" in refused(name)
+
+
+def test_a_folder_without_a_tokenizer_still_gives_hidden_states(folder):
+    (folder / "tokenizer.json").unlink()
+    encoder = load_encoder(folder)
+    assert encoder.hidden_states(np.array([[1, 2, 3]]))[-1].shape == (1, 3, 32)
+    with pytest.raises(InputError, match="no tokenizer"):
+        encoder.embed(["a"])
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"model": {"type": "Nothing"}}'])
+def test_a_broken_tokenizer_is_refused(folder, content):
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match="tokenizer"):
+        load_encoder(folder).embed(["a"])
+
+
+def test_the_code_of_a_folder_is_never_run(folder):
+    ran = folder / "ran"
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Tokenizer: pass")
+    for file, auto_map in (
+        ("tokenizer_config.json", {"AutoTokenizer": ["evil.Tokenizer", None]}),
+        ("config.json", {}),
+    ):
+        values = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(values | {"auto_map": auto_map or {"AutoModel": "evil.Model"}}))
+    with contextlib.suppress(InputError):
+        load_encoder(folder).embed(["a"])
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([1, 2, 3],), "shape"),
+        (([[1, 2]], [[1, 1, 1]]), "shape"),
+        (([[1, 84]],), "input_ids"),
+        (([[1, -1]],), "input_ids"),
+        (([[1.0, 2.0]],), "input_ids"),
+        (([[1, 2]], None, [[0, 2]]), "token_type_ids"),
+        (([[1] * 65],), "64"),
+    ],
+)
+def test_ids_that_make_no_batch_are_refused(encoder, arguments, words):
+    with pytest.raises(InputError, match=words):
+        encoder.hidden_states(*arguments)

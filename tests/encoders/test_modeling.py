@@ -1,0 +1,103 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tsds_jax.encoders import BertEncoder, EncoderConfig
+from tsds_jax.encoders.pooling import POOLINGS, cls, mean, pooling_named
+from tsds_jax.errors import InputError
+
+CONFIG = EncoderConfig(
+    model_type="bert",
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=24,
+    max_position_embeddings=16,
+    type_vocab_size=2,
+    hidden_act="gelu",
+    layer_norm_eps=1e-12,
+    hidden_dropout_prob=0.5,
+    attention_probs_dropout_prob=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> BertEncoder:
+    return BertEncoder(CONFIG, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture
+def batch() -> tuple[jax.Array, jax.Array, jax.Array]:
+    ids = jnp.array(np.random.default_rng(0).integers(0, 50, (3, 8)))
+    mask = jnp.array([[1] * 8, [1] * 5 + [0] * 3, [1] * 2 + [0] * 6])
+    return ids, mask, jnp.zeros_like(ids)
+
+
+def test_hidden_states_are_the_embeddings_and_each_layer(model, batch):
+    states = model.hidden_states(*batch)
+    assert [state.shape for state in states] == [(3, 8, 16)] * 3
+    np.testing.assert_array_equal(model(*batch), states[-1])
+
+
+def test_what_stands_at_padding_changes_nothing(model, batch):
+    ids, mask, types = batch
+    changed = jnp.where(mask == 1, ids, 49)
+    for a, b in zip(model.hidden_states(ids, mask, types), model.hidden_states(changed, mask, types), strict=True):
+        np.testing.assert_array_equal(np.asarray(a)[mask == 1], np.asarray(b)[mask == 1])
+
+
+def test_more_padding_changes_nothing(model, batch):
+    wide = model(*batch)
+    narrow = model(*(x[1:2, :5] for x in batch))
+    np.testing.assert_allclose(wide[1, :5], narrow[0], atol=1e-6)
+
+
+def test_a_row_of_padding_alone_gives_finite_states_and_zero_mean(model, batch):
+    ids, _, types = batch
+    mask = jnp.zeros_like(ids)
+    hidden = model(ids, mask, types)
+    assert np.isfinite(hidden).all()
+    np.testing.assert_array_equal(mean(hidden, mask), 0)
+
+
+def test_dropout_is_off_unless_randomness_is_given(model, batch):
+    np.testing.assert_array_equal(model(*batch), model(*batch))
+    dropped = [np.asarray(model(*batch, rngs=nnx.Rngs(dropout=seed))) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(dropped[0], dropped[1])
+    assert np.abs(dropped[0] - dropped[2]).max() > 0.1
+    assert np.abs(dropped[0] - model(*batch)).max() > 0.1
+
+
+def test_dropout_of_rate_zero_is_no_dropout(batch):
+    config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = BertEncoder(config, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(model(*batch), model(*batch, rngs=nnx.Rngs(dropout=0)))
+
+
+def test_every_layer_drops_by_a_mask_of_its_own(model, batch):
+    # With one key for all, two calls on one stream would be equal; a stream counts its uses.
+    rngs = nnx.Rngs(dropout=0)
+    first, second = model(*batch, rngs=rngs), model(*batch, rngs=rngs)
+    assert np.abs(first - second).max() > 0.1
+
+
+def test_the_state_of_the_model_is_parameters_alone(model):
+    assert all(isinstance(variable, nnx.Param) for _, variable in nnx.to_flat_state(nnx.state(model)))
+
+
+def test_cls_is_the_first_token_and_mean_the_mean_over_tokens():
+    hidden = jnp.arange(24.0).reshape(2, 4, 3)
+    mask = jnp.array([[1, 1, 0, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(cls(hidden, mask), hidden[:, 0])
+    np.testing.assert_allclose(mean(hidden, mask), np.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
+
+
+def test_an_unknown_pooling_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"'max'.*cls, mean"):
+        pooling_named("max")
+    assert {name: pooling_named(name) for name in POOLINGS} == POOLINGS

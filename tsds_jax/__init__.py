@@ -1,0 +1,90 @@
+"""Transferred Shapley data valuation in JAX.
+
+Values every training example by its Shapley value for a simple source classifier on a language model's own
+representations (TS-DShapley), drops the examples that hurt, and fine-tunes the model on the rest.
+
+    import tsds_jax as tsds
+
+    v = tsds.value(x_train, y_train, x_val, y_val, seed=0)
+    s = tsds.select("train.csv", validation="dev.csv", model="bert-base-uncased")
+    tsds.finetune("bert-base-uncased", s.kept, validation="dev.csv", evaluation="test.csv")
+
+Names are imported at first use, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsds_jax.data import Splits, TextData, flip_labels, load_data, load_splits, write_rows
+    from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
+    from tsds_jax.errors import InputError, TsdsError
+    from tsds_jax.evaluation import accuracy, macro_f1, paired_difference
+    from tsds_jax.finetuning import FineTuned, finetune
+    from tsds_jax.options import FineTuneOptions, SelectOptions
+    from tsds_jax.pipeline import Selection, run, select
+    from tsds_jax.report import write_report
+    from tsds_jax.runtime.progress import Progress
+    from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
+    from tsds_jax.valuation import Valuation, value
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "tsds_jax.data": ("Splits", "TextData", "flip_labels", "load_data", "load_splits", "write_rows"),
+    "tsds_jax.encoders": ("Encoder", "embed", "fit_pca", "load_encoder"),
+    "tsds_jax.errors": ("InputError", "TsdsError"),
+    "tsds_jax.evaluation": ("accuracy", "macro_f1", "paired_difference"),
+    "tsds_jax.finetuning": ("FineTuned", "finetune"),
+    "tsds_jax.options": ("FineTuneOptions", "SelectOptions"),
+    "tsds_jax.pipeline": ("Selection", "run", "select"),
+    "tsds_jax.report": ("write_report",),
+    "tsds_jax.runtime.progress": ("Progress",),
+    "tsds_jax.selection": ("RemovalCurve", "removal_curve", "removal_index"),
+    "tsds_jax.valuation": ("Valuation", "value"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Encoder",
+    "FineTuneOptions",
+    "FineTuned",
+    "InputError",
+    "Progress",
+    "RemovalCurve",
+    "SelectOptions",
+    "Selection",
+    "Splits",
+    "TextData",
+    "TsdsError",
+    "Valuation",
+    "accuracy",
+    "embed",
+    "finetune",
+    "fit_pca",
+    "flip_labels",
+    "load_data",
+    "load_encoder",
+    "load_splits",
+    "macro_f1",
+    "paired_difference",
+    "removal_curve",
+    "removal_index",
+    "run",
+    "select",
+    "value",
+    "write_report",
+    "write_rows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

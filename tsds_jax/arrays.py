@@ -1,0 +1,104 @@
+"""Checks of the arrays that a user gives, before any long work."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsds_jax.errors import InputError
+
+
+def feature_matrix(x: object, name: str) -> np.ndarray:
+    """``x`` as finite float32 ``[points, features]``.
+
+    Raises:
+      InputError: not a matrix of numbers, empty, or with a NaN or infinity, whose place is named.
+    """
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+            raise ValueError
+        array = array.astype(np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} holds no numbers: give an array [points, features] of floats") from None
+    if array.ndim != 2:
+        raise InputError(f"{name} has shape {list(array.shape)}: give [points, features]")
+    if 0 in array.shape:
+        raise InputError(f"{name} is empty, of shape {list(array.shape)}: give at least one row and one feature")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"{name} is {array[row, column]} at row {row}, feature {column}: remove or impute it (float32 is used)"
+        )
+    return array
+
+
+def label_array(y: object, name: str, rows: int) -> np.ndarray:
+    """``y`` as one label a row: an array of integers or of strings.
+
+    Raises:
+      InputError: another length or shape, a missing label, or labels that are neither integers nor strings.
+    """
+    array = np.asarray(y)
+    if array.ndim != 1 or len(array) != rows:
+        raise InputError(f"{name} has shape {list(array.shape)} for {rows} rows of features: give one label a row")
+    if array.dtype.kind == "O":
+        for row, label in enumerate(array):
+            if label is None or label != label:
+                raise InputError(f"{name} has no label at row {row}: remove the row or label it")
+            if not isinstance(label, str | int | np.integer):
+                raise InputError(f"{name} is {str(label)[:60]!r} at row {row}: labels are integers or strings")
+        kinds = {isinstance(label, str) for label in array}
+        if len(kinds) > 1:
+            row = next(i for i, label in enumerate(array) if isinstance(label, str) != isinstance(array[0], str))
+            raise InputError(f"{name} mixes strings and integers, first at row {row}: use one type of label")
+        array = array.astype(str if kinds == {True} else np.int64)
+    if array.dtype.kind == "f":
+        bad = ~(array == np.round(array))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(f"{name} is {array[row]} at row {row}: labels are integers or strings")
+        array = array.astype(np.int64)
+    if array.dtype.kind == "b":
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iuU":
+        raise InputError(f"{name} has type {array.dtype}: labels are integers or strings")
+    return array
+
+
+def encode_labels(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes of the training labels, sorted, and both label arrays as int32 indices into them.
+
+    Raises:
+      InputError: one class only, or a validation label that training lacks.
+    """
+    classes, coded = np.unique(train, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"y_train has one class only, {classes[0].item()!r}: valuation needs two or more")
+    if validation.dtype.kind == "U" and classes.dtype.kind != "U":
+        raise InputError("y_val holds strings and y_train integers: use one type of label")
+    if validation.dtype.kind != "U" and classes.dtype.kind == "U":
+        raise InputError("y_val holds integers and y_train strings: use one type of label")
+    place = np.minimum(np.searchsorted(classes, validation), len(classes) - 1)
+    unseen = classes[place] != validation
+    if unseen.any():
+        row = int(np.argmax(unseen))
+        raise InputError(
+            f"y_val is {validation[row].item()!r} at row {row}, which y_train lacks: remove the row, or add that class"
+        )
+    return classes, coded.astype(np.int32), place.astype(np.int32)
+
+
+def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raises InputError unless ``value`` is among ``allowed``."""
+    if value not in allowed:
+        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(allowed)}")
+
+
+def number_in(name: str, value: object, low: float, high: float, *, whole: bool = True) -> None:
+    """Raises InputError unless ``value`` is a number (a whole one by default) from ``low`` to ``high``."""
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        limit = f"from {low} to {high}" if np.isfinite(high) else f"of at least {low}"
+        raise InputError(f"{name} is {value!r}: give {kind} {limit}")

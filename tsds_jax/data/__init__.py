@@ -1,0 +1,24 @@
+"""Text and labels in, selected rows out in the format they came in."""
+
+from tsds_jax.data.loading import load_data, load_texts, with_classes
+from tsds_jax.data.noise import flip_labels
+from tsds_jax.data.splitting import carve_validation, count_overlap, load_splits
+from tsds_jax.data.textdata import Format, Splits, Text, TextData
+from tsds_jax.data.tweets import load_tweets
+from tsds_jax.data.writing import write_rows
+
+__all__ = [
+    "Format",
+    "Splits",
+    "Text",
+    "TextData",
+    "carve_validation",
+    "count_overlap",
+    "flip_labels",
+    "load_data",
+    "load_splits",
+    "load_texts",
+    "load_tweets",
+    "with_classes",
+    "write_rows",
+]

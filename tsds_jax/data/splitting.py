@@ -1,0 +1,145 @@
+"""Training, validation and test data over one set of classes, validation carved out where none is given."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.data.columns import column, read_labels
+from tsds_jax.data.loading import TextColumns, label_texts, load_data
+from tsds_jax.data.messages import shorten
+from tsds_jax.data.reading import Table, pick_split, read_source, split_names
+from tsds_jax.data.textdata import Splits, Text, TextData
+from tsds_jax.errors import InputError
+
+
+def load_splits(
+    train: Any,
+    validation: Any = None,
+    test: Any = None,
+    *,
+    text: TextColumns | None = None,
+    label: str | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    drop_overlap: bool = False,
+) -> Splits:
+    """Read the data of a run.
+
+    Where `train` has several splits (a `DatasetDict`, its folder, or a hub data set without ``@SPLIT``), its
+    "train" split is used, and for what is not given its "validation" ("dev", "val") and "test" split. A test
+    split of which no row has a label, as in GLUE, is left out. Without validation data, `validation_fraction`
+    of the training rows is set apart by `carve_validation`.
+
+    Args:
+      train: any source that `load_data` takes.
+      validation: any source, or None.
+      test: any source, or None.
+      text: the text column, or two of them; "text" if not given.
+      label: the label column; "label" if not given.
+      validation_fraction: share of the training rows to set apart, between 0 and 1.
+      seed: of the draw of those rows.
+      drop_overlap: remove training rows whose text stands in validation or test, and validation rows whose
+        text stands in test.
+
+    Raises:
+      InputError: as `load_data`; or a class or split would be left without rows.
+    """
+    if not 0 < validation_fraction < 1:
+        raise InputError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1")
+    if isinstance(train, TextData):
+        training, tables = train, {}
+    else:
+        found = read_source(train)
+        tables = {} if isinstance(found, Table) else found
+        training = label_texts(pick_split(found, "train"), text=text, label=label, role="train")
+    classes = training.classes
+
+    def part(source: Any, role: str) -> TextData | None:
+        if source is not None:
+            return load_data(source, text=text, label=label, classes=classes, role=role)
+        # By name only: of two splits the one that is left need not be for this.
+        table = next((tables[name] for name in split_names(role) if name in tables), None)
+        if table is None or (role == "test" and not _has_labels(table, label or "label", classes)):
+            return None
+        return label_texts(table, text=text, label=label, classes=classes, role=role)
+
+    testing, validating = part(test, "test"), part(validation, "validation")
+    if validating is None:
+        training, validating = carve_validation(training, fraction=validation_fraction, seed=seed)
+    splits = Splits(training, validating, testing, count_overlap(training, validating, testing))
+    return _without_overlap(splits) if drop_overlap and splits.overlap else splits
+
+
+def carve_validation(data: TextData, *, fraction: float, seed: int) -> tuple[TextData, TextData]:
+    """Draw `fraction` of each class's rows for validation; both parts keep the order of the rows.
+
+    A class of two or more rows has at least one in both parts; a class of one row keeps it for training.
+
+    Raises:
+      InputError: no class has two rows.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in range(len(data.classes)):
+        rows = np.flatnonzero(data.labels == label)
+        size = min(max(round(len(rows) * fraction), 1), len(rows) - 1) if len(rows) > 1 else 0
+        chosen.append(generator.permutation(rows)[:size])
+    mask = np.zeros(len(data), bool)
+    mask[np.concatenate(chosen)] = True
+    if not mask.any():
+        raise InputError(f"{data.source}: no class has two rows, so none can be set apart; give validation data")
+    held = data.select(np.flatnonzero(mask))
+    held = replace(held, source=f"{data.source} ({fraction:g} of the rows, set apart with seed {seed})")
+    return data.select(np.flatnonzero(~mask)), held
+
+
+def normalized(text: Text) -> Text:
+    """What counts as the same text: no regard to case, or to the amount and kind of whitespace."""
+    if isinstance(text, tuple):
+        return (" ".join(text[0].casefold().split()), " ".join(text[1].casefold().split()))
+    return " ".join(text.casefold().split())
+
+
+def count_overlap(train: TextData, validation: TextData, test: TextData | None = None) -> dict[tuple[str, str], int]:
+    """Rows of one split whose text stands in another, for each pair of splits that has any."""
+    keys = {"train": _keys(train), "validation": _keys(validation), "test": _keys(test) if test else []}
+    pairs = [("train", "validation"), ("train", "test"), ("validation", "test")]
+    counts = {(one, other): len(_standing_in(keys[one], set(keys[other]))) for one, other in pairs}
+    return {pair: count for pair, count in counts.items() if count}
+
+
+def _keys(data: TextData) -> list[Text]:
+    return [normalized(text) for text in data.texts]
+
+
+def _standing_in(keys: list[Text], others: set[Text]) -> list[int]:
+    return [row for row, key in enumerate(keys) if key in others]
+
+
+def _without_overlap(splits: Splits) -> Splits:
+    train_keys, validation_keys = _keys(splits.train), _keys(splits.validation)
+    test_keys = set(_keys(splits.test)) if splits.test else set()
+    train = _drop(splits.train, _standing_in(train_keys, test_keys | set(validation_keys)), "training")
+    validation = _drop(splits.validation, _standing_in(validation_keys, test_keys), "validation")
+    empty = [name for name, count in train.class_counts.items() if not count]
+    if empty:
+        raise InputError(
+            f"{train.source}: no training row of class {shorten(empty[0])} is left without the rows that also"
+            " stand in validation or test data; remove the duplicates or do not use drop_overlap"
+        )
+    return replace(splits, train=train, validation=validation)
+
+
+def _drop(data: TextData, rows: list[int], role: str) -> TextData:
+    if len(rows) == len(data):
+        raise InputError(f"{data.source}: every {role} row stands in another split too; give other {role} data")
+    return data.select(np.delete(np.arange(len(data)), rows)) if rows else data
+
+
+def _has_labels(table: Table, label: str, classes: tuple[str, ...]) -> bool:
+    """Whether any row has a label: hub test sets often carry -1 or null throughout, or no label column."""
+    if label not in table.rows.column_names or not len(table.rows):
+        return False
+    names = set(read_labels(column(table.rows, label), table.rows.features[label], label).names)
+    return bool(names - ({"-1"} - set(classes)))

@@ -1,0 +1,115 @@
+"""Texts, their labels and the rows they came from: what every stage after reading works with."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+
+Format = Literal["csv", "tsv", "jsonl", "parquet", "dataset"]
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class TextData:
+    """Labelled texts with all columns of their source, so that kept rows can be written back as they came.
+
+    Attributes:
+      rows: every column of every row, in the source's order and types.
+      texts: one string a row, or one (first, second) tuple a row for sentence pairs.
+      labels: int32 [rows], positions in `classes`.
+      classes: the class names.
+      text_columns: the one or two columns that the texts came from.
+      label_column: the column that the labels came from.
+      source: the file, folder or hub name, as messages and manifests name it.
+      format: what `write_rows` writes: "csv", "tsv", "jsonl", "parquet" or "dataset" (`save_to_disk`).
+
+    Example:
+      >>> rows = Dataset.from_dict({"text": ["good", "bad", "dire"], "label": ["pos", "neg", "neg"]})
+      >>> labels = np.array([1, 0, 0], np.int32)
+      >>> data = TextData(rows, rows["text"][:], labels, ("neg", "pos"), ("text",), "label")
+      >>> data.select([0, 2]).label_names, data.class_counts
+      (['pos', 'neg'], {'neg': 2, 'pos': 1})
+    """
+
+    rows: Dataset
+    texts: Sequence[str] | Sequence[tuple[str, str]]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    text_columns: tuple[str, ...]
+    label_column: str
+    source: str = "memory"
+    format: Format = "dataset"
+
+    def __post_init__(self):
+        """Refuse parts of different lengths: every later index would point at the wrong row."""
+        if not len(self.rows) == len(self.texts) == len(self.labels):
+            raise ValueError(f"{len(self.rows)} rows, {len(self.texts)} texts and {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.texts)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class name of every row."""
+        return [self.classes[label] for label in self.labels.tolist()]
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Rows of each class, in the order of `classes`; a class without rows counts 0."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "TextData":
+        """The rows at these positions, in this order. `classes` stays as it is.
+
+        Raises:
+          IndexError: a position outside 0 .. rows - 1, or a boolean mask (use `np.flatnonzero(mask)`).
+        """
+        at = np.asarray(indices, dtype=np.int64 if len(indices) == 0 else None)
+        if at.ndim != 1 or at.dtype.kind not in "iu":
+            raise IndexError(f"row positions are whole numbers in one dimension, not {at.dtype} {at.shape}")
+        if at.size and (at.min() < 0 or at.max() >= len(self)):
+            raise IndexError(f"row positions go from 0 to {len(self) - 1}, got {at.min()} to {at.max()}")
+        return replace(
+            self,
+            rows=self.rows.select(at.astype(np.int64), keep_in_memory=True),
+            texts=[self.texts[place] for place in at.tolist()],
+            labels=self.labels[at],
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over texts, labels and classes: the same for the same data in any format."""
+        flat = [part for text in self.texts for part in ((text,) if isinstance(text, str) else text)]
+        encoded = [part.encode("utf-8", "surrogatepass") for part in flat]
+        digest = hashlib.sha256()
+        # The lengths keep ("ab", "c") apart from ("a", "bc").
+        head = [list(self.classes), len(self), len(flat)]
+        digest.update(json.dumps(head).encode())
+        digest.update(np.array([len(part) for part in encoded], "<i8").tobytes())
+        digest.update(b"".join(encoded))
+        digest.update(np.asarray(self.labels).astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Training, validation and (if there is one) test data over the same classes.
+
+    Attributes:
+      train: what is valued, selected from and fine-tuned on.
+      validation: what coalitions are scored on.
+      test: what the fine-tuned models are compared on, or None.
+      overlap: ("train", "validation") -> rows of the first whose text also stands in the second, for the
+        pairs of splits where there are any. Texts are compared without regard to case and whitespace. The
+        counts are those before `load_splits(..., drop_overlap=True)` drops the rows.
+    """
+
+    train: TextData
+    validation: TextData
+    test: TextData | None = None
+    overlap: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -1,0 +1,116 @@
+"""Texts into one vector each: tokenised, batched by length, encoded, pooled."""
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from flax import nnx
+
+from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.tokens import Batch, Texts, plan_batches, token_limit, tokenise
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+
+if TYPE_CHECKING:
+    from tsds_jax.encoders.load import Encoder
+
+# Seven shapes up to 512 tokens: a finer ladder pads less and compiles more.
+LADDER = (16, 32, 48, 64, 128, 256, 512)
+# 1,024 tokens keep two cores busy, and larger batches only pad more; an accelerator wants many more.
+CPU_BATCH_TOKENS = 1024
+DEVICE_BATCH_TOKENS = 32768
+
+
+@dataclasses.dataclass(frozen=True)
+class Representations:
+    """What `embed` gives.
+
+    Attributes:
+      values: float32 [texts, width], in the order of the texts.
+      truncated: how many texts were cut at the length limit.
+      tokens: tokens encoded, special tokens included and padding left out.
+    """
+
+    values: np.ndarray
+    truncated: int
+    tokens: int
+
+
+def embed(
+    encoder: "Encoder",
+    texts: Texts,
+    *,
+    pooling: str = "mean",
+    layer: int = -1,
+    max_length: int | None = None,
+    batch_size: int | None = None,
+    progress: ProgressFn = silent,
+) -> Representations:
+    """Encode texts, or pairs of texts, in batches of a few fixed shapes.
+
+    A text's vector does not depend on the other texts, nor on their order.
+
+    Args:
+      encoder: from `load_encoder`.
+      texts: strings, or pairs of strings that the tokenizer joins.
+      pooling: a key of `POOLINGS`: "mean" over the text's tokens, or "cls", the first token.
+      layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last.
+      max_length: tokens that a longer text is cut to; by default all that the encoder can take.
+      batch_size: rows of a batch; by default as many as make 1,024 tokens (32,768 on an accelerator).
+      progress: called after each batch.
+
+    Raises:
+      InputError: an option is out of range, or a row is not a text.
+
+    Example:
+      >>> representations = embed(load_encoder("folder"), ["a text", "another"])
+      >>> representations.values.shape
+      (2, 384)
+    """
+    pooling_named(pooling)
+    layer = _layer_index(layer, encoder.config.num_hidden_layers)
+    limit = token_limit(encoder.config, max_length)
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
+    values = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
+    if len(texts) == 0:
+        return Representations(values, 0, 0)
+    tokenised = tokenise(encoder.tokenizer, texts, limit, encoder.config.vocab_size)
+    lengths = tokenised.lengths
+    graphdef, state = nnx.split(encoder.model)
+    done = 0
+    progress(Progress("embed", done, len(texts), "texts"))
+    for portion in plan_batches(lengths, limit, LADDER, batch_tokens(), batch_size):
+        vectors = _encode(graphdef, state, portion.batch(tokenised), pooling, layer)
+        values[portion.rows] = np.asarray(vectors)[: len(portion.rows)]
+        done += len(portion.rows)
+        progress(Progress("embed", done, len(texts), "texts", f"{portion.length} tokens"))
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise TsdsError(f"the encoder gives a NaN or an infinity for row {int(bad.argmax())}; check its weights")
+    return Representations(values, tokenised.truncated, int(lengths.sum()))
+
+
+def batch_tokens() -> int:
+    """Tokens of a batch, padding included, that suit the device in use."""
+    return CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else DEVICE_BATCH_TOKENS
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "pooling", "layer"))
+def _encode(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch, pooling: str, layer: int) -> jax.Array:
+    # Full float32 also where the hardware would rather multiply in TF32.
+    with jax.default_matmul_precision("float32"):
+        # The layers above the one asked for are never computed: their result is not used.
+        hidden = nnx.merge(graphdef, state).hidden_states(*batch)[layer]
+        return POOLINGS[pooling](hidden, batch.attention_mask)
+
+
+def _layer_index(layer: int, layers: int) -> int:
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -layers - 1 <= layer <= layers:
+        raise InputError(
+            f"layer must be a whole number from {-layers - 1} to {layers} (0: the embeddings, -1: the last), "
+            f"not {layer!r:.60}"
+        )
+    return layer % (layers + 1)

@@ -1,0 +1,191 @@
+"""An encoder with its tokenizer, from a local folder, the hub's cache or the hub."""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import jax
+import numpy as np
+from flax import nnx
+from huggingface_hub import constants
+from transformers import AutoTokenizer
+
+from tsds_jax.encoders.config import EncoderConfig
+from tsds_jax.encoders.embed import embed
+from tsds_jax.encoders.modeling import BertEncoder
+from tsds_jax.encoders.params import load_model, parameter_count
+from tsds_jax.encoders.tokens import Texts
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.progress import ProgressFn, silent
+
+# What an encoder needs, and never a pickle.
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder and its tokenizer.
+
+    Attributes:
+      name: as it was asked for: a folder or a hub name.
+      folder: where its files lie.
+      config: its sizes and settings.
+      model: the Flax NNX module with its weights.
+      skipped: keys of the checkpoint that the encoder has no place for.
+    """
+
+    name: str
+    folder: Path
+    config: EncoderConfig
+    model: BertEncoder
+    skipped: tuple[str, ...]
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The folder's tokenizer, read at first use.
+
+        Raises:
+          InputError: the folder has none that can be read without running its code.
+        """
+        return load_tokenizer(self.folder)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights hold."""
+        return parameter_count(self.model)
+
+    def embed(
+        self,
+        texts: Texts,
+        *,
+        pooling: str = "mean",
+        layer: int = -1,
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        progress: ProgressFn = silent,
+    ) -> np.ndarray:
+        """One vector a text: float32 [texts, width]. See `tsds_jax.encoders.embed`, which also counts."""
+        return embed(
+            self,
+            texts,
+            pooling=pooling,
+            layer=layer,
+            max_length=max_length,
+            batch_size=batch_size,
+            progress=progress,
+        ).values
+
+    def hidden_states(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None
+    ) -> tuple[jax.Array, ...]:
+        """The hidden state after the embeddings and after each layer, ``[batch, tokens, width]`` each.
+
+        Args:
+          input_ids: integers [batch, tokens].
+          attention_mask: [batch, tokens], 1 for a token and 0 for padding; all ones by default.
+          token_type_ids: integers [batch, tokens]; all zeros by default.
+
+        Raises:
+          InputError: the shapes differ, the tokens are too many, or an id is out of range.
+        """
+        ids = np.asarray(input_ids)
+        mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
+        types = np.zeros_like(ids) if token_type_ids is None else np.asarray(token_type_ids)
+        if ids.ndim != 2 or mask.shape != ids.shape or types.shape != ids.shape:
+            raise InputError(
+                "input_ids, attention_mask and token_type_ids must have one shape [batch, tokens], "
+                f"not {ids.shape}, {mask.shape} and {types.shape}"
+            )
+        if ids.shape[1] > self.config.max_tokens:
+            raise InputError(f"{ids.shape[1]} tokens are more than the encoder's limit of {self.config.max_tokens}")
+        for name, array, count in (
+            ("input_ids", ids, self.config.vocab_size),
+            ("token_type_ids", types, self.config.type_vocab_size),
+        ):
+            if not np.issubdtype(array.dtype, np.integer) or (
+                array.size and not 0 <= array.min() <= array.max() < count
+            ):
+                raise InputError(f"{name} must be whole numbers from 0 to {count - 1}")
+        return _hidden_states(*nnx.split(self.model), ids, mask, types)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _hidden_states(graphdef: nnx.GraphDef, state: nnx.State, *batch: jax.Array) -> tuple[jax.Array, ...]:
+    with jax.default_matmul_precision("float32"):
+        return nnx.merge(graphdef, state).hidden_states(*batch)
+
+
+def load_encoder(name: str | Path) -> Encoder:
+    """Load an encoder by its folder, or by its hub name from the local cache or the hub.
+
+    Weights are read from safetensors alone, and no code of the folder is run.
+
+    Args:
+      name: a Hugging Face folder, or a hub name such as ``"bert-base-uncased"``.
+
+    Raises:
+      InputError: there is no such model, or it is none that is supported, or its weights do not fit
+        its config.
+
+    Example:
+      >>> encoder = load_encoder("models/minilm")
+      >>> encoder.embed(["a text"]).shape
+      (1, 384)
+    """
+    folder = find_folder(name)
+    config = EncoderConfig.from_folder(folder)
+    model, skipped = load_model(folder, config)
+    return Encoder(str(name), folder, config, model, skipped)
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder of a model: a local one, else the hub's local cache, else fetched from the hub.
+
+    Raises:
+      InputError: it is in none of them, with what was tried.
+    """
+    text = os.fspath(name)
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return folder
+    if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
+        raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
+    fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
+    cached = _try(functools.partial(fetch, local_files_only=True))
+    if isinstance(cached, Path) and any(cached.glob("*.safetensors")):
+        return cached
+    tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
+    if constants.is_offline_mode():
+        raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
+    fetched = _try(fetch)
+    if isinstance(fetched, Path):
+        return fetched
+    reason = f"{type(fetched).__name__}: {' '.join(str(fetched).split())[:120]}"
+    raise InputError(f"model {text!r}: {tried}, and the hub does not give it ({reason}); give a folder")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a Hugging Face folder, read without running its code.
+
+    Raises:
+      InputError: the folder has no tokenizer, or one that cannot be read.
+    """
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")):
+        raise InputError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); save the model's tokenizer there")
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers package raises bare Exceptions
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"the tokenizer in {folder} cannot be read ({type(error).__name__}: {reason})") from None
+
+
+def _try(fetch: Callable[[], str]) -> Path | Exception:
+    try:
+        return Path(fetch())
+    except (OSError, ValueError) as error:  # the hub's errors are all one of the two
+        return error

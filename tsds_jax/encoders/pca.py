@@ -1,0 +1,73 @@
+"""Principal components of the training representations, which make the source classifier's input small."""
+
+import dataclasses
+
+import numpy as np
+
+from tsds_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Pca:
+    """A projection onto principal components.
+
+    Attributes:
+      mean: [width], float64, the mean of the rows it was fitted on.
+      components: [size, width], float64, orthonormal rows, largest variance first.
+      explained: [size], float64, the share of the total variance that each component carries.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    explained: np.ndarray
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Project ``(x - mean) components^T``: [rows, width] -> float32 [rows, size].
+
+        Raises:
+          InputError: the width of x is not the fitted one.
+        """
+        x = np.asarray(x)
+        if x.ndim != 2 or x.shape[1] != self.mean.size:
+            raise InputError(f"PCA was fitted on width {self.mean.size} and cannot project an array of shape {x.shape}")
+        return ((x - self.mean) @ self.components.T).astype(np.float32)
+
+
+def fit_pca(x: np.ndarray, size: int) -> Pca:
+    """Fit principal components on training rows, in float64.
+
+    The right singular vectors of the centred rows, each with the sign that makes its entry of largest
+    magnitude positive, so that the same rows give the same projection everywhere.
+
+    Args:
+      x: [rows, width], the training rows alone: a projection that has seen validation rows would leak.
+      size: components to keep, from 1 to the smaller of rows and width.
+
+    Raises:
+      InputError: size is out of range, or a row holds a NaN or an infinity.
+
+    Example:
+      >>> pca = fit_pca(x_train, 32)
+      >>> pca.transform(x_validation).shape
+      (500, 32)
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2:
+        raise InputError(f"PCA takes an array [rows, width], not one of shape {x.shape}")
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= min(x.shape):
+        raise InputError(
+            f"PCA size must be a whole number from 1 to {min(x.shape)} (the smaller of {x.shape[0]} rows and "
+            f"width {x.shape[1]}), not {size!r:.60}"
+        )
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise InputError(f"PCA cannot use row {int(bad.argmax())}: it holds a NaN or an infinity")
+    mean = x.mean(axis=0)
+    # Q of a tall matrix is never needed: R has the same right singular vectors, and is small.
+    _, singular, components = np.linalg.svd(np.linalg.qr(x - mean, mode="r"), full_matrices=False)
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+    components = components * np.where(largest < 0, -1.0, 1.0)
+    variance = singular**2
+    total = variance.sum()
+    explained = variance / total if total > 0 else np.zeros_like(variance)
+    return Pca(mean, components[:size], explained[:size])

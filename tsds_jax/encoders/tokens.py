@@ -1,0 +1,177 @@
+"""Texts into batches of token ids, with few different shapes."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tsds_jax.encoders.config import EncoderConfig
+from tsds_jax.errors import InputError
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+# Texts go to the tokenizer in portions, since its answer for a text takes far more room than the ids.
+_PORTION = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenised:
+    """Texts as token ids.
+
+    Attributes:
+      ids: one int32 array [tokens] a text, special tokens included.
+      types: the segment of each token, in the same shape.
+      truncated: how many texts were cut at the length limit.
+    """
+
+    ids: list[np.ndarray]
+    types: list[np.ndarray]
+    truncated: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[texts], tokens of each."""
+        return np.array([len(ids) for ids in self.ids], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """How many texts."""
+        return len(self.ids)
+
+
+class Batch(NamedTuple):
+    """What an encoder takes, padded on the right: three int32 arrays [rows, tokens]."""
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    token_type_ids: np.ndarray
+
+
+def token_limit(config: EncoderConfig, max_length: int | None) -> int:
+    """The most tokens of a text: max_length, or what the encoder can take.
+
+    Raises:
+      InputError: max_length is not a whole number from 4 to what the encoder can take.
+    """
+    if max_length is None:
+        return config.max_tokens
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or not 4 <= max_length <= config.max_tokens:
+        raise InputError(
+            f"max_length must be a whole number from 4 to {config.max_tokens}, the encoder's limit; "
+            f"it is {max_length!r:.60}"
+        )
+    return max_length
+
+
+def tokenise(tokenizer: Any, texts: Texts, limit: int, vocab_size: int) -> Tokenised:
+    """Token ids of texts or of pairs of texts, cut to `limit` tokens.
+
+    Raises:
+      InputError: a row is not a string (or a pair of them, as the first row is), or the tokenizer gives
+        an id that the encoder does not know.
+    """
+    pairs = len(texts) > 0 and not isinstance(texts[0], str)
+    check_texts(texts, pairs)
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    truncated = 0
+    for start in range(0, len(texts), _PORTION):
+        portion = texts[start : start + _PORTION]
+        columns = [[row[side] for row in portion] for side in (0, 1)] if pairs else [list(portion)]
+        encoded = tokenizer(
+            *columns,
+            truncation=True,
+            max_length=limit,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        if encoded.encodings is None:
+            raise InputError("the tokenizer is not a fast one; save a tokenizer.json in the model's folder")
+        truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
+        types += [np.array(row, dtype=np.int32) for row in encoded["token_type_ids"]]
+    for row, tokens in enumerate(ids):
+        if tokens.size and tokens.max() >= vocab_size:
+            raise InputError(
+                f"the tokenizer does not fit the encoder: row {row} has the token id {tokens.max()}, "
+                f"and the encoder's vocab_size is {vocab_size}"
+            )
+    return Tokenised(ids, types, truncated)
+
+
+def check_texts(texts: Texts, pairs: bool) -> None:
+    """Refuse the first row that is not a text, or not a pair of texts where pairs are expected."""
+    if isinstance(texts, str):
+        raise InputError("texts must be a list of texts, not one text; put it in a list")
+    for row, text in enumerate(texts):
+        if pairs:
+            good = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(side, str) for side in text)
+        else:
+            good = isinstance(text, str)
+        if not good:
+            wanted = "a pair of texts" if pairs else "a text"
+            raise InputError(f"row {row} is not {wanted} but {text!r:.60}; drop it or fill it in")
+
+
+def bucket_lengths(limit: int, ladder: Sequence[int]) -> list[int]:
+    """The lengths that batches are padded to: the ladder below the limit, then the limit itself.
+
+    A ladder that ends below the limit goes on by doubling.
+    """
+    rungs = list(ladder)
+    while rungs[-1] < limit:
+        rungs.append(rungs[-1] * 2)
+    return [rung for rung in rungs if rung < limit] + [limit]
+
+
+def pad(tokenised: Tokenised, rows: Sequence[int] | np.ndarray, length: int, size: int) -> Batch:
+    """The given texts as one batch [size, length]; rows that are not filled are padding alone."""
+    batch = Batch(*(np.zeros((size, length), dtype=np.int32) for _ in range(3)))
+    for place, row in enumerate(rows):
+        tokens = len(tokenised.ids[row])
+        batch.input_ids[place, :tokens] = tokenised.ids[row]
+        batch.attention_mask[place, :tokens] = 1
+        batch.token_type_ids[place, :tokens] = tokenised.types[row]
+    return batch
+
+
+class Portion(NamedTuple):
+    """Texts of one bucket that go through the encoder together.
+
+    Attributes:
+      rows: [up to size], which texts.
+      length: the bucket's length, that each is padded to.
+      size: rows of the batch, padding rows included; one size a bucket.
+    """
+
+    rows: np.ndarray
+    length: int
+    size: int
+
+    def batch(self, tokenised: Tokenised) -> Batch:
+        """The padded arrays."""
+        return pad(tokenised, self.rows, self.length, self.size)
+
+
+def plan_batches(
+    lengths: np.ndarray, limit: int, ladder: Sequence[int], batch_tokens: int, batch_size: int | None = None
+) -> Iterator[Portion]:
+    """Group texts by length, longest bucket first, so that there are as many shapes as buckets in use.
+
+    A text's bucket and its batch's shape follow from its own length, never from the other texts.
+
+    Args:
+      lengths: [texts], tokens of each, none above the limit.
+      limit: the most tokens of a text.
+      ladder: lengths of the buckets, increasing.
+      batch_tokens: tokens of a batch, padding included: rows times length.
+      batch_size: rows of every batch, in place of batch_tokens.
+    """
+    buckets = np.array(bucket_lengths(limit, ladder))
+    bucket_of = np.searchsorted(buckets, lengths)
+    for bucket in reversed(range(len(buckets))):
+        length = int(buckets[bucket])
+        size = batch_size or max(1, batch_tokens // length)
+        members = np.flatnonzero(bucket_of == bucket)
+        for start in range(0, len(members), size):
+            yield Portion(members[start : start + size], length, size)

@@ -1,0 +1,37 @@
+"""A game given by the utility of every coalition, for tests and for users' own small games."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from tsds_jax.games.game import PrefixUtilities
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TableGame:
+    """Utilities listed for each coalition.
+
+    Attributes:
+      utilities: float ``[2 ** players]``; entry ``b`` is the utility of the players whose bit is set in ``b``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> glove = TableGame(jnp.array([0, 0, 0, 1, 0, 1, 0, 1.0]))  # player 0 holds the one left glove
+      >>> glove.players
+      3
+    """
+
+    utilities: jax.Array
+
+    @property
+    def players(self) -> int:
+        """Number of players."""
+        return self.utilities.shape[0].bit_length() - 1
+
+    def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
+        """Utilities of ``order[:k]`` for each ``k`` in ``sizes``, looked up."""
+        bits = jnp.left_shift(1, order.astype(jnp.int32))
+        coalitions = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(bits, dtype=jnp.int32)])
+        return PrefixUtilities(self.utilities[coalitions[sizes]], jnp.zeros((), jnp.int32))

@@ -1,0 +1,537 @@
+"""The stages in a row: `select` goes from text to a smaller data set, `run` on to the fine-tuned models and a report."""
+
+import dataclasses
+import datetime
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tsds_jax import __version__, evaluation
+from tsds_jax.arrays import one_of
+from tsds_jax.data import Splits, TextData, load_splits, write_rows
+from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
+from tsds_jax.errors import InputError
+from tsds_jax.finetuning import check_options, finetune, steps_for
+from tsds_jax.games import UTILITIES
+from tsds_jax.options import FineTuneOptions, SelectOptions, build
+from tsds_jax.report import write_report
+from tsds_jax.runtime.environment import environment
+from tsds_jax.runtime.folder import Arrays, Keep, RunFolder, atomic, check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.selection import RULES, RemovalCurve, removal_curve, removal_index
+from tsds_jax.valuation import ESTIMATORS, SOURCES, Valuation, source_game, value
+
+ARMS = ("full", "selection", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which training rows to keep, and why.
+
+    Attributes:
+      train: the training rows that were valued.
+      valuation: their values.
+      curve: the removal curve.
+      rule: what chose the removal index.
+      removal_index: how many rows are removed.
+      manifest: what the run folder's manifest says of data, options, versions and timings.
+    """
+
+    train: TextData
+    valuation: Valuation
+    curve: RemovalCurve
+    rule: str
+    removal_index: int
+    manifest: Mapping[str, Any]
+
+    @property
+    def removed_rows(self) -> np.ndarray:
+        """Removed row numbers, lowest value first, int64."""
+        return self.valuation.ranking[: self.removal_index]
+
+    @property
+    def kept_rows(self) -> np.ndarray:
+        """Kept row numbers in the order of the data, int64."""
+        return np.sort(self.valuation.ranking[self.removal_index :])
+
+    @property
+    def kept(self) -> TextData:
+        """The rows to train on, in the order of the data."""
+        return self.train.select(self.kept_rows)
+
+    @property
+    def removed(self) -> TextData:
+        """The removed rows, lowest value first."""
+        return self.train.select(self.removed_rows)
+
+    def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
+        """Writes the kept rows, values.parquet, selection.json, manifest.json and report.html.
+
+        Raises:
+          InputError: the folder holds another run (unless ``overwrite``) or other files.
+        """
+        run = open_run(folder, self.manifest["identity"], overwrite=overwrite)
+        _write_selection(run, self)
+        run.write_json("manifest.json", {**self.manifest, "status": "finished"})
+        write_report(run.path)
+        return run.path
+
+
+def select(
+    train: Any,
+    *,
+    validation: Any = None,
+    model: str | os.PathLike | Encoder,
+    text: Any = None,
+    label: str | None = None,
+    progress: ProgressFn = silent,
+    **options: Any,
+) -> Selection:
+    """Values labelled texts by transferred Shapley values, and says which to keep.
+
+    Args:
+      train: a `datasets.Dataset`, a csv, tsv, jsonl or parquet file, a ``save_to_disk`` folder, a hub name
+        ``NAME[:CONFIG][@SPLIT]``, or `TextData`.
+      validation: the same kinds; None sets rows of ``train`` apart.
+      model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
+      text: the text column, or two of them for pairs; ``"text"`` if not given.
+      label: the label column; ``"label"`` if not given.
+      progress: called as the stages go on.
+      **options: any of `SelectOptions`.
+
+    Raises:
+      InputError: something given cannot be used.
+
+    Example:
+      >>> s = select("train.csv", validation="dev.csv", model="bert-base-uncased", text="sentence")
+      >>> s.save("run")
+
+    References:
+      Schoch, Mishra and Ji, "Data Selection for Fine-tuning Large Language Models Using Transferred Shapley
+      Values", ACL SRW 2023.
+    """
+    settings = build(SelectOptions, options)
+    check_select_options(settings)
+    began = time.perf_counter()
+    splits = load_splits(
+        train,
+        validation,
+        text=text,
+        label=label,
+        validation_fraction=settings.validation_fraction,
+        seed=settings.seed,
+        drop_overlap=settings.drop_overlap,
+    )
+    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
+    seconds = time.perf_counter() - began
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    _check_sizes(splits, encoder, settings)
+    manifest = _manifest(splits, encoder, settings, None, {"data": seconds}, None)
+    return _select(splits, encoder, settings, manifest, keep_nothing, progress)
+
+
+def run(
+    train: Any,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    model: str | os.PathLike | Encoder,
+    out: str | os.PathLike,
+    text: Any = None,
+    label: str | None = None,
+    finetuning: FineTuneOptions | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    progress: ProgressFn = silent,
+    **options: Any,
+) -> Path:
+    """The main job: selects training rows, fine-tunes with and without them, and writes it all to a folder.
+
+    The model is fine-tuned on everything, on the selection, and on a random subset of the selection's size: one seed,
+    one number of optimiser steps. Without test rows that comparison is left out, with a warning.
+
+    Args:
+      train: as in `select`; so are ``validation``, ``model``, ``text``, ``label`` and ``options``.
+      validation: see `select`.
+      test: labelled rows that nothing is decided on; the fine-tuned models are compared on them.
+      model: see `select`.
+      out: the run's folder.
+      text: see `select`.
+      label: see `select`.
+      finetuning: how to fine-tune; None takes the defaults, with ``options["seed"]`` as its seed.
+      resume: go on with what an earlier try of this very run finished.
+      overwrite: remove the earlier run that ``out`` holds.
+      command: the command line to note in the manifest.
+      progress: called as the stages go on.
+      **options: any of `SelectOptions`.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: something given cannot be used, or the folder holds another run.
+    """
+    settings = build(SelectOptions, options)
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
+    check_select_options(settings)
+    check_options(finetuning)
+    check_run_folder(out, resume=resume, overwrite=overwrite)
+    began = time.perf_counter()
+    splits = load_splits(
+        train,
+        validation,
+        test,
+        text=text,
+        label=label,
+        validation_fraction=settings.validation_fraction,
+        seed=settings.seed,
+        drop_overlap=settings.drop_overlap,
+    )
+    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
+    seconds = time.perf_counter() - began
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    encoder.tokenizer  # noqa: B018 - a folder without one must fail now
+    _check_sizes(splits, encoder, settings)
+    manifest = _manifest(splits, encoder, settings, finetuning, {"data": seconds}, command)
+    folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
+    selection = _select(splits, encoder, settings, manifest, folder.keep, progress)
+    _write_selection(folder, selection)
+    for stage in ("data", "embed", "value", "select"):
+        folder.log(stage, seconds=selection.manifest["stages"][stage])
+    manifest = dict(selection.manifest)
+    if splits.test is not None:
+        manifest["stages"] = {
+            **manifest["stages"],
+            "finetune": _compare(folder, splits, encoder, selection, finetuning, progress),
+        }
+    began = time.perf_counter()
+    folder.write_json("manifest.json", {**manifest, "status": "finished"})
+    progress(Progress("report", 0, 1, "pages"))
+    write_report(folder.path)
+    manifest["stages"] = {**manifest["stages"], "report": round(time.perf_counter() - began, 3)}
+    folder.write_json("manifest.json", {**manifest, "status": "finished"})
+    progress(Progress("report", 1, 1, "pages"))
+    return folder.path
+
+
+def check_select_options(settings: SelectOptions) -> None:
+    """Raises InputError for an option whose value is unknown, before any file is read."""
+    one_of("pooling", settings.pooling, sorted(POOLINGS))
+    one_of("source", settings.source, SOURCES)
+    one_of("utility", settings.utility, UTILITIES)
+    one_of("estimator", settings.estimator, ESTIMATORS)
+    one_of("rule", settings.rule, RULES)
+    if settings.pca < 0:
+        raise InputError(f"pca is {settings.pca}: give the number of components, or 0 to keep all features")
+
+
+def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions) -> None:
+    """Raises InputError where an option does not fit the data or the model, before any of the long work."""
+    points = len(splits.train)
+    if settings.subset_size is not None and settings.subset_size > points:
+        raise InputError(
+            f"subset_size {settings.subset_size} is more than the {points} training rows: give at most {points}"
+        )
+    largest = min(points, encoder.config.hidden_size)
+    if settings.pca > largest:
+        raise InputError(
+            f"pca {settings.pca} is more than {points} training rows of width {encoder.config.hidden_size} have:"
+            f" give at most {largest}, or 0 for no PCA"
+        )
+
+
+def _select(
+    splits: Splits,
+    encoder: Encoder,
+    settings: SelectOptions,
+    manifest: Mapping[str, Any],
+    keep: Keep,
+    progress: ProgressFn,
+) -> Selection:
+    train, validation = splits.train, splits.validation
+    seen = keep("representations", lambda: _represent(train, validation, encoder, settings, progress))
+    x, x_val = seen["train"], seen["validation"]
+
+    def valued() -> Arrays:
+        result = value(
+            x,
+            train.labels,
+            x_val,
+            validation.labels,
+            source=settings.source,
+            utility=settings.utility,
+            estimator=settings.estimator,
+            subset_size=settings.subset_size,
+            samples=settings.samples,
+            C=settings.C,
+            truncation=settings.truncation,
+            seed=settings.seed,
+            progress=progress,
+        )
+        return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
+
+    stored = keep("values", valued)
+    valuation = Valuation(**{name: array if array.ndim else array.item() for name, array in stored.items()})
+
+    began = time.perf_counter()
+    game = source_game(x, train.labels, x_val, validation.labels, utility=settings.utility, C=settings.C)
+    curve = removal_curve(game, valuation.ranking, step=settings.grid, largest=settings.largest_cut)
+    index = removal_index(curve, settings.rule)
+    progress(Progress("select", len(curve.removed), len(curve.removed), "cuts", f"{index} rows removed"))
+    stages = {
+        **manifest["stages"],
+        "embed": round(seen["seconds"].item(), 3),
+        "value": round(valuation.seconds, 3),
+        "select": round(time.perf_counter() - began, 3),
+    }
+    about = {
+        **manifest,
+        "stages": stages,
+        "valuation": valuation.summary(),
+        "representation": {
+            "width": x.shape[1],
+            "explained": seen["explained"].item(),
+            "truncated_texts": int(seen["truncated"]),
+        },
+    }
+    about["warnings"] = [*manifest["warnings"], *_warnings(valuation, curve, seen, validation)]
+    return Selection(train, valuation, curve, settings.rule, index, about)
+
+
+def _represent(
+    train: TextData, validation: TextData, encoder: Encoder, settings: SelectOptions, progress: ProgressFn
+) -> Arrays:
+    """Representations of both splits as the source classifier sees them."""
+    began = time.perf_counter()
+    # One call, so that the stage has one count and each batch shape compiles once.
+    both = embed(
+        encoder,
+        [*train.texts, *validation.texts],
+        pooling=settings.pooling,
+        layer=settings.layer,
+        max_length=settings.max_length,
+        progress=progress,
+    )
+    x, x_val = both.values[: len(train)], both.values[len(train) :]
+    explained = 1.0
+    if settings.pca:
+        pca = fit_pca(x, settings.pca)
+        x, x_val, explained = pca.transform(x), pca.transform(x_val), float(pca.explained.sum())
+    return {
+        "train": x,
+        "validation": x_val,
+        "explained": np.asarray(explained),
+        "truncated": np.asarray(both.truncated),
+        "seconds": np.asarray(time.perf_counter() - began),
+    }
+
+
+def _warnings(valuation: Valuation, curve: RemovalCurve, seen: Arrays, validation: TextData) -> list[str]:
+    """What a reader must know before trusting the selection."""
+    found = []
+    if seen["truncated"]:
+        found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+    if valuation.unconverged:
+        found.append(f"{valuation.unconverged} of {valuation.fits} source classifiers did not converge")
+    if not valuation.reliability >= 0.5:  # also when it is NaN
+        found.append(f"the values are mostly sampling noise (reliability {valuation.reliability:.2f}): raise samples")
+    majority = _majority_share(validation)
+    if curve.utility == "accuracy" and curve.score[0] <= majority:
+        found.append(
+            f"the source classifier's accuracy, {curve.score[0]:.3f}, is not above the majority class's share of the"
+            f" validation rows, {majority:.3f}: its values mean nothing here"
+        )
+    return found
+
+
+def _write_selection(run: RunFolder, selection: Selection) -> None:
+    """values.parquet, selection.json and the kept rows; rewritten whole on a resumed run, with the same content."""
+    train = selection.train
+    kept = np.zeros(len(train), bool)
+    kept[selection.kept_rows] = True
+    texts: dict[str, Any] = {"text": list(train.texts)}
+    if len(train.text_columns) == 2:
+        texts = {"text": [a for a, _ in train.texts], "text_pair": [b for _, b in train.texts]}
+    write_values(run.path, selection.valuation, {**texts, "label": train.label_names}, kept)
+    curve = selection.curve
+    run.write_json(
+        "selection.json",
+        {
+            "rule": selection.rule,
+            "removal_index": selection.removal_index,
+            "utility": curve.utility,
+            "majority_share": selection.manifest["majority_share"],
+            "curve": {name: getattr(curve, name).tolist() for name in ("removed", "score", "difference", "stderr")},
+        },
+    )
+    target = run.path / ("kept" if train.format == "dataset" else f"kept.{train.format}")
+    if not target.exists():
+        write_rows(selection.kept, run.path, "kept")
+
+
+def write_values(folder: Path, valuation: Valuation, about: Mapping[str, Any], kept: np.ndarray | None = None) -> None:
+    """Writes values.parquet: row, what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept."""
+    points = len(valuation.values)
+    rank = np.empty(points, np.int64)
+    rank[valuation.ranking] = np.arange(1, points + 1)
+    table = pa.table(
+        {
+            "row": np.arange(points),
+            **about,
+            "value": valuation.values,
+            "stderr": valuation.stderr,
+            "count": valuation.counts,
+            "rank": rank,
+            **({} if kept is None else {"kept": kept}),
+        }
+    )
+    with atomic(folder / "values.parquet") as temporary:
+        pq.write_table(table, temporary)
+
+
+def _compare(
+    run: RunFolder,
+    splits: Splits,
+    encoder: Encoder,
+    selection: Selection,
+    options: FineTuneOptions,
+    progress: ProgressFn,
+) -> float:
+    """Fine-tunes the three arms, writes finetune.json, and returns the seconds it took."""
+    train, test = splits.train, splits.test
+    assert test is not None
+    steps = steps_for(options, len(train))
+    options = dataclasses.replace(options, steps=steps)
+    size = len(train) - selection.removal_index
+    # Another stream than the chains' of the same seed.
+    random = np.random.default_rng([options.seed, 1]).permutation(len(train))[:size]
+    rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
+    arms, predictions = [], {}
+
+    def train_arm(name: str, number: int) -> Arrays:
+        def relay(event: Progress) -> None:
+            progress(
+                Progress(
+                    "finetune",
+                    number * steps + event.done,
+                    len(ARMS) * steps,
+                    "steps",
+                    f"{name} {event.detail}",
+                )
+            )
+
+        tuned = finetune(
+            encoder,
+            train.select(rows[name]),
+            validation=splits.validation,
+            evaluation=test,
+            options=options,
+            progress=relay,
+        )
+        return {
+            "probabilities": np.asarray(tuned.probabilities),
+            "history": np.asarray(json.dumps(tuned.history)),
+            "steps": np.asarray(tuned.steps),
+            "best_step": np.asarray(tuned.best_step),
+            "seconds": np.asarray(tuned.seconds),
+        }
+
+    for number, name in enumerate(ARMS):
+        # With nothing removed the three arms are one and the same training.
+        source = name if selection.removal_index else "full"
+        stored = run.keep(f"finetune-{source}", lambda source=source, number=number: train_arm(source, number))
+        predictions[name] = np.argmax(stored["probabilities"], 1)
+        arm = {
+            "name": name,
+            "rows": len(rows[name]),
+            "accuracy": evaluation.accuracy(test.labels, predictions[name]),
+            "macro_f1": evaluation.macro_f1(test.labels, predictions[name], len(test.classes)),
+            "steps": stored["steps"].item(),
+            "best_step": stored["best_step"].item(),
+            "seconds": round(stored["seconds"].item(), 3),
+            "history": json.loads(stored["history"].item()),
+        }
+        arms.append(arm)
+        run.log("finetune", **{key: arm[key] for key in arm if key != "history"})
+    differences = []
+    for a, b in (("selection", "full"), ("selection", "random"), ("random", "full")):
+        for metric in ("accuracy", "macro_f1"):
+            between = evaluation.paired_difference(
+                test.labels,
+                predictions[a],
+                predictions[b],
+                metric,  # type: ignore[arg-type]
+                classes=len(test.classes),
+                seed=options.seed,
+            )
+            differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})
+    run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
+    return round(sum(arm["seconds"] for arm in arms[: len(ARMS) if selection.removal_index else 1]), 3)
+
+
+def _manifest(
+    splits: Splits,
+    encoder: Encoder,
+    settings: SelectOptions,
+    finetuning: FineTuneOptions | None,
+    stages: Mapping[str, float],
+    command: str | None,
+) -> dict[str, Any]:
+    """What is known before the work starts."""
+
+    def about(data: TextData | None) -> dict[str, Any] | None:
+        if data is None:
+            return None
+        return {
+            "source": data.source,
+            "rows": len(data),
+            "sha256": data.fingerprint(),
+            "classes": data.class_counts,
+        }
+
+    data = {"train": about(splits.train), "validation": about(splits.validation), "test": about(splits.test)}
+    options = dataclasses.asdict(settings)
+    tuning = dataclasses.asdict(finetuning) if finetuning else None
+    model = {
+        "name": encoder.name,
+        "type": encoder.config.model_type,
+        "parameters": encoder.parameters,
+        "sha256": encoder.fingerprint(),
+    }
+    warnings = [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in splits.overlap.items()]
+    if finetuning and splits.test is None:
+        warnings.append("no test rows were given, so no model was fine-tuned to compare")
+    return {
+        "tsds_jax": __version__,
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "identity": {
+            "tsds_jax": __version__,
+            "options": options,
+            "finetuning": tuning,
+            "model": model["sha256"],
+            "data": {role: part and part["sha256"] for role, part in data.items()},
+        },
+        "seed": settings.seed,
+        "options": options,
+        "finetuning": tuning,
+        **environment(),
+        "model": model,
+        "data": data,
+        "majority_share": _majority_share(splits.validation),
+        "stages": {name: round(seconds, 3) for name, seconds in stages.items()},
+        "warnings": warnings,
+    }
+
+
+def _majority_share(data: TextData) -> float:
+    return max(data.class_counts.values()) / len(data)

@@ -1,0 +1,57 @@
+"""A run's outcome in a few lines of plain text, for a terminal."""
+
+import textwrap
+from pathlib import Path
+
+from tsds_jax.report.contents import read_run
+from tsds_jax.report.words import NBSP, arm_cells, difference_cells, summary
+
+_ARM_COLUMNS = {
+    "name": "fine-tuned on",
+    "rows": "rows",
+    "accuracy": "test accuracy",
+    "macro_f1": "macro-F1",
+    "steps": "steps",
+    "best_step": "best step",
+    "seconds": "time",
+}
+_DIFFERENCE_COLUMNS = {
+    "pair": "difference",
+    "metric": "metric",
+    "estimate": "points",
+    "interval": "95 % interval",
+    "reading": "reading",
+}
+
+
+def outcome(folder: Path | str) -> str:
+    """What `report.html` says first, without the page: one sentence, the warnings, the fine-tuning tables.
+
+    Raises:
+      InputError: a file of the run is missing or broken.
+    """
+    contents = read_run(folder)
+    warnings = [f"warning: {warning}" for warning in contents.manifest.get("warnings") or []]
+    parts = ["\n".join(textwrap.fill(line, 100) for line in (summary(contents), *warnings))]
+    tuned = contents.finetuning
+    if tuned is not None:
+        parts.append(_table(_ARM_COLUMNS, [arm_cells(arm) for arm in tuned.arms]))
+        if tuned.differences:
+            parts.append(_table(_DIFFERENCE_COLUMNS, [difference_cells(change) for change in tuned.differences]))
+    # A file name or label from the data must not steer the terminal.
+    text = "".join(c for c in "\n\n".join(parts) if c == "\n" or c.isprintable() or c == NBSP)
+    return text.replace(NBSP, " ") + "\n"
+
+
+def _table(columns: dict[str, str], rows: list[dict[str, str]]) -> str:
+    """Words to the left, numbers to the right."""
+    cells = [list(columns.values()), *([row[key] for key in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    words = [key in ("name", "pair", "metric", "reading") for key in columns]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, words, strict=True)
+        ).rstrip()
+        for line in cells
+    )

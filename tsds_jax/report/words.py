@@ -1,0 +1,289 @@
+"""The report's sentences: numbers as a reader expects them, and findings worded no stronger than they are."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, as_float
+
+MINUS = "\u2212"
+TIMES = "\u00d7"
+DASH = "\u2013"
+NBSP = "\u00a0"
+
+# Utilities that are shares of something, shown in percent.
+_SHARES = {"accuracy", "macro_f1", "probability", "balanced_accuracy"}
+_UTILITIES = {
+    "accuracy": "validation accuracy",
+    "log_likelihood": "mean validation log-likelihood",
+    "probability": "mean probability of the true class on validation rows",
+    "balanced_accuracy": "balanced validation accuracy",
+    "macro_f1": "validation macro-F1",
+}
+_METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+_ARMS = {"full": "all rows", "selection": "kept rows", "random": "as many rows at random"}
+_SOURCES = {
+    "logistic": "a logistic regression",
+    "ridge": "a ridge classifier",
+    "kernel": "a kernel ridge classifier",
+    "knn": "a nearest-neighbour classifier",
+}
+_ESTIMATORS = {
+    "add_one": "the classifier was fitted on random subsets, and each other row\u2019s effect on it computed",
+    "permutation": "rows of random subsets were added one by one in random order, with a fit at every step",
+    "exact": "every subset of the rows was fitted",
+}
+_RULES = {
+    "argmax": "the cut with the best validation score",
+    "one_se": "the one-standard-error rule",
+}
+
+
+def share(value: float, digits: int = 1) -> str:
+    """A share in percent: ``81.2 %``."""
+    return f"{fixed(100 * value, digits)}{NBSP}%" if math.isfinite(value) else DASH
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign: ``+1.2``."""
+    return fixed(100 * value, 1, sign=True)
+
+
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """A number with so many decimals and a true minus; a dash if it is not finite. Zero has no sign."""
+    if not math.isfinite(value):
+        return DASH
+    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    if not text.strip("+-0.,"):
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands separated, or a dash."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:,.0f}".replace("-", MINUS)
+
+
+def seconds(value: float) -> str:
+    """A duration: ``0.4 s``, ``38 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if not math.isfinite(value):
+        return DASH
+    if value < 9.95:
+        return f"{value:.1f}{NBSP}s"
+    rounded = round(value)
+    if rounded < 60:
+        return f"{rounded}{NBSP}s"
+    if rounded < 3600:
+        return f"{rounded // 60}{NBSP}min {rounded % 60}{NBSP}s"
+    return f"{rounded // 3600}{NBSP}h {rounded % 3600 // 60}{NBSP}min"
+
+
+def rows(count: int, what: str = "row") -> str:
+    """A count with its noun: ``1 row``, ``3,000 rows``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def short(value: object, length: int) -> str:
+    """The value as text of at most so many characters."""
+    text = str(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def score(value: float, utility: str) -> str:
+    """A validation score in its own unit."""
+    return share(value) if is_share(utility) else fixed(value, 4)
+
+
+def is_share(utility: str) -> bool:
+    """Whether a utility is a share, from 0 to 1."""
+    return utility in _SHARES
+
+
+def utility_name(utility: str) -> str:
+    """What a utility measures."""
+    return _UTILITIES.get(utility, "validation score")
+
+
+def metric_name(metric: str) -> str:
+    """A test metric's name in prose."""
+    return _METRICS.get(metric, metric)
+
+
+def arm_name(name: str) -> str:
+    """What an arm was trained on."""
+    return _ARMS.get(name, name)
+
+
+def summary(contents: RunContents) -> str:
+    """What was found, in one sentence: rows valued, rows removed, what that changed."""
+    values = contents.values
+    valued, removed = int(values.valued.sum()), int((~values.kept).sum())
+    if removed == 0:
+        start = f"{_valued(valued, len(values))} and none was removed"
+    else:
+        part = share(removed / len(values))
+        start = f"{_valued(valued, len(values))} and the {removed:,} least valuable ({part}) removed"
+    tuned = contents.finetuning
+    if tuned is None:
+        return f"{start}; no model was fine-tuned in this run, so what that does to one is not known."
+    if removed == 0:
+        best = tuned.arms[0]
+        reached = f"the model fine-tuned on {arm_name(best.name)} reaches {share(best.accuracy)} test accuracy"
+        return f"{start}; {reached}."
+    change = tuned.difference("selection", "full")
+    if change is None:
+        best = next((arm for arm in tuned.arms if arm.name == "selection"), tuned.arms[0])
+        reached = f"the model fine-tuned on {arm_name(best.name)} reaches {share(best.accuracy)} test accuracy"
+        return f"{start}; {reached}, and nothing in this run says what it would reach on all rows."
+    test = "" if tuned.test_rows is None else f" on {rows(tuned.test_rows, 'test row')}"
+    return (
+        f"{start}; fine-tuned on the rest instead of on everything, the model\u2019s test accuracy changes "
+        f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {_verdict(change)}."
+    )
+
+
+def against_random(tuned: FineTuning) -> str | None:
+    """Whether the ranking did better than removing as many rows at random; nothing if that was not tried."""
+    change = tuned.difference("selection", "random")
+    if change is None:
+        return None
+    if change.low > 0:
+        verdict = "so the ranking chose better than chance"
+    elif change.high < 0:
+        verdict = "so the ranking chose worse than chance"
+    else:
+        verdict = "so this run does not show that the ranking chooses better than chance"
+    return (
+        f"Against removing as many rows at random, the difference is {points(change.estimate)} points "
+        f"({span(change)}), {verdict}."
+    )
+
+
+def span(change: Difference) -> str:
+    """An interval in percentage points: ``−0.6 to +1.4``."""
+    return f"{points(change.low)} to {points(change.high)}"
+
+
+def reading(change: Difference) -> str:
+    """What an interval says about the sign of a difference."""
+    if not (math.isfinite(change.low) and math.isfinite(change.high)):
+        return "unknown"
+    if change.low > 0:
+        return "higher"
+    return "lower" if change.high < 0 else "not told apart"
+
+
+def cut_in_words(cut: Cut) -> str:
+    """How the cut was chosen, and what the source classifier\u2019s score did there."""
+    curve, name = cut.curve, utility_name(cut.utility)
+    rule = _RULES.get(cut.rule, f"the rule {short(cut.rule, 40)}")
+    at = float(np.interp(cut.removal_index, curve.removed, curve.score))
+    before = score(float(curve.score[0]), cut.utility)
+    if cut.removal_index == 0:
+        return (
+            f"With nothing removed the source classifier\u2019s {name} is {before}; by {rule}, "
+            "no cut was good enough to remove anything."
+        )
+    gain = float(np.interp(cut.removal_index, curve.removed, curve.difference))
+    error = float(np.interp(cut.removal_index, curve.removed, curve.stderr))
+    if is_share(cut.utility):
+        change = f"{points(gain)} ± {fixed(100 * error, 1)} points"
+    else:
+        change = f"{fixed(gain, 4, sign=True)} ± {fixed(error, 4)}"
+    return (
+        f"The cut at {rows(cut.removal_index)} was chosen by {rule}: the source classifier\u2019s {name} "
+        f"goes from {before} to {score(at, cut.utility)} ({change}: one standard error, paired over "
+        "validation rows). "
+        "The same validation rows chose the cut and measure it, so this gain is flattered."
+    )
+
+
+def method(manifest: Mapping[str, Any]) -> list[str]:
+    """How the values were computed, a sentence a step."""
+    valuation, model = _mapping(manifest, "valuation"), _mapping(manifest, "model")
+    options = _mapping(manifest, "options")
+    sentences = []
+    if model.get("name"):
+        size = as_float(model.get("parameters"))
+        weights = f" ({whole(size)} parameters)" if math.isfinite(size) else ""
+        pca = next((as_float(options[key]) for key in ("pca", "pca_size") if key in options), math.nan)
+        explained = as_float(_mapping(manifest, "representation").get("explained"))
+        kept = f" ({share(explained)} of the variance)" if math.isfinite(explained) else ""
+        reduced = f", reduced to {whole(pca)} principal components{kept}" if pca > 0 else ""
+        pooled = f", {short(options['pooling'], 20)} pooling" if options.get("pooling") else ""
+        sentences.append(f"Texts were turned into vectors by {short(model['name'], 200)}{weights}{pooled}{reduced}.")
+    source = str(valuation.get("source", ""))
+    if source:
+        strength = as_float(valuation.get("C"))
+        named = _SOURCES.get(source, f"the source classifier {short(source, 40)}")
+        named += f" (C = {strength:g})" if source == "logistic" and math.isfinite(strength) else ""
+        utility = utility_name(str(valuation.get("utility", "")))
+        sentences.append(f"On these vectors {named} was fitted, and its {utility} is what a row can add to.")
+    estimator = str(valuation.get("estimator", ""))
+    if estimator:
+        way = _ESTIMATORS.get(estimator, f"values were estimated by {short(estimator, 40)}")
+        subset = as_float(valuation.get("subset_size"))
+        size_words = f" Subsets have at most {whole(subset)} rows." if math.isfinite(subset) else ""
+        sentences.append(f"To value the rows, {way}; a row\u2019s value is its mean effect on the score.{size_words}")
+    fits, samples = as_float(valuation.get("fits")), as_float(valuation.get("samples"))
+    if math.isfinite(fits):
+        each = f"; {whole(samples)} marginal contributions a row were asked for" if math.isfinite(samples) else ""
+        sentences.append(f"This took {whole(fits)} fits{each}.")
+    truncation = as_float(valuation.get("truncation"))
+    if truncation > 0:
+        sentences.append(f"A pass stopped early once its score was within {truncation:g} of the full subset\u2019s.")
+    reliability = as_float(valuation.get("reliability"))
+    if math.isfinite(reliability):
+        sentences.append(
+            f"Reliability {reliability:.2f}: the values of two such runs with different seeds would "
+            "correlate by about that."
+        )
+    return sentences
+
+
+def arm_cells(arm: Arm) -> dict[str, str]:
+    """A row of the fine-tuning table."""
+    return {
+        "name": arm_name(arm.name),
+        "rows": whole(arm.rows),
+        "accuracy": share(arm.accuracy),
+        "macro_f1": share(arm.macro_f1),
+        "steps": whole(arm.steps),
+        "best_step": whole(arm.best_step),
+        "seconds": seconds(arm.seconds),
+    }
+
+
+def difference_cells(change: Difference) -> dict[str, str]:
+    """A row of the table of differences."""
+    return {
+        "pair": f"{arm_name(change.a)} {MINUS} {arm_name(change.b)}",
+        "metric": metric_name(change.metric),
+        "estimate": points(change.estimate),
+        "interval": span(change),
+        "reading": reading(change),
+    }
+
+
+def _valued(valued: int, total: int) -> str:
+    if valued == total:
+        return f"All {total:,} training rows were valued" if total != 1 else "The one training row was valued"
+    return f"{valued:,} of {total:,} training rows were valued"
+
+
+def _verdict(change: Difference) -> str:
+    if not (math.isfinite(change.low) and math.isfinite(change.high)):
+        return "without a usable interval"
+    if change.low > 0:
+        return "more than the choice of test rows explains"
+    if change.high < 0:
+        return "so removing them made the model worse"
+    return "which these test rows cannot tell from no change"
+
+
+def _mapping(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A nested object of the manifest; empty if it is missing or something else."""
+    found = manifest.get(key)
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,1 @@
+"""Where work runs: progress events, run folders."""

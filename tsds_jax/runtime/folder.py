@@ -1,0 +1,174 @@
+"""The folder of a run: whose it is, what is finished in it, and writes that are whole or absent."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.errors import InputError, TsdsError
+
+MANIFEST = "manifest.json"
+# Everything a run may leave in its folder; --overwrite removes these and nothing else.
+_OWN = (
+    "values.parquet",
+    "predictions.parquet",
+    "selection.json",
+    "finetune.json",
+    "metrics.jsonl",
+    "report.html",
+    "kept",
+    "kept.csv",
+    "kept.tsv",
+    "kept.jsonl",
+    "kept.parquet",
+    "state",
+    MANIFEST,
+)
+
+Arrays = dict[str, np.ndarray]
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+
+
+def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
+    """Computes the stage and keeps no copy: for work without a run folder."""
+    return compute()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An opened run folder. Make it with `open_run`."""
+
+    path: Path
+
+    def keep(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The arrays of stage ``name``: read where an earlier try finished it, else computed and written.
+
+        A file is complete or absent, since it gets its name by one rename after all of it is on disk.
+        """
+        file = self.path / "state" / f"{name}.npz"
+        if file.exists():
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    return {key: stored[key] for key in stored.files}
+            except (OSError, ValueError, KeyError) as error:
+                raise TsdsError(f"{file} cannot be read ({error}): delete it, and this stage is done again") from None
+        arrays = compute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(file) as temporary, open(temporary, "wb") as out:
+            np.savez(out, **arrays)  # type: ignore[arg-type]
+        return arrays
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file, whole or not at all."""
+        with atomic(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+    def log(self, stage: str, **fields: Any) -> None:
+        """Appends one line to ``metrics.jsonl``."""
+        line = json.dumps({"time": round(time.time(), 3), "stage": stage, **fields}, ensure_ascii=False)
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+
+class atomic:
+    """Context of a temporary path that takes the place of ``target`` when its block ends well."""
+
+    def __init__(self, target: Path):
+        """For the file or folder ``target``."""
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Path:
+        """The path to write to."""
+        return self.temporary
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Renames on success, removes the remains on failure."""
+        if kind is None:
+            os.replace(self.temporary, self.target)
+        else:
+            _remove(self.temporary)
+
+
+def open_run(
+    folder: str | os.PathLike, identity: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> RunFolder:
+    """Opens a run folder for the run that ``identity`` describes, and signs it with a manifest.
+
+    Args:
+      folder: made where it does not exist.
+      identity: what makes this run this run (version, seed, options, data hashes); JSON values.
+      resume: go on with what an earlier try of the same run finished.
+      overwrite: remove an earlier run first. Files that no run writes are left alone.
+
+    Raises:
+      InputError: the folder holds another run, or files of something else; or it cannot be written.
+    """
+    path = Path(folder)
+    if resume and overwrite:
+        raise InputError("both resume and overwrite were asked for: give one of them")
+    check_run_folder(path, resume=resume, overwrite=overwrite)
+    earlier = _manifest(path)
+    if earlier is not None and resume:
+        difference = _first_difference(earlier.get("identity", {}), identity)
+        if difference:
+            raise InputError(f"{path} holds a run with {difference}: resume with the same, or give another folder")
+    if earlier is not None and overwrite:
+        for name in _OWN:
+            _remove(path / name)
+    try:
+        (path / "state").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder {path} cannot be made ({error.strerror}): give one that can be written") from None
+    run = RunFolder(path)
+    if _manifest(path) is None:
+        run.write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
+    return run
+
+
+def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: give a folder for the run")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if _manifest(path) is None:
+        raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
+    if not (resume or overwrite):
+        raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((path / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "identity" in content else None
+
+
+def _first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first entry in which two runs differ, in words; empty where they agree."""
+    now = json.loads(json.dumps(now))
+    for key in sorted(set(earlier) | set(now)):
+        a, b = earlier.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            inner = _first_difference(a, b)
+            if inner:
+                return f"{key}.{inner}"
+        elif a != b:
+            return f"{key} {str(a)[:60]} instead of {str(b)[:60]}"
+    return ""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
