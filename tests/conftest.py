@@ -1,6 +1,57 @@
-"""The strict setting every test runs in: no hub, one JAX platform, warnings are errors (see pyproject.toml)."""
+"""What all tests share: no hub, warnings are errors (see pyproject.toml), small labelled files, a tiny encoder."""
 
 import os
+from pathlib import Path
+
+import numpy as np
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+GOOD = ["good", "great", "fine", "lovely", "happy", "bright", "warm", "best", "funny", "clever"]
+BAD = ["bad", "awful", "poor", "sad", "dull", "cold", "worst", "boring", "weak", "slow"]
+THINGS = ["film", "movie", "story", "plot", "actor", "scene", "music", "dog", "house", "train"]
+
+
+def sentences(rows: int, seed: int, wrong: float = 0.0) -> list[dict]:
+    """Labelled sentences in the golden encoder's vocabulary, a share of them with the wrong label."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(rows):
+        positive = bool(rng.random() < 0.5)
+        words = rng.choice(GOOD if positive else BAD, 2)
+        text = f"the {rng.choice(THINGS)} was {words[0]} and very {words[1]}"
+        flipped = bool(rng.random() < wrong)
+        found.append({"id": number, "text": text, "label": "pos" if positive != flipped else "neg", "flipped": flipped})
+    return found
+
+
+def write_csv(path: Path, rows: list[dict]) -> Path:
+    """A csv file of such sentences."""
+    lines = ["id,text,label", *(f"{row['id']},{row['text']},{row['label']}" for row in rows)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """A BERT folder of 32 features and 2 layers."""
+    return Path(__file__).parent / "golden" / "bert"
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory) -> dict[str, str]:
+    """Training (a tenth of the labels wrong), validation and test csv files."""
+    folder = tmp_path_factory.mktemp("files")
+    parts = {"train": (120, 0.1), "validation": (60, 0.0), "test": (50, 0.0)}
+    return {
+        name: str(write_csv(folder / f"{name}.csv", sentences(rows, seed, wrong)))
+        for seed, (name, (rows, wrong)) in enumerate(parts.items())
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_flipped() -> np.ndarray:
+    """Which of the tiny training rows have a wrong label."""
+    return np.array([row["flipped"] for row in sentences(120, 0, 0.1)])

@@ -17,7 +17,8 @@ def feature_matrix(x: object, name: str) -> np.ndarray:
         array = np.asarray(x)
         if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
             raise ValueError
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is named below
+            array = array.astype(np.float32)
     except (TypeError, ValueError):
         raise InputError(f"{name} holds no numbers: give an array [points, features] of floats") from None
     if array.ndim != 2:

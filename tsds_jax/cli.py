@@ -32,25 +32,26 @@ app = typer.Typer(
 _PLACES: dict[str, tuple[Any, str]] = {
     "train": (
         str,
-        "Training rows: a csv, tsv, jsonl or parquet file, a saved data set's folder, or NAME[:CONFIG][@SPLIT].",
+        "Training rows: a csv, tsv, jsonl or parquet file, a saved data set's folder, or a hub name (glue:sst2@train).",
     ),
     "validation": (str, "Validation rows; set apart from the training rows where not given."),
     "test": (str, "Test rows; nothing is decided on them."),
     "data": (str, "Rows to embed; kinds of files as for --train of run."),
-    "text": (str, "Text column, or two joined by a comma for sentence pairs. [default: text]"),
-    "label": (str, "Label column. [default: label]"),
+    "text": (str, "Text column (text if not given), or two joined by a comma for sentence pairs."),
+    "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
-    "train_rows": (int, "Training tweets. [default: 2000]"),
-    "validation_rows": (int, "Validation tweets. [default: 1000]"),
-    "test_rows": (int, "Test tweets. [default: 1500]"),
-    "flips": (float, "Share of training labels to flip, 0 to 0.5. [default: 0]"),
+    "train_rows": (int, "Training tweets (2000 if not given)."),
+    "validation_rows": (int, "Validation tweets (1000)."),
+    "test_rows": (int, "Test tweets (1500)."),
+    "flips": (float, "Share of training labels to flip, 0 to 0.5."),
 }
 _SWITCHES = {
     "resume": "Go on with what an earlier try of this run finished.",
     "overwrite": "Remove the earlier run that the folder holds.",
 }
-_OFFLINE_HINTS = (("resume it, overwrite it,", "resume it (--resume), overwrite it (--overwrite),"),)
+# The functions' messages speak of their arguments; here these are flags.
+_AS_FLAGS = (("resume it, overwrite it,", "resume it (--resume), overwrite it (--overwrite),"),)
 
 
 def main() -> None:
@@ -77,8 +78,7 @@ def command(
             hints = get_type_hints(kind)
             for item in dataclasses.fields(kind):
                 if not only or item.name in only:
-                    default = "" if item.default is None else f" [default: {item.default}]"
-                    flags.setdefault(item.name, _flag(item.name, hints[item.name], item.metadata["help"] + default))
+                    flags.setdefault(item.name, _flag(item.name, hints[item.name], item.metadata["help"], item.default))
         for name in switches:
             flags[name] = _flag(name, bool, _SWITCHES[name])
         flags["config"] = _flag("config", str, "TOML file with any of these options.")
@@ -110,9 +110,11 @@ def command(
     return register
 
 
-def _flag(name: str, kind: Any, meaning: str) -> Any:
+def _flag(name: str, kind: Any, meaning: str, default: Any = None) -> Any:
     flag = f"--{name}" if name == "C" else f"--{name.replace('_', '-')}"
-    return Annotated[kind | None, typer.Option(flag, help=meaning, show_default=False)]
+    return Annotated[
+        kind | None, typer.Option(flag, help=meaning, show_default="" if default is None else str(default))
+    ]
 
 
 def _settle(flagged: dict[str, Any], known: list[str]) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def _rest(given: dict[str, Any], *kinds: type) -> dict[str, Any]:
 
 
 def _fail(message: str, code: int) -> None:
-    for words, hint in _OFFLINE_HINTS:
+    for words, hint in _AS_FLAGS:
         message = message.replace(words, hint)
     typer.echo(f"tsds: error: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
@@ -281,7 +283,7 @@ def embed(given: dict[str, Any]) -> None:
     with console_progress() as progress:
         representations = encoders.embed(encoder, texts, progress=progress, **given)
     with atomic(out) as temporary, open(temporary, "wb") as file:
-        np.savez(file, x=representations.values, **arrays)
+        np.savez(file, x=representations.values, **arrays)  # type: ignore[arg-type]
     typer.echo(f"{len(texts):,} texts x {representations.values.shape[1]} features -> {out}")
     if representations.truncated:
         typer.echo(f"{representations.truncated:,} texts were cut at the length limit")
@@ -294,7 +296,7 @@ def embed(given: dict[str, Any]) -> None:
     switches=("overwrite",),
 )
 def value(given: dict[str, Any]) -> None:
-    """Value the rows of arrays: .npz files with x [points, features] and y [points]."""
+    """Value the rows of arrays: .npz files with x (points by features) and y."""
     _need(given, "train", "validation", "out")
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress

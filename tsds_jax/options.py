@@ -59,6 +59,42 @@ class SelectOptions:
     seed: int = _option(0, "Decides every draw.")
 
 
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """How a target model is fine-tuned.
+
+    Attributes:
+      epochs: passes over the training rows, when ``steps`` is not given.
+      steps: gradient steps, the same whatever the number of rows.
+      batch_size: rows of a step.
+      learning_rate: of AdamW at its peak: it rises to it in a straight line, then falls to 0 in one.
+      warmup: share of the steps in which it rises.
+      weight_decay: of matrices and embeddings; biases and layer norms have none.
+      clip: largest global norm of a step's gradient.
+      dropout: in place of the config's two rates and for the head; None takes the config's.
+      max_length: tokens that longer texts are cut to, at most the encoder's own limit.
+      pooling: ``"mean"`` or ``"cls"``, what the head sees of a text.
+      evaluate_every: steps from one look at the validation rows to the next; None looks 8 times a run.
+      patience: looks without improvement after which to stop; None never stops early. With validation rows the best
+        state is the result either way.
+      seed: decides the head's first values, the order of the rows and dropout.
+    """
+
+    epochs: float = _option(3.0, "Passes over the training rows, where --steps is not given.")
+    steps: int | None = _option(None, "Gradient steps, the same whatever the number of rows.")
+    batch_size: int = _option(32, "Rows of a gradient step.")
+    learning_rate: float = _option(5e-5, "Of AdamW at its peak.")
+    warmup: float = _option(0.1, "Share of the steps in which the learning rate rises.")
+    weight_decay: float = _option(0.01, "Of matrices and embeddings.")
+    clip: float = _option(1.0, "Largest global norm of a gradient.")
+    dropout: float | None = _option(None, "In place of the model's own rates.")
+    max_length: int = _option(128, "Tokens a longer text is cut to.")
+    pooling: str = _option("mean", "What the head sees of a text: mean or cls.")
+    evaluate_every: int | None = _option(None, "Steps between two looks at the validation rows.")
+    patience: int | None = _option(None, "Looks without improvement after which to stop.")
+    seed: int = _option(0, "Decides the head's first values, the order of rows and dropout.")
+
+
 Options = TypeVar("Options")
 
 

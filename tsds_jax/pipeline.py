@@ -1,7 +1,8 @@
-"""The stages in a row: `select` goes from text to a smaller data set, `run` on to the fine-tuned models and a report."""
+"""The stages in a row: `select` goes from text to a smaller data set, `run` on to fine-tuned models and a report."""
 
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import time
@@ -280,7 +281,8 @@ def _select(
         return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
 
     stored = keep("values", valued)
-    valuation = Valuation(**{name: array if array.ndim else array.item() for name, array in stored.items()})
+    fields: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in stored.items()}
+    valuation = Valuation(**fields)
 
     began = time.perf_counter()
     game = source_game(x, train.labels, x_val, validation.labels, utility=settings.utility, C=settings.C)
@@ -360,7 +362,7 @@ def _write_selection(run: RunFolder, selection: Selection) -> None:
     kept[selection.kept_rows] = True
     texts: dict[str, Any] = {"text": list(train.texts)}
     if len(train.text_columns) == 2:
-        texts = {"text": [a for a, _ in train.texts], "text_pair": [b for _, b in train.texts]}
+        texts = dict(zip(("text", "text_pair"), map(list, zip(*train.texts, strict=True)), strict=True))
     write_values(run.path, selection.valuation, {**texts, "label": train.label_names}, kept)
     curve = selection.curve
     run.write_json(
@@ -448,7 +450,7 @@ def _compare(
     for number, name in enumerate(ARMS):
         # With nothing removed the three arms are one and the same training.
         source = name if selection.removal_index else "full"
-        stored = run.keep(f"finetune-{source}", lambda source=source, number=number: train_arm(source, number))
+        stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
         predictions[name] = np.argmax(stored["probabilities"], 1)
         arm = {
             "name": name,
@@ -469,7 +471,7 @@ def _compare(
                 test.labels,
                 predictions[a],
                 predictions[b],
-                metric,  # type: ignore[arg-type]
+                metric,
                 classes=len(test.classes),
                 seed=options.seed,
             )

@@ -6,6 +6,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from safetensors.numpy import load_file, save_file
 
 from tsds_jax.encoders import load_encoder
 from tsds_jax.errors import InputError
@@ -116,3 +117,21 @@ def test_the_code_of_a_folder_is_never_run(folder):
 def test_ids_that_make_no_batch_are_refused(encoder, arguments, words):
     with pytest.raises(InputError, match=words):
         encoder.hidden_states(*arguments)
+
+
+def test_the_fingerprint_tells_weights_configs_and_tokenizers_apart(encoder, folder):
+    prints = {encoder.fingerprint()}
+    assert load_encoder(folder).fingerprint() in prints
+    for file, old, new in (
+        ("config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-06'),
+        ("tokenizer.json", '"lowercase": true', '"lowercase": false'),
+    ):
+        content = (folder / file).read_text()
+        assert old in content
+        (folder / file).write_text(content.replace(old, new))
+        prints.add(load_encoder(folder).fingerprint())
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.LayerNorm.bias"][0] += 1
+    save_file(tensors, folder / "model.safetensors")
+    prints.add(load_encoder(folder).fingerprint())
+    assert len(prints) == 4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -25,6 +26,18 @@ from tsds_jax.runtime.progress import ProgressFn, silent
 
 # What an encoder needs, and never a pickle.
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+# A folder has a tokenizer if it has one of the first four.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +71,18 @@ class Encoder:
     def parameters(self) -> int:
         """How many numbers the weights hold."""
         return parameter_count(self.model)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the config, the weights and the tokenizer's files: what the vectors depend on."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for path, param in nnx.to_flat_state(nnx.state(self.model)):
+            digest.update(f"{path}{param.shape}".encode())
+            digest.update(np.asarray(param[...]).tobytes())
+        for file in sorted(self.folder.iterdir()):
+            if file.name in TOKENIZER_FILES:
+                digest.update(file.name.encode())
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
 
     def embed(
         self,
@@ -120,7 +145,7 @@ def _hidden_states(graphdef: nnx.GraphDef, state: nnx.State, *batch: jax.Array) 
         return nnx.merge(graphdef, state).hidden_states(*batch)
 
 
-def load_encoder(name: str | Path) -> Encoder:
+def load_encoder(name: str | os.PathLike[Any]) -> Encoder:
     """Load an encoder by its folder, or by its hub name from the local cache or the hub.
 
     Weights are read from safetensors alone, and no code of the folder is run.
@@ -143,7 +168,7 @@ def load_encoder(name: str | Path) -> Encoder:
     return Encoder(str(name), folder, config, model, skipped)
 
 
-def find_folder(name: str | Path) -> Path:
+def find_folder(name: str | os.PathLike[Any]) -> Path:
     """The folder of a model: a local one, else the hub's local cache, else fetched from the hub.
 
     Raises:
@@ -153,7 +178,7 @@ def find_folder(name: str | Path) -> Path:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder
-    if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
     fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
     cached = _try(functools.partial(fetch, local_files_only=True))
@@ -175,7 +200,7 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
       InputError: the folder has no tokenizer, or one that cannot be read.
     """
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")):
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES[:4]):
         raise InputError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); save the model's tokenizer there")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -28,18 +28,6 @@ class Dropout(nnx.Module):
         return jnp.where(bits >= zeroed, x * (65536 / (65536 - zeroed)), 0)
 
 
-class Linear(nnx.Linear):
-    """A linear map of each token.
-
-    Unlike `nnx.Linear` it sees batch and tokens as one dimension: the gradient of a three-dimensional
-    product transposes the activations, which doubles its time on a CPU.
-    """
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, tokens, in] -> [batch, tokens, out]."""
-        return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
-
-
 class Embeddings(nnx.Module):
     """Sum of the token's, the position's and the segment's vector, normalised."""
 
@@ -65,10 +53,10 @@ class SelfAttention(nnx.Module):
         """Make the four [width, width] maps."""
         width = config.hidden_size
         self.heads = config.num_attention_heads
-        self.query = Linear(width, width, rngs=rngs)
-        self.key = Linear(width, width, rngs=rngs)
-        self.value = Linear(width, width, rngs=rngs)
-        self.output = Linear(width, width, rngs=rngs)
+        self.query = nnx.Linear(width, width, rngs=rngs)
+        self.key = nnx.Linear(width, width, rngs=rngs)
+        self.value = nnx.Linear(width, width, rngs=rngs)
+        self.output = nnx.Linear(width, width, rngs=rngs)
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
@@ -79,12 +67,12 @@ class SelfAttention(nnx.Module):
         def by_head(y: jax.Array) -> jax.Array:  # [batch, heads, tokens, head]
             return y.reshape(batch, tokens, self.heads, head).swapaxes(1, 2)
 
-        query, key, value = by_head(self.query(x)), by_head(self.key(x)), by_head(self.value(x))
+        query, key, value = (by_head(_each_token(f, x)) for f in (self.query, self.key, self.value))
         scores = query @ key.mT * head**-0.5
         # The lowest finite number, not -inf: a row of padding alone must give no NaN.
         scores = jnp.where(mask[:, None, None, :] > 0, scores, jnp.finfo(scores.dtype).min)
         weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs)
-        return self.output((weights @ value).swapaxes(1, 2).reshape(x.shape))
+        return _each_token(self.output, (weights @ value).swapaxes(1, 2).reshape(x.shape))
 
 
 class Layer(nnx.Module):
@@ -94,8 +82,8 @@ class Layer(nnx.Module):
         """Make both parts and their norms."""
         self.attention = SelfAttention(config, rngs=rngs)
         self.attention_norm = _layer_norm(config, rngs)
-        self.up = Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
-        self.down = Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+        self.up = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+        self.down = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
         self.down_norm = _layer_norm(config, rngs)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = config.hidden_act
@@ -104,7 +92,7 @@ class Layer(nnx.Module):
         """[batch, tokens, width] and mask [batch, tokens] -> [batch, tokens, width]."""
         attended = self.attention(x, mask, rngs)
         x = self.attention_norm(x + self.dropout(attended, rngs))
-        fed = self.down(ACTIVATIONS[self.activation](self.up(x)))
+        fed = _each_token(self.down, ACTIVATIONS[self.activation](_each_token(self.up, x)))
         return self.down_norm(x + self.dropout(fed, rngs))
 
 
@@ -159,3 +147,9 @@ class BertEncoder(nnx.Module):
 def _layer_norm(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # The fast variance, E[x^2] - E[x]^2, loses digits that an eps of 1e-12 does not hide.
     return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+
+
+def _each_token(linear: nnx.Linear, x: jax.Array) -> jax.Array:
+    # Batch and tokens as one dimension: XLA's gradient of a three-dimensional product transposes the
+    # activations, which doubles its time on a CPU.
+    return linear(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)

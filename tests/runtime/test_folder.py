@@ -1,0 +1,96 @@
+"""A run's folder: nothing of anybody else's is touched, nothing finished is done again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.folder import atomic, check_run_folder, open_run
+
+IDENTITY = {"version": "1", "options": {"seed": 0, "pca": 32}, "data": {"train": "abc", "test": None}}
+
+
+def never():
+    raise AssertionError("computed again")
+
+
+def test_a_finished_stage_is_read_and_not_computed_again(tmp_path):
+    arrays = {"x": np.arange(6.0).reshape(2, 3), "name": np.asarray("näme"), "n": np.asarray(3)}
+    open_run(tmp_path / "run", IDENTITY).keep("stage", lambda: arrays)
+    again = open_run(tmp_path / "run", IDENTITY, resume=True).keep("stage", never)
+    assert {key: array.tolist() for key, array in again.items()} == {k: a.tolist() for k, a in arrays.items()}
+
+
+def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
+    run = open_run(tmp_path / "run", IDENTITY)
+    with pytest.raises(ZeroDivisionError):
+        run.keep("stage", lambda: {"x": np.asarray(1 // 0)})
+    assert list((tmp_path / "run" / "state").iterdir()) == []
+
+
+def test_a_folder_with_another_run_is_refused_unless_told(tmp_path):
+    open_run(tmp_path, IDENTITY)
+    with pytest.raises(InputError, match="holds another run: resume it, overwrite it, or give another folder"):
+        open_run(tmp_path, IDENTITY)
+
+
+def test_resuming_another_run_is_refused_with_the_difference_named(tmp_path):
+    open_run(tmp_path, IDENTITY)
+    other = {**IDENTITY, "options": {"seed": 1, "pca": 32}}
+    with pytest.raises(InputError, match=r"a run with options\.seed 0 instead of 1"):
+        open_run(tmp_path, other, resume=True)
+
+
+def test_overwriting_removes_the_run_and_leaves_other_files_alone(tmp_path):
+    run = open_run(tmp_path, IDENTITY)
+    run.keep("stage", lambda: {"x": np.zeros(1)})
+    (tmp_path / "notes.txt").write_text("mine")
+    open_run(tmp_path, {**IDENTITY, "version": "2"}, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "notes.txt", "state"]
+    assert not list((tmp_path / "state").iterdir())
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_folder_of_other_files_is_never_taken(tmp_path, how):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="holds files that are no run's"):
+        open_run(tmp_path, IDENTITY, **how)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        check_run_folder(tmp_path / "out")
+
+
+def test_resume_and_overwrite_together_are_refused(tmp_path):
+    with pytest.raises(InputError, match="give one of them"):
+        open_run(tmp_path, IDENTITY, resume=True, overwrite=True)
+
+
+def test_a_pickle_in_place_of_a_state_file_is_refused_not_run(tmp_path):
+    run = open_run(tmp_path, IDENTITY)
+    np.savez(tmp_path / "state" / "stage.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(TsdsError, match="cannot be read"):
+        run.keep("stage", never)
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
+    (tmp_path / "a").write_text("old")
+
+    def fail_half_way():
+        with atomic(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_the_manifest_is_json_with_the_identity(tmp_path):
+    open_run(tmp_path, IDENTITY)
+    assert json.loads((tmp_path / "manifest.json").read_text())["identity"] == IDENTITY

@@ -1,0 +1,186 @@
+"""The command line: the functions' answers, exit codes 0, 1 and 2, one line an error, no traceback."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from tsds_jax.cli import app
+
+QUICK = [
+    "--samples",
+    "4",
+    "--pca",
+    "8",
+    "--subset-size",
+    "40",
+    "--steps",
+    "4",
+    "--batch-size",
+    "8",
+    "--max-length",
+    "32",
+]
+
+
+def tsds(*arguments) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def files(tiny_files, *names):
+    return [part for name in names or tiny_files for part in (f"--{name}", tiny_files[name])]
+
+
+def test_run_prints_the_outcome_and_writes_the_report(tiny_files, tiny_model, tmp_path):
+    out = tmp_path / "run"
+    code, stdout, stderr = tsds("run", *files(tiny_files), "--model", tiny_model, "--out", out, *QUICK)
+    assert code == 0, stderr
+    assert "All 120 training rows were valued" in stdout
+    assert "as many rows at random" in stdout
+    assert str(out / "report.html") in stdout
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["options"]["samples"] == 4
+    assert manifest["finetuning"]["steps"] == 4
+    assert "finetune 12/12 steps" in stderr
+    again = tsds("run", *files(tiny_files), "--model", tiny_model, "--out", out, *QUICK)
+    assert again[0] == 2
+    assert "resume it (--resume), overwrite it (--overwrite), or give another folder" in again[2]
+    assert tsds("run", *files(tiny_files), "--model", tiny_model, "--out", out, *QUICK, "--resume")[0] == 0
+    assert tsds("report", "--out", out)[0] == 0
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tiny_files, tiny_model, tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text(f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\nout = "{tmp_path / "r"}"\n')
+    code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 2)
+    assert code == 0, stderr
+    options = json.loads((tmp_path / "r" / "manifest.json").read_text())["options"]
+    assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (2, 30, 4, "one_se")
+
+
+def test_the_stages_one_by_one(tiny_files, tiny_model, tmp_path):
+    assert tsds("data", *files(tiny_files, "train", "test"), "--out", tmp_path / "d")[0] == 0
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"train.csv", "validation.csv", "test.csv"}
+    for name in ("train", "validation"):
+        source = tmp_path / "d" / f"{name}.csv"
+        target = tmp_path / f"{name}.npz"
+        found = tsds("embed", "--data", source, "--label", "label", "--model", tiny_model, "--out", target)
+        assert found[0] == 0, found[2]
+    with np.load(tmp_path / "train.npz", allow_pickle=False) as stored:
+        assert stored["x"].shape == (96, 32)
+        assert set(stored["y"]) == {"neg", "pos"}
+    arrays = ["--train", tmp_path / "train.npz", "--validation", tmp_path / "validation.npz"]
+    assert tsds("value", *arrays, "--out", tmp_path / "v", "--samples", 3, "--pca", 8)[0] == 0
+    table = pq.read_table(tmp_path / "v" / "values.parquet").to_pydict()
+    assert sorted(table["rank"]) == list(range(1, 97))
+    tuned = tsds("finetune", *files(tiny_files), "--model", tiny_model, "--out", tmp_path / "f", "--steps", 3)
+    assert tuned[0] == 0, tuned[2]
+    assert "accuracy" in tuned[1]
+    assert pq.read_table(tmp_path / "f" / "predictions.parquet").num_rows == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "--train is missing"),
+        (["run", "--train", "x.csv"], "--model is missing"),
+        (["run", "--train", "x.csv", "--model", "m", "--out", "o", "--config", "none.toml"], "cannot be read"),
+        (["run", "--train", "no.csv", "--model", "m", "--out", "o"], "no.csv"),
+        (["finetune", "--train", "t", "--model", "m", "--test", "t", "--out", "o", "--batch-size", "0"], "batch_size"),
+        (["report", "--out", "nowhere"], "nowhere"),
+        (["value", "--train", "a.npz", "--validation", "b.npz", "--out", "o"], "there is no file a.npz"),
+        (["embed", "--data", "x.csv", "--model", "m", "--out", "x.txt"], "does not end in .npz"),
+        (["run", "--no-such-flag"], "no-such-flag"),
+        (["run", "--samples", "many"], "--samples"),
+    ],
+)
+def test_bad_input_ends_with_exit_code_2_and_names_it(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = tsds(*arguments)
+    assert code == 2
+    assert words in stderr
+    assert "Traceback" not in stdout + stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_entry_of_the_config_file_is_named(tmp_path):
+    (tmp_path / "c.toml").write_text("sampels = 3\n")
+    code, _, stderr = tsds("run", "--config", tmp_path / "c.toml")
+    assert code == 2
+    assert "'sampels'" in stderr
+
+
+def test_pickled_arrays_are_refused_not_loaded(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([{"evil": 1}], dtype=object), y=np.zeros(1))
+    code, _, stderr = tsds(
+        "value", "--train", tmp_path / "a.npz", "--validation", tmp_path / "a.npz", "--out", tmp_path / "o"
+    )
+    assert code == 2
+    assert "without pickle" in stderr
+
+
+def test_a_failure_while_running_is_exit_code_1_with_the_traceback_only_if_asked(
+    tiny_files, tiny_model, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError("the device is on fire")
+
+    monkeypatch.setattr("tsds_jax.pipeline.value", fail)
+    arguments = ["select", *files(tiny_files, "train"), "--model", tiny_model, "--pca", "8"]
+    code, _, stderr = tsds(*arguments, "--out", tmp_path / "a")
+    assert code == 1
+    assert "tsds: error: RuntimeError: the device is on fire" in stderr
+    assert "Traceback" not in stderr
+    assert "Traceback" in tsds(*arguments, "--out", tmp_path / "b", "--traceback")[2]
+
+
+def test_help_is_quick_and_names_every_command():
+    tries = []
+    for _ in range(3):
+        began = time.perf_counter()
+        shown = subprocess.run(
+            [sys.executable, "-c", "from tsds_jax.cli import main; main()", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        tries.append(time.perf_counter() - began)
+    for name in ("run", "demo", "data", "embed", "value", "select", "finetune", "report"):
+        assert f" {name} " in shown
+    # Half a second is the aim on an idle machine; a shared one gets some room.
+    assert min(tries) < 1.0
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom tsds_jax.cli import app\n"
+        "for name in ('run', 'demo'):\n    assert CliRunner().invoke(app, [name, '--help']).exit_code == 0\n"
+        "heavy = {'jax', 'numpy', 'transformers', 'datasets', 'matplotlib', 'flax'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there_and_documented():
+    import tsds_jax
+
+    for name in tsds_jax.__all__:
+        assert getattr(tsds_jax, name).__doc__, name
+    assert set(tsds_jax.__all__) <= set(dir(tsds_jax))
+    with pytest.raises(AttributeError, match="shapley"):
+        tsds_jax.shapley  # noqa: B018
+
+
+def test_the_package_says_that_it_is_typed():
+    import tsds_jax
+
+    assert (Path(tsds_jax.__file__).parent / "py.typed").exists()

@@ -1,0 +1,352 @@
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from datasets import Dataset
+from flax import nnx
+
+from tsds_jax import finetuning
+from tsds_jax.data import TextData
+from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.finetuning import FineTuneOptions, adamw, check_options, draw_batches, finetune, learning_rate_at
+
+MODEL = Path(__file__).parent / "golden" / "bert"
+GOOD = ("good", "great", "fine", "lovely", "happy", "funny", "clever", "bright")
+BAD = ("bad", "awful", "poor", "sad", "dull", "boring", "weak", "slow")
+THINGS = ("film", "movie", "story", "plot", "actor", "scene", "music")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder(MODEL)
+
+
+def reviews(rows: int, seed: int, classes: int = 2) -> TextData:
+    """Texts whose class follows from one word."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, rows).astype(np.int32)
+    texts = []
+    for label in labels:
+        word = rng.choice((BAD, GOOD, ("table",))[label])
+        texts.append(f"the {rng.choice(THINGS)} was {word}" + " and the week" * rng.integers(0, 6))
+    names = ("bad", "good", "neither")[:classes]
+    table = Dataset.from_dict({"text": texts, "label": [names[label] for label in labels]})
+    return TextData(table, texts, labels, names, ("text",), "label")
+
+
+FAST = FineTuneOptions(steps=80, batch_size=16, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def result(encoder):
+    return finetune(encoder, reviews(120, 0), validation=reviews(60, 1), evaluation=reviews(100, 2), options=FAST)
+
+
+def leaves(module) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(module))]
+
+
+def test_separable_texts_are_learned(result):
+    assert result.metrics["accuracy"] > 0.95
+    assert result.metrics["macro_f1"] > 0.95
+    assert result.probabilities.shape == (100, 2)
+    assert result.probabilities.dtype == np.float32
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(result.predictions, result.probabilities.argmax(axis=1))
+    assert result.predictions.dtype == np.int32
+    assert result.classes == ("bad", "good")
+
+
+def test_three_classes_are_learned(encoder):
+    options = dataclasses.replace(FAST, pooling="cls")
+    three = finetune(encoder, reviews(150, 0, 3), evaluation=reviews(90, 2, 3), options=options)
+    assert three.metrics["accuracy"] > 0.95
+    assert three.probabilities.shape == (90, 3)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(encoder, result):
+    data = {"validation": reviews(60, 1), "evaluation": reviews(100, 2)}
+    again = finetune(encoder, reviews(120, 0), **data, options=FAST)
+    np.testing.assert_array_equal(result.probabilities, again.probabilities)
+    assert result.history == again.history
+    other = finetune(encoder, reviews(120, 0), **data, options=dataclasses.replace(FAST, seed=1))
+    assert np.abs(result.probabilities - other.probabilities).max() > 1e-4
+
+
+def test_the_given_encoder_stays_as_it_is(encoder):
+    before = leaves(encoder.model)
+    texts = reviews(10, 3).texts
+    embedded = encoder.embed(texts)
+    tuned = finetune(encoder, reviews(30, 0), options=dataclasses.replace(FAST, steps=3))
+    for old, new in zip(before, leaves(encoder.model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(embedded, encoder.embed(texts))
+    moved = [np.abs(a - b).max() for a, b in zip(before, leaves(tuned.model.module.encoder), strict=True)]
+    assert min(moved) > 0
+
+
+def test_the_result_still_works_after_another_run(encoder, result):
+    texts = reviews(20, 4).texts
+    before = result.model.probabilities(texts)
+    finetune(encoder, reviews(30, 0), options=dataclasses.replace(FAST, steps=2))
+    np.testing.assert_array_equal(before, result.model.probabilities(texts))
+
+
+@pytest.mark.parametrize("rows", [5, 16, 77])
+def test_the_steps_are_those_asked_for_whatever_the_rows(encoder, rows):
+    events = []
+    tuned = finetune(encoder, reviews(rows, 0), options=dataclasses.replace(FAST, steps=7), progress=events.append)
+    assert tuned.steps == tuned.best_step == 7
+    steps = [event for event in events if event.stage == "finetune"]
+    assert [event.done for event in steps] == list(range(1, 8))
+    assert all(event.total == 7 and event.detail.startswith("loss ") for event in steps)
+
+
+def test_epochs_become_steps():
+    assert finetuning.steps_for(FineTuneOptions(epochs=3, batch_size=32), 100) == 10
+    assert finetuning.steps_for(FineTuneOptions(epochs=0.1, batch_size=32), 10) == 1
+    assert finetuning.steps_for(FineTuneOptions(epochs=3, steps=4), 100) == 4
+
+
+def test_the_best_steps_weights_are_returned(encoder, monkeypatch):
+    """Scores that peak at the third look: its weights come back, though training went on."""
+    scores = iter([(0.5, -1.0), (0.7, -0.9), (0.9, -0.5), (0.9, -0.6), (0.8, -0.1)])
+    seen = []
+
+    def score(logits, labels):
+        seen.append(logits)
+        return next(scores)
+
+    monkeypatch.setattr(finetuning, "_score", score)
+    valid = reviews(20, 1)
+    options = dataclasses.replace(FAST, steps=10, evaluate_every=2)
+    tuned = finetune(encoder, reviews(60, 0), validation=valid, options=options)
+    assert (tuned.steps, tuned.best_step) == (10, 6)
+    assert [look["step"] for look in tuned.history] == [2, 4, 6, 8, 10]
+    expected = jax.nn.softmax(seen[2], axis=-1)
+    np.testing.assert_allclose(tuned.model.probabilities(valid.texts), expected, atol=1e-6)
+    assert np.abs(jax.nn.softmax(seen[4], axis=-1) - expected).max() > 1e-4
+
+
+def test_a_tie_in_accuracy_goes_to_the_lower_loss(encoder, monkeypatch):
+    scores = iter([(0.9, -1.0), (0.9, -0.5), (0.9, -0.7)])
+    monkeypatch.setattr(finetuning, "_score", lambda logits, labels: next(scores))
+    options = dataclasses.replace(FAST, steps=6, evaluate_every=2)
+    assert finetune(encoder, reviews(60, 0), validation=reviews(9, 1), options=options).best_step == 4
+
+
+def test_patience_stops_a_run_that_no_longer_improves(encoder, monkeypatch):
+    scores = iter([(0.5, -1.0), (0.9, -0.9), (0.8, -0.5), (0.8, -0.5)])
+    monkeypatch.setattr(finetuning, "_score", lambda logits, labels: next(scores))
+    options = dataclasses.replace(FAST, steps=100, evaluate_every=2, patience=2)
+    tuned = finetune(encoder, reviews(60, 0), validation=reviews(9, 1), options=options)
+    assert (tuned.steps, tuned.best_step) == (8, 4)
+
+
+def test_the_history_tells_losses_and_accuracies(result):
+    assert [look["step"] for look in result.history] == list(range(10, 81, 10))
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    best = max(result.history, key=lambda look: (look["validation_accuracy"], -look["validation_loss"]))
+    assert result.best_step == best["step"]
+
+
+def test_without_held_out_rows_there_are_no_scores(encoder):
+    tuned = finetune(encoder, reviews(20, 0), options=dataclasses.replace(FAST, steps=2))
+    assert (tuned.probabilities, tuned.predictions, tuned.metrics) == (None, None, {})
+    assert [look["validation_loss"] for look in tuned.history] == [None, None]
+
+
+def test_a_score_is_accuracy_and_mean_log_likelihood():
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], dtype=np.float32)
+    labels = np.array([0, 1, 1])
+    accuracy, minus_loss = finetuning._score(logits, labels)
+    assert accuracy == pytest.approx(2 / 3)
+    expected = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), labels).mean()
+    assert -minus_loss == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_files_and_folders_are_read(encoder, tmp_path):
+    train = reviews(30, 0)
+    train.rows.to_csv(tmp_path / "train.csv", index=False)
+    options = dataclasses.replace(FAST, steps=3)
+    tuned = finetune(str(MODEL), tmp_path / "train.csv", text="text", label="label", options=options)
+    same = finetune(encoder, train, options=options)
+    np.testing.assert_array_equal(tuned.model.module.head.kernel[...], same.model.module.head.kernel[...])
+
+
+def test_labels_of_held_out_rows_are_matched_by_name(encoder, result):
+    flipped = reviews(100, 2)
+    flipped = dataclasses.replace(flipped, labels=1 - flipped.labels, classes=("good", "bad"))
+    again = finetune(encoder, reviews(120, 0), validation=reviews(60, 1), evaluation=flipped, options=FAST)
+    assert again.metrics == result.metrics
+
+
+def test_biases_and_layer_norms_have_no_weight_decay(encoder):
+    _, params = finetuning.new_classifier(encoder, 2, FineTuneOptions())
+    decayed = {".".join(map(str, path)) for path, param in nnx.to_flat_state(finetuning.decays(params)) if param[...]}
+    every = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
+    assert decayed == {name for name in every if name.endswith(("kernel", "embedding"))}
+    # In the numbers: with no gradient, a step shrinks what decays and nothing else.
+    optimizer = adamw(0.1, 0.0, 0.5, 1.0, 10)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    old, new = (dict(nnx.to_flat_state(state)) for state in (params, optax.apply_updates(params, updates)))
+    for path, param in new.items():
+        factor = 0.95 if path[-1] in ("kernel", "embedding") else 1.0
+        np.testing.assert_allclose(param[...], old[path][...] * factor, rtol=1e-6)
+
+
+def test_the_head_is_drawn_small_and_the_encoder_copied(encoder):
+    _, params = finetuning.new_classifier(encoder, 300, FineTuneOptions())
+    kernel = np.asarray(params["head"]["kernel"][...])
+    assert kernel.std() == pytest.approx(0.02, rel=0.05)
+    assert abs(kernel.mean()) < 1e-3
+    np.testing.assert_array_equal(params["head"]["bias"][...], 0)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
+    rates = [float(learning_rate_at(step, peak=2.0, warmup=0.25, steps=8)) for step in range(9)]
+    assert max(rates) == rates[2] == 2
+    np.testing.assert_allclose(np.diff(rates[:3]), 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(np.diff(rates[2:]), -2 / 6, rtol=1e-5)
+    assert rates[8] == 0
+    for warmup in (0.0, 1.0):
+        assert all(learning_rate_at(step, peak=1.0, warmup=warmup, steps=5) > 0 for step in range(5))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(10, 4), (3, 8), (8, 8), (1, 2)])
+def test_batches_are_full_and_use_all_rows_alike(rows, size):
+    batches = list(draw_batches(rows, size, 20, seed=0))
+    assert [len(batch) for batch in batches] == [size] * 20
+    stream = np.concatenate(batches)
+    for epoch in range(len(stream) // rows):
+        assert sorted(stream[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+    np.testing.assert_array_equal(stream, np.concatenate(list(draw_batches(rows, size, 20, seed=0))))
+    if rows > 3:
+        assert (stream != np.concatenate(list(draw_batches(rows, size, 20, seed=1)))).any()
+
+
+def test_a_second_run_compiles_nothing(encoder):
+    options = dataclasses.replace(FAST, steps=10)
+    data = {"validation": reviews(30, 1), "evaluation": reviews(30, 2)}
+    finetune(encoder, reviews(60, 0), **data, options=options)
+    before = finetuning._step._cache_size(), finetuning._logits._cache_size()
+    finetune(encoder, reviews(50, 0), **data, options=dataclasses.replace(options, seed=5))
+    assert (finetuning._step._cache_size(), finetuning._logits._cache_size()) == before
+
+
+def test_steps_compile_once_a_bucket(encoder):
+    jax.clear_caches()
+    finetune(encoder, reviews(100, 0), options=dataclasses.replace(FAST, steps=30, batch_size=4))
+    assert finetuning._step._cache_size() <= 2  # texts of up to 16 and up to 32 tokens
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(encoder):
+    with pytest.raises(TsdsError, match=r"step \d+; lower the learning_rate .*1e\+30"):
+        finetune(encoder, reviews(30, 0), options=dataclasses.replace(FAST, learning_rate=1e30))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", float("nan")),
+        ("steps", 0),
+        ("steps", 2.5),
+        ("batch_size", 0),
+        ("batch_size", True),
+        ("learning_rate", 0.0),
+        ("learning_rate", "fast"),
+        ("warmup", 1.5),
+        ("weight_decay", -0.1),
+        ("clip", 0),
+        ("dropout", 1.0),
+        ("max_length", 3),
+        ("evaluate_every", 0),
+        ("patience", -1),
+        ("seed", -1),
+        ("pooling", "sum"),
+    ],
+)
+def test_an_option_out_of_range_is_named_with_its_value(encoder, name, value):
+    options = dataclasses.replace(FAST, **{name: value})
+    with pytest.raises(InputError) as caught:
+        check_options(options)
+    assert name in str(caught.value)
+    assert str(value) in str(caught.value)
+    with pytest.raises(InputError):
+        finetune(encoder, reviews(30, 0), options=options)
+
+
+def test_no_training_rows_are_refused(encoder):
+    with pytest.raises(InputError, match="training rows"):
+        finetune(encoder, reviews(5, 0).select([]), options=FAST)
+
+
+def test_dropout_can_be_overridden(encoder):
+    def module(dropout):
+        options = FineTuneOptions(dropout=dropout)
+        return nnx.merge(*finetuning.new_classifier(encoder, 2, options))
+
+    for dropout, rate in ((None, 0.1), (0.0, 0.0), (0.3, 0.3)):
+        made = module(dropout)
+        found = {
+            made.dropout.rate,
+            made.encoder.embeddings.dropout.rate,
+            made.encoder.layers[0].dropout.rate,
+            made.encoder.layers[1].attention.dropout.rate,
+        }
+        assert found == {rate}
+
+
+def test_a_step_equals_pytorch_adamw(encoder):
+    """Two whole steps without dropout: clipped gradient, rate, decay and moments as in torch."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    options = FineTuneOptions(
+        steps=2, batch_size=8, learning_rate=1e-2, dropout=0.0, weight_decay=0.1, clip=0.5, warmup=0.5
+    )
+    data = reviews(8, 0)
+    tuned = finetune(encoder, data, options=options)
+
+    bert = transformers.BertModel.from_pretrained(MODEL, add_pooling_layer=False).eval()
+    head = torch.nn.Linear(32, 2)
+    _, params = finetuning.new_classifier(encoder, 2, options)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor(np.asarray(params["head"]["kernel"][...]).T))
+        head.bias.zero_()
+    everything = [*bert.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in everything if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in everything if p.ndim == 1], "weight_decay": 0.0},
+        ],
+        eps=1e-8,
+    )
+    for step, rows in enumerate(draw_batches(8, 8, 2, options.seed)):
+        texts, labels = [data.texts[row] for row in rows], torch.tensor(data.labels[rows], dtype=torch.long)
+        tokens = encoder.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=True)
+        hidden, mask = bert(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
+        loss = torch.nn.functional.cross_entropy(head((hidden * mask).sum(1) / mask.sum(1)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(everything, 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = float(learning_rate_at(step, peak=1e-2, warmup=0.5, steps=2))
+        optimizer.step()
+
+    module = tuned.model.module
+    for ours, theirs in (
+        (module.head.kernel[...], head.weight.T),
+        (module.head.bias[...], head.bias),
+        (module.encoder.embeddings.words.embedding[...], bert.embeddings.word_embeddings.weight),
+        (module.encoder.embeddings.norm.scale[...], bert.embeddings.LayerNorm.weight),
+        (module.encoder.layers[0].attention.value.kernel[...], bert.encoder.layer[0].attention.self.value.weight.T),
+        (module.encoder.layers[1].down.bias[...], bert.encoder.layer[1].output.dense.bias),
+    ):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=2e-4)

@@ -1,0 +1,164 @@
+"""From text files to a selection, fine-tuned models and a report, with a tiny encoder and real computation."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import tsds_jax as tsds
+
+QUICK = {"samples": 8, "pca": 8, "subset_size": 40, "utility": "probability"}
+TUNING = tsds.FineTuneOptions(steps=12, batch_size=8, learning_rate=1e-3)
+
+
+def run(files, model, out, **how):
+    return tsds.run(**files, model=model, out=out, finetuning=TUNING, **{**QUICK, "rule": "argmax", **how})
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_files, tiny_model, tmp_path_factory):
+    return run(tiny_files, tiny_model, tmp_path_factory.mktemp("runs") / "one")
+
+
+def content(folder):
+    """Everything a run decides, without clocks."""
+    selection = json.loads((folder / "selection.json").read_text())
+    arms = json.loads((folder / "finetune.json").read_text())["arms"]
+    return (
+        pq.read_table(folder / "values.parquet").to_pydict(),
+        selection,
+        [{k: v for k, v in arm.items() if k != "seconds"} for arm in arms],
+        next(folder.glob("kept.*")).read_bytes(),
+    )
+
+
+def test_a_run_leaves_every_file_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        *("manifest.json", "values.parquet", "selection.json", "finetune.json", "metrics.jsonl"),
+        *("report.html", "kept.csv", "state"),
+    }
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert set(manifest["stages"]) == {"data", "embed", "value", "select", "finetune", "report"}
+    assert manifest["data"]["train"]["rows"] == 120
+    stages = [json.loads(line)["stage"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert stages == ["data", "embed", "value", "select", "finetune", "finetune", "finetune"]
+
+
+def test_values_are_one_row_a_training_row_and_rank_one_is_the_lowest(finished):
+    table = pq.read_table(finished / "values.parquet").to_pydict()
+    assert list(table) == ["row", "text", "label", "value", "stderr", "count", "rank", "kept"]
+    order = np.argsort(table["rank"])
+    assert np.all(np.diff(np.array(table["value"])[order]) >= 0)
+    removed = json.loads((finished / "selection.json").read_text())["removal_index"]
+    assert (np.array(table["kept"])[order] == (np.arange(120) >= removed)).all()
+
+
+def test_kept_rows_are_the_files_own_lines_in_its_order(finished, tiny_files):
+    kept = pq.read_table(finished / "values.parquet").to_pydict()["kept"]
+    lines = Path(tiny_files["train"]).read_text().splitlines()
+    expected = [lines[0], *(line for line, keep in zip(lines[1:], kept, strict=True) if keep)]
+    assert (finished / "kept.csv").read_text().splitlines() == expected
+
+
+def test_the_arms_share_steps_and_size(finished):
+    found = json.loads((finished / "finetune.json").read_text())
+    rows = {arm["name"]: arm["rows"] for arm in found["arms"]}
+    assert list(rows) == ["full", "selection", "random"]
+    assert rows["selection"] == rows["random"] < rows["full"] == 120
+    assert {arm["steps"] for arm in found["arms"]} == {12}
+    assert {(d["a"], d["b"]) for d in found["differences"]} == {
+        ("selection", "full"),
+        ("selection", "random"),
+        ("random", "full"),
+    }
+    assert all(d["low"] <= d["estimate"] <= d["high"] for d in found["differences"])
+
+
+def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, tiny_files, tiny_model, tmp_path):
+    again = run(tiny_files, tiny_model, tmp_path / "again")
+    assert content(again) == content(finished)
+    (again / "state" / "finetune-random.npz").unlink()
+    for name in ("finetune.json", "report.html"):
+        (again / name).unlink()
+    before = (again / "state" / "values.npz").stat().st_mtime_ns
+    assert content(run(tiny_files, tiny_model, again, resume=True)) == content(finished)
+    assert (again / "state" / "values.npz").stat().st_mtime_ns == before
+
+
+def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):
+    # The tiny encoder's weights are random, so its embeddings tell the words apart better than its layers.
+    how = {"layer": 0, "pca": 16, "utility": "probability", "samples": 30, "subset_size": 60}
+    s = tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=tiny_model, **how)
+    assert roc_auc_score(tiny_flipped, -s.valuation.values) > 0.65
+
+
+def test_a_selection_saves_and_finetunes(tiny_files, tiny_model, tmp_path):
+    s = tsds.select(tiny_files["train"], model=tiny_model, rule="argmax", validation_fraction=0.3, **QUICK)
+    assert len(s.kept) + len(s.removed) == len(s.train) == 84
+    assert len(s.removed) == s.removal_index
+    folder = s.save(tmp_path / "run")
+    assert {path.name for path in folder.iterdir()} >= {"values.parquet", "kept.csv", "report.html", "manifest.json"}
+    with pytest.raises(tsds.InputError, match="holds another run"):
+        s.save(folder)
+    tuned = tsds.finetune(str(tiny_model), s.kept, evaluation=tiny_files["test"], options=TUNING)
+    assert tuned.probabilities.shape == (50, 2)
+    assert tuned.steps == 12
+
+
+def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):
+    out = run(tiny_files, tiny_model, tmp_path / "none", largest_cut=0.01, grid=0.01, samples=2, rule="one_se")
+    selection = json.loads((out / "selection.json").read_text())
+    if selection["removal_index"] == 0:
+        assert len({arm["accuracy"] for arm in json.loads((out / "finetune.json").read_text())["arms"]}) == 1
+
+
+def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_model, tmp_path):
+    out = run({"train": tiny_files["train"], "validation": tiny_files["train"]}, tiny_model, tmp_path / "r", samples=2)
+    warnings = json.loads((out / "manifest.json").read_text())["warnings"]
+    assert "120 train texts also stand in the validation rows" in warnings
+    assert any("no test rows were given" in warning for warning in warnings)
+    assert not (out / "finetune.json").exists()
+    assert "120 train texts" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": "nowhere.csv"}, "nowhere.csv"),
+        ({"text": "tweet"}, "tweet"),
+        ({"label": "stars"}, "stars"),
+        ({"model": "no/folder/here"}, "no/folder/here"),
+        ({"subset_size": 121}, "subset_size 121 is more than the 120 training rows: give at most 120"),
+        ({"pca": 33}, "pca 33 is more than 120 training rows of width 32 have: give at most 32"),
+        ({"pooling": "max"}, "pooling 'max' is unknown"),
+        ({"utility": "f1"}, "utility 'f1' is unknown"),
+        ({"rule": "elbow"}, "rule 'elbow' is unknown"),
+        ({"sample": 3}, "there is no option 'sample': use pooling, "),
+    ],
+)
+def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files, tiny_model, tmp_path):
+    given = {**tiny_files, "model": tiny_model, **QUICK, **change}
+    with pytest.raises(tsds.InputError, match=words) as caught:
+        tsds.run(out=tmp_path / "out", **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_its_config_is_refused(tiny_files, tiny_model, tmp_path):
+    broken = tmp_path / "model"
+    shutil.copytree(tiny_model, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+    with pytest.raises(tsds.InputError, match=r"\[48\].*\[64\]|48.*64|64.*48"):
+        tsds.run(**tiny_files, model=broken, out=tmp_path / "out")
+
+
+def test_another_run_in_the_folder_is_refused_before_anything_is_read(finished, tiny_model):
+    with pytest.raises(tsds.InputError, match="holds another run"):
+        tsds.run("nowhere.csv", model=tiny_model, out=finished)

@@ -1,0 +1,70 @@
+"""The removal curve and the removal index read off it."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from tsds_jax.errors import InputError
+from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
+from tsds_jax.valuation import source_game
+
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=(100, 3))
+Y = (X[:, 0] + 0.5 * RNG.normal(size=100) > 0).astype(int)
+X_VAL = RNG.normal(size=(80, 3))
+Y_VAL = (X_VAL[:, 0] > 0).astype(int)
+
+
+def curve_of(score, stderr):
+    score = np.array(score)
+    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], np.array(stderr), "accuracy")
+
+
+def test_each_cut_is_scikit_learns_score_on_what_is_left_and_its_error_is_paired():
+    ranking = RNG.permutation(100)
+    curve = removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, step=0.1, largest=0.5)
+    assert curve.removed.tolist() == [0, 10, 20, 30, 40, 50]
+    full = LogisticRegression().fit(X, Y).predict(X_VAL) == Y_VAL
+    for i, cut in enumerate(curve.removed):
+        rest = ranking[cut:]
+        right = LogisticRegression().fit(X[rest], Y[rest]).predict(X_VAL) == Y_VAL
+        change = right.astype(float) - full
+        assert curve.score[i] == pytest.approx(right.mean(), abs=1e-6)
+        assert curve.difference[i] == pytest.approx(change.mean(), abs=1e-6)
+        assert curve.stderr[i] == pytest.approx(change.std() / np.sqrt(80), abs=1e-6)
+
+
+def test_argmax_takes_the_best_cut_and_the_smallest_in_a_tie():
+    assert removal_index(curve_of([0.7, 0.8, 0.8, 0.75], [0, 0.01, 0.01, 0.01]), "argmax") == 10
+
+
+def test_one_standard_error_takes_the_smallest_cut_that_is_as_good_as_the_best():
+    assert removal_index(curve_of([0.70, 0.78, 0.79, 0.80], [0, 0.02, 0.02, 0.025]), "one_se") == 10
+
+
+@pytest.mark.parametrize("rule", ["argmax", "one_se"])
+def test_nothing_is_removed_where_no_cut_helps(rule):
+    assert removal_index(curve_of([0.8, 0.79, 0.78], [0, 0.01, 0.01]), rule) == 0
+
+
+def test_one_standard_error_removes_nothing_for_a_gain_within_the_noise():
+    assert removal_index(curve_of([0.80, 0.81, 0.79], [0, 0.02, 0.02]), "one_se") == 0
+
+
+@pytest.mark.parametrize(
+    ("ranking", "how", "words"),
+    [
+        (np.arange(99), {}, "ranking is no order of the 100 training points"),
+        (np.zeros(100, int), {}, "ranking is no order"),
+        (np.arange(100), {"step": 0}, "step is 0"),
+        (np.arange(100), {"largest": 1.0}, "largest is 1.0"),
+    ],
+)
+def test_a_curve_that_cannot_be_drawn_is_refused(ranking, how, words):
+    with pytest.raises(InputError, match=words):
+        removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, **how)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(InputError, match="rule 'elbow' is unknown: use one of argmax, one_se"):
+        removal_index(curve_of([0.5], [0]), "elbow")

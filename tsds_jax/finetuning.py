@@ -1,0 +1,422 @@
+"""The target model: a pretrained encoder with a classification head, fine-tuned on the rows it is given."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.special
+from flax import nnx
+
+from tsds_jax.data import TextData, load_data
+from tsds_jax.encoders import Encoder, EncoderConfig, load_encoder
+from tsds_jax.encoders.embed import LADDER, batch_tokens
+from tsds_jax.encoders.modeling import BertEncoder, Dropout
+from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, bucket_lengths, pad, plan_batches, tokenise
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.evaluation import accuracy, macro_f1
+from tsds_jax.options import FineTuneOptions
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+
+# Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
+LOOKS = 8
+# Finer than for embedding, as a step costs three times as much and a batch is as long as its longest text.
+TRAINING_LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+def check_options(options: FineTuneOptions) -> None:
+    """Raise InputError for the first option that is out of range, by its name."""
+    pooling_named(options.pooling)
+    for name, (allowed, words) in _ALLOWED.items():
+        value = getattr(options, name)
+        if not allowed(value):
+            raise InputError(f"fine-tuning option {name} must be {words}, not {value!r:.60}")
+
+
+def steps_for(options: FineTuneOptions, rows: int) -> int:
+    """Gradient steps of a run on that many training rows."""
+    return options.steps if options.steps is not None else math.ceil(options.epochs * rows / options.batch_size)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "steps": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "batch_size": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
+    "learning_rate": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "warmup": (lambda x: _number(x) and 0 <= x <= 1, "a share from 0 to 1"),
+    "weight_decay": (lambda x: _number(x) and x >= 0, "a number from 0"),
+    "clip": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "dropout": (lambda x: x is None or (_number(x) and 0 <= x < 1), "from 0 to below 1, or None"),
+    "max_length": (lambda x: _whole(x) and x >= 4, "a whole number from 4"),
+    "evaluate_every": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "patience": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "seed": (lambda x: _whole(x) and 0 <= x < 2**32, "a whole number from 0 to 4294967295"),
+}
+
+
+class Classifier(nnx.Module):
+    """Encoder, pooling, dropout and one linear map onto the classes."""
+
+    def __init__(self, config: EncoderConfig, classes: int, pooling: str, *, rngs: nnx.Rngs):
+        """Make it with random weights."""
+        self.encoder = BertEncoder(config, rngs=rngs)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.head = nnx.Linear(config.hidden_size, classes, rngs=rngs)
+        self.pooling = pooling
+
+    def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits [rows, classes]; dropout is on if there are rngs."""
+        ids, mask, types = map(jnp.asarray, batch)
+        pooled = POOLINGS[self.pooling](self.encoder(ids, mask, types, rngs=rngs), mask)
+        return self.head(self.dropout(pooled, rngs))
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetModel:
+    """A fine-tuned model with all that it needs to classify texts.
+
+    Attributes:
+      module: the Flax NNX module.
+      tokenizer: of the encoder that was fine-tuned.
+      config: that encoder's.
+      classes: names of the classes, in the order of the logits.
+      max_length: tokens that longer texts are cut to.
+    """
+
+    module: Classifier
+    tokenizer: Any
+    config: EncoderConfig
+    classes: tuple[str, ...]
+    max_length: int
+
+    def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
+        """Class probabilities, float32 [texts, classes]."""
+        tokenised = tokenise(self.tokenizer, texts, self.max_length, self.config.vocab_size)
+        graphdef, params = nnx.split(self.module)
+        logits = all_logits(graphdef, params, tokenised, self.max_length, len(self.classes), progress)
+        return scipy.special.softmax(logits, axis=1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """What `finetune` gives.
+
+    Attributes:
+      classes: names of the classes.
+      probabilities: float32 [evaluation rows, classes], or None without evaluation rows.
+      predictions: int32 [evaluation rows], or None.
+      metrics: "accuracy" and "macro_f1" on the evaluation rows; empty without them.
+      history: a dict a look: step, train_loss (the mean since the last look), validation_loss and
+        validation_accuracy (None without validation rows).
+      steps: gradient steps taken.
+      best_step: the step whose weights the model has.
+      seconds: wall time of the whole call.
+      model: the best state on the validation rows; without them, the last.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray | None
+    predictions: np.ndarray | None
+    metrics: dict[str, float]
+    history: list[dict[str, Any]]
+    steps: int
+    best_step: int
+    seconds: float
+    model: TargetModel
+
+
+class TrainState(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+      params: the classifier's weights.
+      moments: the optimizer's state.
+    """
+
+    params: nnx.State
+    moments: optax.OptState
+
+
+def finetune(
+    model: Encoder | str,
+    train: Any,
+    *,
+    validation: Any = None,
+    evaluation: Any = None,
+    text: Any = None,
+    label: str | None = None,
+    options: FineTuneOptions | None = None,
+    progress: ProgressFn = silent,
+) -> FineTuned:
+    """Fine-tune an encoder as a classifier with AdamW, and evaluate it.
+
+    The same options on the same rows give the same weights on one machine. The encoder that is given
+    stays as it is.
+
+    Args:
+      model: an `Encoder`, or what `load_encoder` takes.
+      train: a `TextData`, or what `load_data` takes.
+      validation: rows that decide which step's weights are kept: the highest accuracy, then the lowest loss.
+      evaluation: rows to report metrics on; they decide nothing.
+      text: the text column, or two of them, where rows are still to be read.
+      label: the label column, likewise.
+      options: by default ``FineTuneOptions()``.
+      progress: called after each step with its loss, stage "finetune".
+
+    Raises:
+      InputError: an option, a row or a source cannot be used.
+      TsdsError: the loss is not finite.
+
+    Example:
+      >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", evaluation="test.csv")
+      >>> result.metrics["accuracy"]
+      0.91
+    """
+    started = time.perf_counter()
+    options = options or FineTuneOptions()
+    check_options(options)
+    train_data = load_data(train, text=text, label=label, role="train")
+    classes = train_data.classes
+    if len(train_data) == 0:
+        raise InputError("fine-tuning has no training rows; give at least one")
+
+    def held_out(source: Any, role: str) -> TextData | None:
+        if source is None:
+            return None
+        data = load_data(source, text=text, label=label, classes=classes, role=role)
+        return data if len(data) > 0 else None
+
+    valid, test = held_out(validation, "validation"), held_out(evaluation, "test")
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    limit = min(options.max_length, encoder.config.max_tokens)
+
+    def tokens_of(data: TextData) -> Tokenised:
+        return tokenise(encoder.tokenizer, data.texts, limit, encoder.config.vocab_size)
+
+    rows = _Rows(tokens_of(train_data), train_data.labels)
+    watched = None if valid is None else _Rows(tokens_of(valid), valid.labels)
+    graphdef, params = new_classifier(encoder, len(classes), options)
+    trained = _train(graphdef, params, rows, watched, len(classes), limit, options, progress)
+    target = TargetModel(nnx.merge(graphdef, trained.params), encoder.tokenizer, encoder.config, classes, limit)
+    probabilities = predictions = None
+    metrics: dict[str, float] = {}
+    if test is not None:
+        probabilities = target.probabilities(test.texts)
+        predictions = probabilities.argmax(axis=1).astype(np.int32)
+        metrics = {
+            "accuracy": accuracy(test.labels, predictions),
+            "macro_f1": macro_f1(test.labels, predictions, len(classes)),
+        }
+    return FineTuned(
+        classes,
+        probabilities,
+        predictions,
+        metrics,
+        trained.history,
+        trained.steps,
+        trained.best_step,
+        time.perf_counter() - started,
+        target,
+    )
+
+
+class _Rows(NamedTuple):
+    tokens: Tokenised
+    labels: np.ndarray
+
+
+class _Trained(NamedTuple):
+    params: nnx.State
+    history: list[dict[str, Any]]
+    steps: int
+    best_step: int
+
+
+def _train(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    rows: _Rows,
+    watched: _Rows | None,
+    classes: int,
+    limit: int,
+    options: FineTuneOptions,
+    progress: ProgressFn,
+) -> _Trained:
+    """Take the steps, look at the watched rows now and then, and return the best state (without them the last)."""
+    steps = steps_for(options, len(rows.labels))
+    every = options.evaluate_every or math.ceil(steps / LOOKS)
+    optimizer = adamw(options.learning_rate, options.warmup, options.weight_decay, options.clip, steps)
+    state = TrainState(params, optimizer.init(params))
+    key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    best_score, best_params, best_step, worse = (-1.0, 0.0), params, 0, 0
+    history: list[dict[str, Any]] = []
+    losses: list[float] = []
+    step = 0
+    for chosen in draw_batches(len(rows.labels), options.batch_size, steps, options.seed):
+        step += 1
+        length = _padded_length(rows.tokens, chosen, limit)
+        batch = pad(rows.tokens, chosen, length, len(chosen))
+        state, loss = _step(graphdef, optimizer, state, batch, rows.labels[chosen], jax.random.fold_in(key, step))
+        losses.append(float(loss))
+        if not math.isfinite(losses[-1]):
+            raise TsdsError(
+                f"fine-tuning: the loss is {losses[-1]} at step {step}; lower the learning_rate "
+                f"(it is {options.learning_rate})"
+            )
+        progress(Progress("finetune", step, steps, "steps", f"loss {losses[-1]:.3f}"))
+        if step % every and step < steps:
+            continue
+        look: dict[str, Any] = {"step": step, "train_loss": float(np.mean(losses))}
+        losses = []
+        history.append(look | {"validation_loss": None, "validation_accuracy": None})
+        if watched is None:
+            continue
+        score = _score(all_logits(graphdef, state.params, watched.tokens, limit, classes), watched.labels)
+        history[-1] |= {"validation_loss": -score[1], "validation_accuracy": score[0]}
+        if score > best_score:
+            # A copy, for the next step gives the state's memory away.
+            best_score, best_params, best_step, worse = score, jax.tree.map(jnp.copy, state.params), step, 0
+        else:
+            worse += 1
+        if worse == options.patience:
+            break
+    if watched is None:
+        best_params, best_step = state.params, step
+    return _Trained(best_params, history, step, best_step)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "optimizer"), donate_argnames="state")
+def _step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+    labels: jax.Array,
+    key: jax.Array,
+) -> tuple[TrainState, jax.Array]:
+    def loss_of(params: nnx.State) -> jax.Array:
+        logits = nnx.merge(graphdef, params)(batch, rngs=nnx.Rngs(dropout=key))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    loss, gradient = jax.value_and_grad(loss_of)(state.params)
+    updates, moments = optimizer.update(gradient, state.moments, state.params)
+    return TrainState(optax.apply_updates(state.params, updates), moments), loss
+
+
+@functools.lru_cache(maxsize=64)  # the same object for the same numbers, so that a second run compiles nothing
+def adamw(
+    learning_rate: float, warmup: float, weight_decay: float, clip: float, steps: int
+) -> optax.GradientTransformation:
+    """Clipping by the global norm, then AdamW with `learning_rate_at` and weight decay where `decays` says so."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.adamw(
+            functools.partial(learning_rate_at, peak=learning_rate, warmup=warmup, steps=steps),
+            weight_decay=weight_decay,
+            mask=decays,
+        ),
+    )
+
+
+def learning_rate_at(step: Any, *, peak: float, warmup: float, steps: int) -> jax.Array:
+    """The rate of a step, counted from 0: a straight line up to the peak, then one down, to 0 after the last.
+
+    No step has a rate of 0.
+    """
+    rising = min(int(warmup * steps), steps - 1)
+    return peak * jnp.minimum((step + 1) / (rising + 1), (steps - step) / (steps - rising))
+
+
+def decays(params: nnx.State) -> nnx.State:
+    """True for matrices and embeddings, False for all of one dimension: biases and layer norms."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def draw_batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows of each step: one shuffle after another, cut into batches that are all full.
+
+    A batch may begin in one shuffle and end in the next, so every row is used as often as any other, give
+    or take one.
+    """
+    left, epoch = np.empty(0, dtype=np.int64), 0
+    for _ in range(steps):
+        while len(left) < batch_size:
+            left = np.concatenate([left, np.random.default_rng([seed, epoch]).permutation(rows)])
+            epoch += 1
+        yield left[:batch_size]
+        left = left[batch_size:]
+
+
+def new_classifier(encoder: Encoder, classes: int, options: FineTuneOptions) -> tuple[nnx.GraphDef, nnx.State]:
+    """A classifier with a copy of the encoder's weights; its head is drawn from N(0, 0.02), with zero biases."""
+    config = encoder.config
+    if options.dropout is not None:
+        config = dataclasses.replace(
+            config, hidden_dropout_prob=options.dropout, attention_probs_dropout_prob=options.dropout
+        )
+    graphdef, abstract = nnx.split(
+        nnx.eval_shape(lambda: Classifier(config, classes, options.pooling, rngs=nnx.Rngs(0)))
+    )
+    # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
+    pretrained = {
+        ("encoder", *path): jnp.copy(param[...]) for path, param in nnx.to_flat_state(nnx.state(encoder.model))
+    }
+    key = jax.random.fold_in(jax.random.key(options.seed), 0)
+    head = {
+        ("head", "kernel"): 0.02 * jax.random.normal(key, (config.hidden_size, classes)),
+        ("head", "bias"): jnp.zeros(classes),
+    }
+    values = pretrained | head
+    return graphdef, nnx.from_flat_state(
+        [(path, param.replace(values[path])) for path, param in nnx.to_flat_state(abstract)]
+    )
+
+
+def all_logits(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    tokens: Tokenised,
+    limit: int,
+    classes: int,
+    progress: ProgressFn = silent,
+) -> np.ndarray:
+    """Logits without dropout, float32 [texts, classes], in batches of a few fixed shapes."""
+    logits = np.zeros((len(tokens), classes), dtype=np.float32)
+    done = 0
+    for portion in plan_batches(tokens.lengths, limit, LADDER, batch_tokens()):
+        logits[portion.rows] = _logits(graphdef, params, portion.batch(tokens))[: len(portion.rows)]
+        done += len(portion.rows)
+        progress(Progress("predict", done, len(tokens), "texts"))
+    return logits
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _logits(graphdef: nnx.GraphDef, params: nnx.State, batch: Batch) -> jax.Array:
+    return nnx.merge(graphdef, params)(batch)
+
+
+def _padded_length(tokens: Tokenised, rows: np.ndarray, limit: int) -> int:
+    longest = max(len(tokens.ids[row]) for row in rows)
+    return next(length for length in bucket_lengths(limit, TRAINING_LADDER) if length >= longest)
+
+
+def _score(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """(accuracy, minus the mean loss): the larger, the better."""
+    logits = logits.astype(np.float64)
+    log_likelihood = logits[np.arange(len(labels)), labels] - scipy.special.logsumexp(logits, axis=1)
+    return accuracy(labels, logits.argmax(axis=1)), float(log_likelihood.mean())
