@@ -209,7 +209,7 @@ def demo(given: dict[str, Any]) -> None:
 
     with console_progress() as progress:
         folder = demonstration.demo(
-            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
+            finetuning=dataclasses.replace(demonstration.FINETUNING, **_part(given, FineTuneOptions)),
             command=_command_line(),
             progress=progress,
             **_rest(given, SelectOptions, FineTuneOptions),

@@ -26,7 +26,9 @@ from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
-LOOKS = 8
+LOOKS = 4
+# Batches whose rows are sorted by length together.
+STRETCH = 16
 # Finer than for embedding, as a step costs three times as much and a batch is as long as its longest text.
 TRAINING_LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -260,18 +262,20 @@ def _train(
     """Take the steps, look at the watched rows now and then, and return the best state (without them the last)."""
     steps = steps_for(options, len(rows.labels))
     every = options.evaluate_every or math.ceil(steps / LOOKS)
-    optimizer = adamw(options.learning_rate, options.warmup, options.weight_decay, options.clip, steps)
-    state = TrainState(params, optimizer.init(params))
+    state = TrainState(params, adamw(0.0, options.weight_decay, options.clip).init(params))
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
     best_score, best_params, best_step, worse = (-1.0, 0.0), params, 0, 0
     history: list[dict[str, Any]] = []
     losses: list[float] = []
     step = 0
-    for chosen in draw_batches(len(rows.labels), options.batch_size, steps, options.seed):
+    for chosen in draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed):
         step += 1
         length = _padded_length(rows.tokens, chosen, limit)
         batch = pad(rows.tokens, chosen, length, len(chosen))
-        state, loss = _step(graphdef, optimizer, state, batch, rows.labels[chosen], jax.random.fold_in(key, step))
+        rates = learning_rate_at(step - 1, options, steps), options.weight_decay, options.clip
+        state, loss = _step(
+            graphdef, state, batch, rows.labels[chosen], jax.random.fold_in(key, step), np.asarray(rates, np.float32)
+        )
         losses.append(float(loss))
         if not math.isfinite(losses[-1]):
             raise TsdsError(
@@ -300,46 +304,39 @@ def _train(
     return _Trained(best_params, history, step, best_step)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "optimizer"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="state")
 def _step(
     graphdef: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Batch,
     labels: jax.Array,
     key: jax.Array,
+    rates: jax.Array,
 ) -> tuple[TrainState, jax.Array]:
+    # Learning rate, weight decay and clip are arguments, so that other ones compile nothing.
     def loss_of(params: nnx.State) -> jax.Array:
         logits = nnx.merge(graphdef, params)(batch, rngs=nnx.Rngs(dropout=key))
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     loss, gradient = jax.value_and_grad(loss_of)(state.params)
-    updates, moments = optimizer.update(gradient, state.moments, state.params)
+    updates, moments = adamw(*rates).update(gradient, state.moments, state.params)
     return TrainState(optax.apply_updates(state.params, updates), moments), loss
 
 
-@functools.lru_cache(maxsize=64)  # the same object for the same numbers, so that a second run compiles nothing
-def adamw(
-    learning_rate: float, warmup: float, weight_decay: float, clip: float, steps: int
-) -> optax.GradientTransformation:
-    """Clipping by the global norm, then AdamW with `learning_rate_at` and weight decay where `decays` says so."""
+def adamw(learning_rate: Any, weight_decay: Any, clip: Any) -> optax.GradientTransformation:
+    """Clipping by the global norm, then AdamW with weight decay where `decays` says so."""
     return optax.chain(
-        optax.clip_by_global_norm(clip),
-        optax.adamw(
-            functools.partial(learning_rate_at, peak=learning_rate, warmup=warmup, steps=steps),
-            weight_decay=weight_decay,
-            mask=decays,
-        ),
+        optax.clip_by_global_norm(clip), optax.adamw(learning_rate, weight_decay=weight_decay, mask=decays)
     )
 
 
-def learning_rate_at(step: Any, *, peak: float, warmup: float, steps: int) -> jax.Array:
+def learning_rate_at(step: int, options: FineTuneOptions, steps: int) -> float:
     """The rate of a step, counted from 0: a straight line up to the peak, then one down, to 0 after the last.
 
     No step has a rate of 0.
     """
-    rising = min(int(warmup * steps), steps - 1)
-    return peak * jnp.minimum((step + 1) / (rising + 1), (steps - step) / (steps - rising))
+    rising = min(int(options.warmup * steps), steps - 1)
+    return options.learning_rate * min((step + 1) / (rising + 1), (steps - step) / (steps - rising))
 
 
 def decays(params: nnx.State) -> nnx.State:
@@ -347,19 +344,28 @@ def decays(params: nnx.State) -> nnx.State:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def draw_batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """The rows of each step: one shuffle after another, cut into batches that are all full.
+def draw_batches(lengths: np.ndarray, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows of each step: one shuffle after another, cut into full batches of texts of like length.
 
-    A batch may begin in one shuffle and end in the next, so every row is used as often as any other, give
-    or take one.
+    The shuffles are one stream, so every row is used as often as any other, give or take one. Each stretch of it, 16
+    batches long, is sorted by length before it is cut, and its batches come in random order: a batch is as
+    long as its longest text, and of random tweets two fifths would be padding.
+
+    Args:
+      lengths: tokens of each row, ``[rows]``.
+      batch_size: rows of a step.
+      steps: batches to draw.
+      seed: decides them.
     """
     left, epoch = np.empty(0, dtype=np.int64), 0
-    for _ in range(steps):
-        while len(left) < batch_size:
-            left = np.concatenate([left, np.random.default_rng([seed, epoch]).permutation(rows)])
+    for first in range(0, steps, STRETCH):
+        batches = min(STRETCH, steps - first)
+        while len(left) < batches * batch_size:
+            left = np.concatenate([left, np.random.default_rng([seed, epoch]).permutation(len(lengths))])
             epoch += 1
-        yield left[:batch_size]
-        left = left[batch_size:]
+        stretch, left = np.split(left, [batches * batch_size])
+        ordered = stretch[np.argsort(lengths[stretch], kind="stable")].reshape(batches, batch_size)
+        yield from ordered[np.random.default_rng([seed, first, 1]).permutation(batches)]
 
 
 def new_classifier(encoder: Encoder, classes: int, options: FineTuneOptions) -> tuple[nnx.GraphDef, nnx.State]:

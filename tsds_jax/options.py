@@ -74,7 +74,7 @@ class FineTuneOptions:
       dropout: in place of the config's two rates and for the head; None takes the config's.
       max_length: tokens that longer texts are cut to, at most the encoder's own limit.
       pooling: ``"mean"`` or ``"cls"``, what the head sees of a text.
-      evaluate_every: steps from one look at the validation rows to the next; None looks 8 times a run.
+      evaluate_every: steps from one look at the validation rows to the next; None looks 4 times a run.
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best
         state is the result either way.
       seed: decides the head's first values, the order of the rows and dropout.
