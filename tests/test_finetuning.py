@@ -150,7 +150,7 @@ def test_patience_stops_a_run_that_no_longer_improves(encoder, monkeypatch):
 
 
 def test_the_history_tells_losses_and_accuracies(result):
-    assert [look["step"] for look in result.history] == list(range(15, 121, 15))
+    assert [look["step"] for look in result.history] == [30, 60, 90, 120]
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     best = max(result.history, key=lambda look: (look["validation_accuracy"], -look["validation_loss"]))
     assert result.best_step == best["step"]
@@ -178,6 +178,39 @@ def test_files_and_folders_are_read(encoder, tmp_path):
     tuned = finetune(str(MODEL), tmp_path / "train.csv", text="text", label="label", options=options)
     same = finetune(encoder, train, options=options)
     np.testing.assert_array_equal(tuned.model.module.head.kernel[...], same.model.module.head.kernel[...])
+
+
+def test_held_out_files_are_read_by_the_columns_of_the_training_data(encoder, tmp_path):
+    columns = {"text": "sentence", "label": "mood"}
+    train, held = reviews(30, 0), reviews(20, 1)
+    train = dataclasses.replace(
+        train, rows=train.rows.rename_columns(columns), text_columns=("sentence",), label_column="mood"
+    )
+    held.rows.rename_columns(columns).to_csv(tmp_path / "held.csv", index=False)
+    held.rows.to_csv(tmp_path / "other.csv", index=False)
+    options = dataclasses.replace(FAST, steps=2)
+    given = finetune(encoder, train, validation=held, evaluation=held, options=options)
+    read = finetune(encoder, train, validation=tmp_path / "held.csv", evaluation=tmp_path / "held.csv", options=options)
+    assert read.metrics == given.metrics
+    assert read.history == given.history
+    named = finetune(encoder, train, evaluation=tmp_path / "other.csv", text="text", label="label", options=options)
+    assert named.metrics == finetune(encoder, train, evaluation=held, options=options).metrics
+    with pytest.raises(InputError, match="no column 'sentence'"):
+        finetune(encoder, train, evaluation=tmp_path / "other.csv", options=options)
+
+
+def test_texts_cut_at_the_length_limit_are_counted_over_all_roles(encoder):
+    train, valid, test = (reviews(rows, seed) for seed, rows in enumerate((30, 20, 10)))
+    options = dataclasses.replace(FAST, steps=2, max_length=8)
+
+    def longer(data):
+        return sum(len(encoder.tokenizer(text)["input_ids"]) > 8 for text in data.texts)
+
+    cut = finetune(encoder, train, validation=valid, evaluation=test, options=options)
+    assert cut.truncated == longer(train) + longer(valid) + longer(test)
+    assert min(longer(train), longer(valid), longer(test)) > 0
+    assert finetune(encoder, train, options=options).truncated == longer(train)
+    assert finetune(encoder, train, options=dataclasses.replace(options, max_length=64)).truncated == 0
 
 
 def test_labels_of_held_out_rows_are_matched_by_name(encoder, result):
@@ -223,7 +256,7 @@ def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
         assert all(learning_rate_at(step, options, 5) > 0 for step in range(5))
 
 
-@pytest.mark.parametrize(("rows", "size"), [(10, 4), (3, 8), (8, 8), (1, 2)])
+@pytest.mark.parametrize(("rows", "size"), [(10, 4), (3, 8), (8, 8), (1, 2), (100, 32), (33, 32), (3, 7)])
 def test_batches_are_full_and_use_all_rows_alike(rows, size):
     lengths = np.random.default_rng(0).integers(3, 60, rows)
     counts = np.zeros(rows, int)
@@ -233,8 +266,56 @@ def test_batches_are_full_and_use_all_rows_alike(rows, size):
         counts = np.bincount(np.concatenate(batches), minlength=rows)
         assert np.ptp(counts) <= 1
         np.testing.assert_array_equal(batches, list(draw_batches(lengths, size, steps, seed=0)))
-    if rows > 3:
+    if rows > 3 and rows != size:  # else every batch is all rows
         assert (np.concatenate(batches) != np.concatenate(list(draw_batches(lengths, size, 20, seed=1)))).any()
+
+
+@pytest.mark.parametrize("rows", [8, 9, 13, 15, 16, 17, 25, 50, 100, 131, 300])
+@pytest.mark.parametrize("steps", [1, 7, 40, 90])
+def test_no_batch_repeats_a_row_where_there_are_enough_rows(rows, steps):
+    for seed, lengths in enumerate((np.full(rows, 20), np.random.default_rng(0).integers(3, 60, rows))):
+        batches = list(draw_batches(lengths, 8, steps, seed))
+        assert len(batches) == steps
+        assert all(len(set(batch.tolist())) == 8 for batch in batches)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(3, 7), (5, 8), (7, 8), (4, 8), (1, 3)])
+def test_a_batch_of_more_rows_than_there_are_repeats_them_alike(rows, size):
+    for batch in draw_batches(np.arange(rows), size, 30, 0):
+        assert np.ptp(np.bincount(batch, minlength=rows)) <= 1
+
+
+def test_every_epoch_uses_every_row_once():
+    """Batches are cut from shuffles one after another: the first rows * k places hold each row k times."""
+    for rows, size in ((100, 32), (37, 8)):
+        drawn = np.concatenate(list(draw_batches(np.random.default_rng(0).integers(3, 60, rows), size, 60, 0)))
+        for batches in range(1, 61):
+            used = np.bincount(drawn[: batches * size], minlength=rows)
+            # Inside a stretch whole batches trade places, which moves no row out of its epoch.
+            assert used.max() <= -(-batches * size // rows)
+
+
+def test_rows_of_every_length_are_as_likely_in_a_last_stretch_that_is_cut_short():
+    lengths = np.arange(100)
+    drawn = [lengths[np.concatenate(list(draw_batches(lengths, 8, 5, seed)))] for seed in range(200)]
+    assert np.mean(drawn) == pytest.approx(49.5, abs=1)  # standard error 0.25
+
+
+def test_which_rows_meet_in_a_batch_changes_with_the_epoch():
+    lengths = np.random.default_rng(0).integers(3, 60, 64)
+    batches = [frozenset(batch.tolist()) for batch in draw_batches(lengths, 8, 80, 0)]
+    assert len(set(batches)) > 30  # 16 if sorted exactly
+
+
+def test_batches_of_small_data_pad_little_too():
+    lengths = np.random.default_rng(0).integers(5, 60, 100)
+    batches = list(draw_batches(lengths, 8, 125, seed=0))
+    padded = sum(8 * lengths[batch].max() for batch in batches)
+    assert padded < 1.25 * sum(lengths[batch].sum() for batch in batches)
+
+
+def test_a_batch_size_far_above_the_rows_takes_no_time():
+    assert [len(batch) for batch in draw_batches(np.array([4]), 1_000_000, 2, 0)] == [1_000_000] * 2
 
 
 def test_batches_of_like_length_pad_little_and_come_in_random_order():

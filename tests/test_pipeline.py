@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
@@ -46,8 +47,11 @@ def test_a_run_leaves_every_file_it_promises(finished):
     assert manifest["status"] == "finished"
     assert set(manifest["stages"]) == {"data", "embed", "value", "select", "finetune", "report"}
     assert manifest["data"]["train"]["rows"] == 120
-    stages = [json.loads(line)["stage"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert stages == ["data", "embed", "value", "select", "finetune", "finetune", "finetune"]
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    done = [line["stage"] for line in lines if "seconds" in line]
+    assert done == ["representations", "values", "finetune-full", "finetune-selection", "finetune-random"]
+    looks = [line for line in lines if line.get("arm") == "full" and "validation_accuracy" in line]
+    assert looks[-1]["step"] == 12
 
 
 def test_values_are_one_row_a_training_row_and_rank_one_is_the_lowest(finished):
@@ -112,10 +116,12 @@ def test_a_selection_saves_and_finetunes(tiny_files, tiny_model, tmp_path):
 
 
 def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):
-    out = run(tiny_files, tiny_model, tmp_path / "none", largest_cut=0.01, grid=0.01, samples=2, rule="one_se")
-    selection = json.loads((out / "selection.json").read_text())
-    if selection["removal_index"] == 0:
-        assert len({arm["accuracy"] for arm in json.loads((out / "finetune.json").read_text())["arms"]}) == 1
+    # A largest cut of less than one row leaves "remove nothing" alone.
+    out = run(tiny_files, tiny_model, tmp_path / "none", largest_cut=0.005, grid=0.005, samples=2)
+    assert json.loads((out / "selection.json").read_text())["removal_index"] == 0
+    found = json.loads((out / "finetune.json").read_text())
+    assert len({arm["accuracy"] for arm in found["arms"]}) == 1
+    assert all(d["low"] == d["high"] == 0 for d in found["differences"])
 
 
 def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_model, tmp_path):
@@ -134,11 +140,28 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"text": "tweet"}, "tweet"),
         ({"label": "stars"}, "stars"),
         ({"model": "no/folder/here"}, "no/folder/here"),
-        ({"subset_size": 121}, "subset_size 121 is more than the 120 training rows: give at most 120"),
+        ({"subset_size": 121}, "subset_size 121 is more than the 120 training points: give at most 120"),
         ({"pca": 33}, "pca 33 is more than 120 training rows of width 32 have: give at most 32"),
         ({"pooling": "max"}, "pooling 'max' is unknown"),
         ({"utility": "f1"}, "utility 'f1' is unknown"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": "many"}, "samples is 'many'"),
+        ({"C": -1}, "C is -1"),
+        ({"truncation": -1}, "truncation is -1"),
+        ({"subset_size": 0}, "subset_size is 0"),
+        ({"estimator": "exact", "subset_size": None}, "120 points are too many to enumerate"),
+        ({"grid": 0}, "grid is 0"),
+        ({"grid": 0.6, "largest_cut": 0.5}, "largest_cut is 0.5"),
+        ({"largest_cut": 2}, "largest_cut is 2"),
+        ({"layer": 9}, "layer is 9"),
+        ({"max_length": 1000}, "max_length is 1000"),
+        ({"pca": -1}, "pca is -1"),
+        ({"pca": "8"}, "pca is '8'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
+        ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
+        ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),
         ({"sample": 3}, "there is no option 'sample': use pooling, "),
     ],
 )
@@ -162,3 +185,40 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(tiny_files, tiny_m
 def test_another_run_in_the_folder_is_refused_before_anything_is_read(finished, tiny_model):
     with pytest.raises(tsds.InputError, match="holds another run"):
         tsds.run("nowhere.csv", model=tiny_model, out=finished)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "folder"])
+def test_kept_rows_come_back_in_the_format_and_columns_that_came(kind, tiny_files, tiny_model, tmp_path):
+    rows = Dataset.from_dict(
+        {"id": list(range(60)), **{c: column(tiny_files["train"], c)[:60] for c in ("text", "label")}}
+    )
+    if kind == "folder":
+        rows.save_to_disk(tmp_path / "data")
+        source = tmp_path / "data"
+    else:
+        source = tmp_path / f"data.{kind}"
+        (rows.to_json if kind == "jsonl" else rows.to_parquet)(source)
+    s = tsds.select(source, model=tiny_model, rule="argmax", **QUICK | {"subset_size": 30})
+    out = s.save(tmp_path / "out")
+    kept = tsds.load_data(out / ("kept" if kind == "folder" else f"kept.{kind}"))
+    assert kept.rows.column_names == ["id", "text", "label"]
+    assert kept.rows["id"][:] == s.kept.rows["id"][:]
+    # Rows set apart for validation are neither kept nor removed, and are not lost either.
+    held = tsds.load_data(out / ("validation" if kind == "folder" else f"validation.{kind}"))
+    assert sorted([*s.kept.rows["id"], *s.removed.rows["id"], *held.rows["id"]]) == list(range(60))
+    table = pq.read_table(out / "values.parquet").to_pydict()
+    assert [rows["text"][row] for row in table["row"]] == table["text"]
+
+
+def test_sentence_pairs_run_through(tiny_files, tiny_model, tmp_path):
+    texts = column(tiny_files["train"], "text")
+    rows = Dataset.from_dict({"a": texts, "b": texts[::-1], "label": column(tiny_files["train"], "label")})
+    s = tsds.select(rows, text=("a", "b"), model=tiny_model, **QUICK)
+    table = pq.read_table(s.save(tmp_path / "out") / "values.parquet").to_pydict()
+    assert [(rows["a"][row], rows["b"][row]) for row in table["row"]] == list(
+        zip(table["text"], table["text_pair"], strict=True)
+    )
+
+
+def column(file, name):
+    return tsds.load_data(file).rows[name][:]

@@ -17,12 +17,12 @@ Y_VAL = (X_VAL[:, 0] > 0).astype(int)
 
 def curve_of(score, stderr):
     score = np.array(score)
-    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], np.array(stderr), "accuracy")
+    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], np.array(stderr), score, "accuracy")
 
 
 def test_each_cut_is_scikit_learns_score_on_what_is_left_and_its_error_is_paired():
     ranking = RNG.permutation(100)
-    curve = removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, step=0.1, largest=0.5)
+    curve = removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, grid=0.1, largest_cut=0.5)
     assert curve.removed.tolist() == [0, 10, 20, 30, 40, 50]
     full = LogisticRegression().fit(X, Y).predict(X_VAL) == Y_VAL
     for i, cut in enumerate(curve.removed):
@@ -32,6 +32,34 @@ def test_each_cut_is_scikit_learns_score_on_what_is_left_and_its_error_is_paired
         assert curve.score[i] == pytest.approx(right.mean(), abs=1e-6)
         assert curve.difference[i] == pytest.approx(change.mean(), abs=1e-6)
         assert curve.stderr[i] == pytest.approx(change.std() / np.sqrt(80), abs=1e-6)
+
+
+@pytest.mark.parametrize(("grid", "largest"), [(0.3, 0.5), (0.66, 0.99), (0.02, 0.5), (0.07, 0.3), (0.5, 0.5)])
+def test_no_cut_is_larger_than_the_largest(grid, largest):
+    curve = removal_curve(source_game(X, Y, X_VAL, Y_VAL), np.arange(100), grid=grid, largest_cut=largest)
+    assert curve.removed[0] == 0
+    assert curve.removed.max() <= largest * 100
+    assert curve.removed.max() > (largest - grid) * 100 - 1
+
+
+def test_the_curve_ends_before_the_last_point_of_a_class_goes():
+    y = (np.arange(100) < 10).astype(int)
+    curve = removal_curve(source_game(X, y, X_VAL, Y_VAL), np.arange(100), grid=0.01)
+    assert curve.removed.tolist() == list(range(10))
+
+
+def test_the_error_of_balanced_accuracy_is_that_of_a_mean_of_class_means():
+    y_val = (X_VAL[:, 0] > 1.0).astype(int)
+    ranking = RNG.permutation(100)
+    game = source_game(X, Y, X_VAL, y_val, utility="balanced_accuracy")
+    curve = removal_curve(game, ranking, grid=0.4, largest_cut=0.4)
+    hits = [
+        (LogisticRegression().fit(X[rest], Y[rest]).predict(X_VAL) == y_val).astype(float)
+        for rest in (ranking, ranking[40:])
+    ]
+    change = hits[1] - hits[0]
+    expected = np.sqrt(sum(np.var(change[y_val == c]) / np.sum(y_val == c) for c in (0, 1))) / 2
+    assert curve.stderr[1] == pytest.approx(expected, rel=1e-5)
 
 
 def test_argmax_takes_the_best_cut_and_the_smallest_in_a_tie():
@@ -56,8 +84,8 @@ def test_one_standard_error_removes_nothing_for_a_gain_within_the_noise():
     [
         (np.arange(99), {}, "ranking is no order of the 100 training points"),
         (np.zeros(100, int), {}, "ranking is no order"),
-        (np.arange(100), {"step": 0}, "step is 0"),
-        (np.arange(100), {"largest": 1.0}, "largest is 1.0"),
+        (np.arange(100), {"grid": 0}, "grid is 0"),
+        (np.arange(100), {"largest_cut": 1.0}, "largest_cut is 1.0"),
     ],
 )
 def test_a_curve_that_cannot_be_drawn_is_refused(ranking, how, words):

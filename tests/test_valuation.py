@@ -53,6 +53,17 @@ def test_exact_and_permutation_agree():
     assert np.abs((sampled.values - exact.values) / sampled.stderr).max() < 4
 
 
+@pytest.mark.parametrize("utility", ["accuracy", "log_likelihood"])
+def test_add_one_and_permutation_agree(utility):
+    how = {"utility": utility, "subset_size": 40, "truncation": 0.0}
+    chains = tsds.value(X, Y, X_VAL, Y_VAL, samples=150, **how)
+    rounds = tsds.value(X, Y, X_VAL, Y_VAL, estimator="add_one", samples=300, **how)
+    assert rounds.fits == 300
+    error = (rounds.values - chains.values) / np.hypot(rounds.stderr, chains.stderr)
+    assert np.abs(error).max() < 4.5
+    assert np.sqrt(np.mean(error**2)) < 1.3
+
+
 def test_progress_counts_up_to_all_marginals():
     seen = []
     tsds.value(X, Y, X_VAL, Y_VAL, subset_size=50, samples=40, progress=seen.append)
@@ -91,6 +102,9 @@ def with_entry(array, place, entry):
         ({"y_train": with_entry(Y, 9, None)}, "y_train has no label at row 9"),
         ({"y_train": with_entry(Y, 9, 0.5)}, "y_train is 0.5 at row 9: labels are integers or strings"),
         ({"y_train": with_entry(Y, 9, np.nan)}, "y_train is nan at row 9"),
+        ({"y_train": with_entry(Y, 9, np.inf)}, "y_train is inf at row 9"),
+        ({"y_train": [*["a", "b"] * 79, "a", " "]}, "y_train is blank at row 159"),
+        ({"y_train": [*[0, 1] * 79, 0, "a"]}, "y_train mixes strings and integers, first at row 159"),
         ({"y_train": with_entry(Y, 9, "x")}, "y_train mixes strings and integers, first at row 9"),
         ({"y_val": with_entry(Y_VAL, 5, 7)}, "y_val is 7 at row 5, which y_train lacks"),
         ({"y_val": np.array(["no", "yes"])[Y_VAL]}, "y_val holds strings and y_train integers"),

@@ -40,6 +40,8 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
     Raises:
       InputError: another length or shape, a missing label, or labels that are neither integers nor strings.
     """
+    if not isinstance(y, np.ndarray) and isinstance(y, Sequence) and len({isinstance(label, str) for label in y}) > 1:
+        y = np.array(y, dtype=object)  # else NumPy turns the numbers among them into strings
     array = np.asarray(y)
     if array.ndim != 1 or len(array) != rows:
         raise InputError(f"{name} has shape {list(array.shape)} for {rows} rows of features: give one label a row")
@@ -54,8 +56,12 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
             row = next(i for i, label in enumerate(array) if isinstance(label, str) != isinstance(array[0], str))
             raise InputError(f"{name} mixes strings and integers, first at row {row}: use one type of label")
         array = array.astype(str if kinds == {True} else np.int64)
+    if array.dtype.kind == "U":
+        blank = np.char.strip(array) == ""
+        if blank.any():
+            raise InputError(f"{name} is blank at row {int(np.argmax(blank))}: remove the row or label it")
     if array.dtype.kind == "f":
-        bad = ~(array == np.round(array))
+        bad = ~np.isfinite(array) | (array != np.round(array))
         if bad.any():
             row = int(np.argmax(bad))
             raise InputError(f"{name} is {array[row]} at row {row}: labels are integers or strings")

@@ -10,19 +10,18 @@ import inspect
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.options import FineTuneOptions, SelectOptions, build
+from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions, SelectOptions, build
 
 app = typer.Typer(
     name="tsds",
     help="Find the training examples that hurt a language model, drop them, fine-tune on the rest.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,13 +49,28 @@ _SWITCHES = {
     "resume": "Go on with what an earlier try of this run finished.",
     "overwrite": "Remove the earlier run that the folder holds.",
 }
-# The functions' messages speak of their arguments; here these are flags.
-_AS_FLAGS = (("resume it, overwrite it,", "resume it (--resume), overwrite it (--overwrite),"),)
+_KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def main() -> None:
-    """Entry point of the ``tsds`` command."""
-    app()
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``tsds`` command.
+
+    Raises:
+      SystemExit: always; 0 done, 1 failed while running, 2 something given cannot be used, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments or ["--help"], prog_name="tsds", standalone_mode=False)
+    except Exception as error:
+        # The parser's own errors, whichever click it is built on, carry this method.
+        if not hasattr(error, "format_message"):
+            raise
+        print(
+            f"tsds: error: {' '.join(error.format_message().split())} (tsds --help lists what there is)",
+            file=sys.stderr,
+        )
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def command(
@@ -65,42 +79,52 @@ def command(
     options: Iterable[type] = (),
     only: Iterable[str] = (),
     switches: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[[dict[str, Any]], None]], None]:
     """Registers a command whose flags are made from `_PLACES`, option classes and switches.
 
     The function gets one dictionary of what was given, by flag or by file, and nothing else: defaults stay where
-    they are defined.
+    they are defined, and ``defaults`` only tells the help of those that this command changes.
     """
 
     def register(body: Callable[[dict[str, Any]], None]) -> None:
-        flags = {name: _flag(name, *_PLACES[name]) for name in places}
-        for kind in options:
-            hints = get_type_hints(kind)
-            for item in dataclasses.fields(kind):
-                if not only or item.name in only:
-                    flags.setdefault(item.name, _flag(item.name, hints[item.name], item.metadata["help"], item.default))
-        for name in switches:
-            flags[name] = _flag(name, bool, _SWITCHES[name])
+        kinds = {name: _PLACES[name] for name in places}
+        shown: dict[str, Any] = {}
+        for options_class in options:
+            hints = get_type_hints(options_class)
+            for item in dataclasses.fields(options_class):
+                if item.name not in kinds and (not only or item.name in only):
+                    kinds[item.name] = (_plain(hints[item.name]), item.metadata["help"])
+                    shown[item.name] = item.default
+        kinds |= {name: (bool, _SWITCHES[name]) for name in switches}
+        shown |= defaults or {}
+        flags = {name: _flag(name, kind, meaning, shown.get(name)) for name, (kind, meaning) in kinds.items()}
         flags["config"] = _flag("config", str, "TOML file with any of these options.")
-        flags["traceback"] = _flag("traceback", bool, "Show where in the code an error arose.")
+        flags["traceback"] = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+        can_resume = "resume" in switches
 
         @functools.wraps(body)
         def call(**flagged: Any) -> None:
             with_traceback = bool(flagged.pop("traceback"))
             try:
-                body(_settle(flagged, [name for name in flags if name not in ("config", "traceback")]))
+                body(_settle(flagged, {name: kind for name, (kind, _) in kinds.items()}))
             except KeyboardInterrupt:
-                _fail("stopped; finished stages are kept: the same command with --resume goes on", 130)
+                _fail("stopped" + (": the same command with --resume goes on" if can_resume else ""), 130)
             except Exception as error:
                 if with_traceback:
                     traceback.print_exc()
                 if isinstance(error, TsdsError):
-                    _fail(str(error), error.exit_code)
+                    _fail(_as_flags(str(error), can_resume), error.exit_code)
                 _fail(f"{type(error).__name__}: {error}"[:500] + " (--traceback shows where)", 1)
 
         call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=False if name == "traceback" else None,
+                    annotation=annotation,
+                )
                 for name, annotation in flags.items()
             ]
         )
@@ -110,36 +134,51 @@ def command(
     return register
 
 
-def _flag(name: str, kind: Any, meaning: str, default: Any = None) -> Any:
+def _plain(kind: Any) -> type:
+    """The type of an option that may also be None."""
+    return next((part for part in get_args(kind) if part is not type(None)), kind)
+
+
+def _flag(name: str, kind: type, meaning: str, default: Any = None) -> Any:
     flag = f"--{name}" if name == "C" else f"--{name.replace('_', '-')}"
-    return Annotated[
-        kind | None, typer.Option(flag, help=meaning, show_default="" if default is None else str(default))
-    ]
+    # Off again, where the config file says on.
+    flag = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    shown = default is not None and kind is not bool and str(default)
+    return Annotated[kind | None, typer.Option(flag, help=meaning, show_default=shown)]
 
 
-def _settle(flagged: dict[str, Any], known: list[str]) -> dict[str, Any]:
+def _settle(flagged: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
     """What was given: the config file's entries under the flags."""
-    given: dict[str, Any] = {}
     config = flagged.pop("config")
-    if config is not None:
-        import tomllib
-
-        try:
-            entries = tomllib.loads(Path(config).read_text("utf-8"))
-        except OSError as error:
-            raise InputError(f"config {config} cannot be read ({error.strerror}): give a TOML file") from None
-        except ValueError as error:
-            raise InputError(f"config {config} is no TOML: {' '.join(str(error).split())}") from None
-        for key, entry in entries.items():
-            name = key.replace("-", "_")
-            if name not in known:
-                raise InputError(
-                    f"config {config} has {key!r}, which this command does not know: use {', '.join(known)}"
-                )
-            given[name] = entry
+    given = {} if config is None else _read_config(config, kinds)
     given.update({name: entry for name, entry in flagged.items() if entry is not None})
-    if "text" in given and isinstance(given["text"], str) and "," in given["text"]:
-        given["text"] = tuple(part.strip() for part in given["text"].split(","))
+    text = given.get("text")
+    if isinstance(text, str) and "," in text:
+        given["text"] = tuple(part.strip() for part in text.split(","))
+    return given
+
+
+def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        entries = tomllib.loads(Path(config).read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"config {config} cannot be read ({error.strerror}): give a TOML file") from None
+    except ValueError as error:
+        raise InputError(f"config {config} is no TOML: {' '.join(str(error).split())}") from None
+    given = {}
+    for key, entry in entries.items():
+        name = key.replace("-", "_")
+        if name not in kinds:
+            raise InputError(f"config {config} has {key!r}, which this command does not know: use {', '.join(kinds)}")
+        kind = kinds[name]
+        if kind is float and isinstance(entry, int) and not isinstance(entry, bool):
+            entry = float(entry)
+        pair = name == "text" and isinstance(entry, list) and all(isinstance(part, str) for part in entry)
+        if not pair and type(entry) is not kind:
+            raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {_KINDS[kind]}")
+        given[name] = tuple(entry) if pair else entry
     return given
 
 
@@ -161,9 +200,13 @@ def _rest(given: dict[str, Any], *kinds: type) -> dict[str, Any]:
     return {name: entry for name, entry in given.items() if name not in known}
 
 
+def _as_flags(message: str, can_resume: bool) -> str:
+    """A function's message in the command line's words: it speaks of arguments, which are flags here."""
+    way_out = "resume it (--resume), overwrite it (--overwrite), or" if can_resume else "overwrite it (--overwrite) or"
+    return message.replace("resume it, overwrite it, or", way_out).replace("text= and label=", "--text and --label")
+
+
 def _fail(message: str, code: int) -> None:
-    for words, hint in _AS_FLAGS:
-        message = message.replace(words, hint)
     typer.echo(f"tsds: error: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
 
@@ -201,6 +244,7 @@ def run(given: dict[str, Any]) -> None:
     places=("out", "train_rows", "validation_rows", "test_rows", "flips"),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
+    defaults=dataclasses.asdict(DEMO_FINETUNING),
 )
 def demo(given: dict[str, Any]) -> None:
     """The main job on real tweets and a real encoder from the package index."""
@@ -209,7 +253,7 @@ def demo(given: dict[str, Any]) -> None:
 
     with console_progress() as progress:
         folder = demonstration.demo(
-            finetuning=dataclasses.replace(demonstration.FINETUNING, **_part(given, FineTuneOptions)),
+            finetuning=dataclasses.replace(DEMO_FINETUNING, **_part(given, FineTuneOptions)),
             command=_command_line(),
             progress=progress,
             **_rest(given, SelectOptions, FineTuneOptions),
@@ -241,16 +285,21 @@ def select(given: dict[str, Any]) -> None:
 def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
     _need(given, "train", "out")
-    from tsds_jax.data import load_splits, write_rows
+    from tsds_jax.data import file_name, load_splits, write_rows
+    from tsds_jax.runtime.folder import check_writable
 
     out = Path(given.pop("out"))
+    check_writable(out)
     splits = load_splits(given.pop("train"), given.pop("validation", None), given.pop("test", None), **given)
-    for role in ("train", "validation", "test"):
-        part = getattr(splits, role)
-        if part is not None:
-            written = write_rows(part, out, role)
-            counts = ", ".join(f"{name} {count:,}" for name, count in part.class_counts.items())
-            typer.echo(f"{role:<10} {len(part):>9,} rows  {counts}  -> {written}")
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    found = {role: part for role, part in parts.items() if part is not None}
+    for role, part in found.items():
+        if (out / file_name(part, role)).exists():
+            raise InputError(f"{out / file_name(part, role)} exists: remove it or give another folder")
+    for role, part in found.items():
+        written = write_rows(part, out, role)
+        counts = ", ".join(f"{name} {count:,}" for name, count in part.class_counts.items())
+        typer.echo(f"{role:<10} {len(part):>9,} rows  {counts}  -> {written}")
     for (one, other), count in splits.overlap.items():
         typer.echo(f"{count:,} {one} texts also stand in {other}")
 
@@ -294,6 +343,7 @@ def embed(given: dict[str, Any]) -> None:
     options=(SelectOptions,),
     only=("pca", "source", "utility", "estimator", "subset_size", "samples", "C", "truncation", "seed"),
     switches=("overwrite",),
+    defaults={"pca": 0},
 )
 def value(given: dict[str, Any]) -> None:
     """Value the rows of arrays: .npz files with x (points by features) and y."""
@@ -335,6 +385,8 @@ def report(given: dict[str, Any]) -> None:
 
 
 def _new_file(name: str, ending: str) -> Path:
+    from tsds_jax.runtime.folder import check_writable
+
     path = Path(name)
     if path.suffix != ending:
         raise InputError(f"out {name} does not end in {ending}: give a file name that does")
@@ -342,6 +394,7 @@ def _new_file(name: str, ending: str) -> Path:
         raise InputError(f"{name} exists: remove it or give another name")
     if not path.parent.is_dir():
         raise InputError(f"folder {path.parent} does not exist: make it first")
+    check_writable(path.parent)
     return path
 
 

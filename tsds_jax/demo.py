@@ -10,11 +10,8 @@ from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, flip_labels
 from tsds_jax.data.tweets import load_tweets
 from tsds_jax.errors import InputError
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions
 from tsds_jax.pipeline import run
-
-# One pass is enough here, at twice the usual rate: MiniLM is small, and more passes only fit the wrong labels too.
-FINETUNING = FineTuneOptions(epochs=1.0, learning_rate=1e-4)
 
 
 def minilm_folder() -> Path:
@@ -81,6 +78,6 @@ def demo(
         model=model,
         out=out,
         seed=seed,
-        finetuning=finetuning or dataclasses.replace(FINETUNING, seed=seed),
+        finetuning=finetuning or dataclasses.replace(DEMO_FINETUNING, seed=seed),
         **options,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +28,10 @@ from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
 LOOKS = 4
-# Batches whose rows are sorted by length together.
+# The most batches whose rows are sorted by length together.
 STRETCH = 16
+# A length counts as up to this much longer there: sorted exactly, few rows would make the same batches every epoch.
+ROUGHNESS = 1.1
 # Finer than for embedding, as a step costs three times as much and a batch is as long as its longest text.
 TRAINING_LADDER = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -108,7 +111,9 @@ class TargetModel:
 
     def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Class probabilities, float32 [texts, classes]."""
-        tokenised = tokenise(self.tokenizer, texts, self.max_length, self.config.vocab_size)
+        return self._of_tokens(tokenise(self.tokenizer, texts, self.max_length, self.config.vocab_size), progress)
+
+    def _of_tokens(self, tokenised: Tokenised, progress: ProgressFn = silent) -> np.ndarray:
         graphdef, params = nnx.split(self.module)
         logits = all_logits(graphdef, params, tokenised, self.max_length, len(self.classes), progress)
         return scipy.special.softmax(logits, axis=1).astype(np.float32)
@@ -128,6 +133,8 @@ class FineTuned:
       steps: gradient steps taken.
       best_step: the step whose weights the model has.
       seconds: wall time of the whole call.
+      truncated: training, validation and evaluation texts that were cut at `max_length` tokens (or at the encoder's
+        limit, if that is lower).
       model: the best state on the validation rows; without them, the last.
     """
 
@@ -139,6 +146,7 @@ class FineTuned:
     steps: int
     best_step: int
     seconds: float
+    truncated: int
     model: TargetModel
 
 
@@ -175,8 +183,9 @@ def finetune(
       train: a `TextData`, or what `load_data` takes.
       validation: rows that decide which step's weights are kept: the highest accuracy, then the lowest loss.
       evaluation: rows to report metrics on; they decide nothing.
-      text: the text column, or two of them, where rows are still to be read.
-      label: the label column, likewise.
+      text: the text column, or two of them, where rows are still to be read; by default those of `train` if it is
+        a `TextData`, else "text".
+      label: the label column, likewise; by default that of `train`, else "label".
       options: by default ``FineTuneOptions()``.
       progress: called after each step with its loss, stage "finetune".
 
@@ -192,6 +201,9 @@ def finetune(
     started = time.perf_counter()
     options = options or FineTuneOptions()
     check_options(options)
+    if isinstance(train, TextData):
+        text = train.text_columns if text is None else text
+        label = train.label_column if label is None else label
     train_data = load_data(train, text=text, label=label, role="train")
     classes = train_data.classes
     if len(train_data) == 0:
@@ -212,17 +224,18 @@ def finetune(
 
     rows = _Rows(tokens_of(train_data), train_data.labels)
     watched = None if valid is None else _Rows(tokens_of(valid), valid.labels)
+    tested = None if test is None else _Rows(tokens_of(test), test.labels)
     graphdef, params = new_classifier(encoder, len(classes), options)
     trained = _train(graphdef, params, rows, watched, len(classes), limit, options, progress)
     target = TargetModel(nnx.merge(graphdef, trained.params), encoder.tokenizer, encoder.config, classes, limit)
     probabilities = predictions = None
     metrics: dict[str, float] = {}
-    if test is not None:
-        probabilities = target.probabilities(test.texts)
+    if tested is not None:
+        probabilities = target._of_tokens(tested.tokens)
         predictions = probabilities.argmax(axis=1).astype(np.int32)
         metrics = {
-            "accuracy": accuracy(test.labels, predictions),
-            "macro_f1": macro_f1(test.labels, predictions, len(classes)),
+            "accuracy": accuracy(tested.labels, predictions),
+            "macro_f1": macro_f1(tested.labels, predictions, len(classes)),
         }
     return FineTuned(
         classes,
@@ -233,6 +246,7 @@ def finetune(
         trained.steps,
         trained.best_step,
         time.perf_counter() - started,
+        sum(part.tokens.truncated for part in (rows, watched, tested) if part is not None),
         target,
     )
 
@@ -347,9 +361,12 @@ def decays(params: nnx.State) -> nnx.State:
 def draw_batches(lengths: np.ndarray, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
     """The rows of each step: one shuffle after another, cut into full batches of texts of like length.
 
-    The shuffles are one stream, so every row is used as often as any other, give or take one. Each stretch of it, 16
-    batches long, is sorted by length before it is cut, and its batches come in random order: a batch is as
-    long as its longest text, and of random tweets two fifths would be padding.
+    The shuffles are one stream, so at the end every row was used as often as any other, give or take one. Each stretch
+    of it, of at most 16 batches and within one shuffle, is roughly sorted by length before it is cut, and its batches
+    come in random order: a batch is as long as its longest text, and of random tweets two fifths would be padding. A
+    batch that one shuffle ends and the next begins is not sorted, and takes from the next those rows that it lacks.
+    So no batch repeats a row if there are `batch_size` rows; if there are fewer, it repeats all alike, give or take
+    one.
 
     Args:
       lengths: tokens of each row, ``[rows]``.
@@ -357,15 +374,28 @@ def draw_batches(lengths: np.ndarray, batch_size: int, steps: int, seed: int) ->
       steps: batches to draw.
       seed: decides them.
     """
-    left, epoch = np.empty(0, dtype=np.int64), 0
-    for first in range(0, steps, STRETCH):
-        batches = min(STRETCH, steps - first)
-        while len(left) < batches * batch_size:
-            left = np.concatenate([left, np.random.default_rng([seed, epoch]).permutation(len(lengths))])
-            epoch += 1
-        stretch, left = np.split(left, [batches * batch_size])
-        ordered = stretch[np.argsort(lengths[stretch], kind="stable")].reshape(batches, batch_size)
-        yield from ordered[np.random.default_rng([seed, first, 1]).permutation(batches)]
+    rows, left = len(lengths), steps
+    begun = np.empty(0, dtype=np.int64)  # what the last shuffle left over, for a batch across two of them
+    for epoch in itertools.count():
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(rows)
+        if len(begun) or batch_size > rows:
+            begun = np.concatenate([begun, np.tile(np.arange(rows), (batch_size - len(begun)) // rows)])
+            rarest_first = order[np.argsort(np.bincount(begun, minlength=rows)[order], kind="stable")]
+            taken = rarest_first[: batch_size - len(begun)]
+            yield np.concatenate([begun, taken])
+            left -= 1
+            # The rest stays shuffled: by rarity, the same rows would be left over again and again.
+            order = order[~np.isin(order, taken)]
+        full = min(len(order) // batch_size, left)
+        for stretch in np.array_split(order[: full * batch_size].reshape(full, batch_size), -(-full // STRETCH) or 1):
+            members = stretch.ravel()
+            rough = lengths[members] * generator.uniform(1.0, ROUGHNESS, members.size)
+            yield from generator.permutation(members[np.argsort(rough)].reshape(stretch.shape))
+        left -= full
+        if left == 0:
+            return
+        begun = order[full * batch_size :]
 
 
 def new_classifier(encoder: Encoder, classes: int, options: FineTuneOptions) -> tuple[nnx.GraphDef, nnx.State]:

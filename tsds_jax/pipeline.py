@@ -16,21 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tsds_jax import __version__, evaluation
-from tsds_jax.arrays import one_of
-from tsds_jax.data import Splits, TextData, load_splits, write_rows
+from tsds_jax.arrays import number_in, one_of
+from tsds_jax.data import Splits, TextData, file_name, load_splits, write_rows
 from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_options, finetune, steps_for
-from tsds_jax.games import UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, Keep, RunFolder, atomic, check_run_folder, keep_nothing, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.selection import RULES, RemovalCurve, removal_curve, removal_index
-from tsds_jax.valuation import ESTIMATORS, SOURCES, Valuation, source_game, value
+from tsds_jax.selection import RULES, RemovalCurve, check_cuts, removal_curve, removal_index
+from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 ARMS = ("full", "selection", "random")
+# What of a split makes a run another run.
+_IDENTITY = ("sha256", "columns", "format")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Selection:
       rule: what chose the removal index.
       removal_index: how many rows are removed.
       manifest: what the run folder's manifest says of data, options, versions and timings.
+      set_apart: the validation rows, where they were drawn from the given training rows.
     """
 
     train: TextData
@@ -52,6 +54,7 @@ class Selection:
     rule: str
     removal_index: int
     manifest: Mapping[str, Any]
+    set_apart: TextData | None = None
 
     @property
     def removed_rows(self) -> np.ndarray:
@@ -185,6 +188,8 @@ def run(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_options(finetuning)
+    if finetuning.patience is not None:
+        raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
     check_run_folder(out, resume=resume, overwrite=overwrite)
     began = time.perf_counter()
     splits = load_splits(
@@ -206,16 +211,15 @@ def run(
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
     selection = _select(splits, encoder, settings, manifest, folder.keep, progress)
     _write_selection(folder, selection)
-    for stage in ("data", "embed", "value", "select"):
-        folder.log(stage, seconds=selection.manifest["stages"][stage])
     manifest = dict(selection.manifest)
     if splits.test is not None:
-        manifest["stages"] = {
-            **manifest["stages"],
-            "finetune": _compare(folder, splits, encoder, selection, finetuning, progress),
-        }
+        seconds, cut = _compare(folder, splits, encoder, selection, finetuning, progress)
+        manifest["stages"] = {**manifest["stages"], "finetune": seconds}
+        if cut:
+            words = f"{cut} texts were cut at {finetuning.max_length} tokens in fine-tuning"
+            manifest["warnings"] = [*manifest["warnings"], words]
     began = time.perf_counter()
-    folder.write_json("manifest.json", {**manifest, "status": "finished"})
+    folder.write_json("manifest.json", {**manifest, "status": "running"})
     progress(Progress("report", 0, 1, "pages"))
     write_report(folder.path)
     manifest["stages"] = {**manifest["stages"], "report": round(time.perf_counter() - began, 3)}
@@ -227,21 +231,32 @@ def run(
 def check_select_options(settings: SelectOptions) -> None:
     """Raises InputError for an option whose value is unknown, before any file is read."""
     one_of("pooling", settings.pooling, sorted(POOLINGS))
-    one_of("source", settings.source, SOURCES)
-    one_of("utility", settings.utility, UTILITIES)
-    one_of("estimator", settings.estimator, ESTIMATORS)
     one_of("rule", settings.rule, RULES)
-    if settings.pca < 0:
-        raise InputError(f"pca is {settings.pca}: give the number of components, or 0 to keep all features")
+    check_value_options(
+        source=settings.source,
+        utility=settings.utility,
+        estimator=settings.estimator,
+        subset_size=settings.subset_size,
+        samples=settings.samples,
+        C=settings.C,
+        truncation=settings.truncation,
+        seed=settings.seed,
+    )
+    number_in("pca", settings.pca, 0, np.inf)
+    number_in("layer", settings.layer, -1000, 1000)
+    if settings.max_length is not None:
+        number_in("max_length", settings.max_length, 1, np.inf)
+    number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
+    check_cuts(settings.grid, settings.largest_cut)
 
 
 def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions) -> None:
     """Raises InputError where an option does not fit the data or the model, before any of the long work."""
-    points = len(splits.train)
-    if settings.subset_size is not None and settings.subset_size > points:
-        raise InputError(
-            f"subset_size {settings.subset_size} is more than the {points} training rows: give at most {points}"
-        )
+    points, layers = len(splits.train), encoder.config.num_hidden_layers
+    check_points(points, settings.subset_size, settings.estimator)
+    number_in("layer", settings.layer, -layers - 1, layers)
+    if settings.max_length is not None:
+        number_in("max_length", settings.max_length, 1, encoder.config.max_tokens)
     largest = min(points, encoder.config.hidden_size)
     if settings.pca > largest:
         raise InputError(
@@ -286,7 +301,7 @@ def _select(
 
     began = time.perf_counter()
     game = source_game(x, train.labels, x_val, validation.labels, utility=settings.utility, C=settings.C)
-    curve = removal_curve(game, valuation.ranking, step=settings.grid, largest=settings.largest_cut)
+    curve = removal_curve(game, valuation.ranking, grid=settings.grid, largest_cut=settings.largest_cut)
     index = removal_index(curve, settings.rule)
     progress(Progress("select", len(curve.removed), len(curve.removed), "cuts", f"{index} rows removed"))
     stages = {
@@ -305,8 +320,8 @@ def _select(
             "truncated_texts": int(seen["truncated"]),
         },
     }
-    about["warnings"] = [*manifest["warnings"], *_warnings(valuation, curve, seen, validation)]
-    return Selection(train, valuation, curve, settings.rule, index, about)
+    about["warnings"] = [*manifest["warnings"], *_warnings(valuation, curve, index, seen, train, validation)]
+    return Selection(train, valuation, curve, settings.rule, index, about, validation if splits.set_apart else None)
 
 
 def _represent(
@@ -337,21 +352,33 @@ def _represent(
     }
 
 
-def _warnings(valuation: Valuation, curve: RemovalCurve, seen: Arrays, validation: TextData) -> list[str]:
+def _warnings(
+    valuation: Valuation, curve: RemovalCurve, removed: int, seen: Arrays, train: TextData, validation: TextData
+) -> list[str]:
     """What a reader must know before trusting the selection."""
+    kept = valuation.ranking[removed:]
+
+    def counts(labels: np.ndarray) -> np.ndarray:
+        return np.bincount(labels, minlength=len(train.classes))
+
     found = []
     if seen["truncated"]:
         found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
     if valuation.unconverged:
         found.append(f"{valuation.unconverged} of {valuation.fits} source classifiers did not converge")
-    if not valuation.reliability >= 0.5:  # also when it is NaN
+    if np.isnan(valuation.reliability):
+        found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
+    elif valuation.reliability < 0.5:
         found.append(f"the values are mostly sampling noise (reliability {valuation.reliability:.2f}): raise samples")
-    majority = _majority_share(validation)
-    if curve.utility == "accuracy" and curve.score[0] <= majority:
+    majority, accuracy = _majority_share(validation), curve.accuracy[0]
+    if accuracy <= majority:
         found.append(
-            f"the source classifier's accuracy, {curve.score[0]:.3f}, is not above the majority class's share of the"
+            f"the source classifier's accuracy, {accuracy:.3f}, is not above the majority class's share of the"
             f" validation rows, {majority:.3f}: its values mean nothing here"
         )
+    for name, before, after in zip(train.classes, counts(train.labels), counts(train.labels[kept]), strict=True):
+        if after < before / 2:
+            found.append(f"the cut removes {before - after} of the {before} training rows of class {name}")
     return found
 
 
@@ -363,7 +390,8 @@ def _write_selection(run: RunFolder, selection: Selection) -> None:
     texts: dict[str, Any] = {"text": list(train.texts)}
     if len(train.text_columns) == 2:
         texts = dict(zip(("text", "text_pair"), map(list, zip(*train.texts, strict=True)), strict=True))
-    write_values(run.path, selection.valuation, {**texts, "label": train.label_names}, kept)
+    about = {"row": train.origin, **texts, "label": train.label_names}
+    write_values(run.path, selection.valuation, about, kept)
     curve = selection.curve
     run.write_json(
         "selection.json",
@@ -372,22 +400,23 @@ def _write_selection(run: RunFolder, selection: Selection) -> None:
             "removal_index": selection.removal_index,
             "utility": curve.utility,
             "majority_share": selection.manifest["majority_share"],
-            "curve": {name: getattr(curve, name).tolist() for name in ("removed", "score", "difference", "stderr")},
+            "curve": {
+                name: getattr(curve, name).tolist() for name in ("removed", "score", "difference", "stderr", "accuracy")
+            },
         },
     )
-    target = run.path / ("kept" if train.format == "dataset" else f"kept.{train.format}")
-    if not target.exists():
-        write_rows(selection.kept, run.path, "kept")
+    for name, rows in (("kept", selection.kept), ("validation", selection.set_apart)):
+        if rows is not None and not (run.path / file_name(rows, name)).exists():
+            write_rows(rows, run.path, name)
 
 
 def write_values(folder: Path, valuation: Valuation, about: Mapping[str, Any], kept: np.ndarray | None = None) -> None:
-    """Writes values.parquet: row, what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept."""
+    """Writes values.parquet: what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept."""
     points = len(valuation.values)
     rank = np.empty(points, np.int64)
     rank[valuation.ranking] = np.arange(1, points + 1)
     table = pa.table(
         {
-            "row": np.arange(points),
             **about,
             "value": valuation.values,
             "stderr": valuation.stderr,
@@ -407,8 +436,8 @@ def _compare(
     selection: Selection,
     options: FineTuneOptions,
     progress: ProgressFn,
-) -> float:
-    """Fine-tunes the three arms, writes finetune.json, and returns the seconds it took."""
+) -> tuple[float, int]:
+    """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut."""
     train, test = splits.train, splits.test
     assert test is not None
     steps = steps_for(options, len(train))
@@ -417,7 +446,7 @@ def _compare(
     # Another stream than the chains' of the same seed.
     random = np.random.default_rng([options.seed, 1]).permutation(len(train))[:size]
     rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
-    arms, predictions = [], {}
+    arms, predictions, cut = [], {}, 0
 
     def train_arm(name: str, number: int) -> Arrays:
         def relay(event: Progress) -> None:
@@ -439,11 +468,15 @@ def _compare(
             options=options,
             progress=relay,
         )
+        for look in tuned.history:
+            run.log("finetune", arm=name, **look)
+        run.log("finetune", arm=name, test=tuned.metrics)
         return {
             "probabilities": np.asarray(tuned.probabilities),
             "history": np.asarray(json.dumps(tuned.history)),
             "steps": np.asarray(tuned.steps),
             "best_step": np.asarray(tuned.best_step),
+            "truncated": np.asarray(tuned.truncated),
             "seconds": np.asarray(tuned.seconds),
         }
 
@@ -452,6 +485,7 @@ def _compare(
         source = name if selection.removal_index else "full"
         stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
         predictions[name] = np.argmax(stored["probabilities"], 1)
+        cut = max(cut, stored["truncated"].item())
         arm = {
             "name": name,
             "rows": len(rows[name]),
@@ -463,7 +497,6 @@ def _compare(
             "history": json.loads(stored["history"].item()),
         }
         arms.append(arm)
-        run.log("finetune", **{key: arm[key] for key in arm if key != "history"})
     differences = []
     for a, b in (("selection", "full"), ("selection", "random"), ("random", "full")):
         for metric in ("accuracy", "macro_f1"):
@@ -477,7 +510,8 @@ def _compare(
             )
             differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})
     run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
-    return round(sum(arm["seconds"] for arm in arms[: len(ARMS) if selection.removal_index else 1]), 3)
+    trained = arms if selection.removal_index else arms[:1]
+    return round(sum(arm["seconds"] for arm in trained), 3), cut
 
 
 def _manifest(
@@ -497,6 +531,8 @@ def _manifest(
             "source": data.source,
             "rows": len(data),
             "sha256": data.fingerprint(),
+            "columns": [*data.text_columns, data.label_column],
+            "format": data.format,
             "classes": data.class_counts,
         }
 
@@ -521,7 +557,7 @@ def _manifest(
             "options": options,
             "finetuning": tuning,
             "model": model["sha256"],
-            "data": {role: part and part["sha256"] for role, part in data.items()},
+            "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
         },
         "seed": settings.seed,
         "options": options,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tsds_jax import __version__
-from tsds_jax.arrays import label_array
+from tsds_jax.arrays import feature_matrix, label_array
 from tsds_jax.data import load_data
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
@@ -20,7 +20,7 @@ from tsds_jax.finetuning import FineTuned, check_options, finetune
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import write_values
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import atomic, check_run_folder, open_run
+from tsds_jax.runtime.folder import UNREADABLE, atomic, check_run_folder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.valuation import value
 
@@ -32,18 +32,19 @@ def load_arrays(file: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
       InputError: the file is missing, is no .npz, holds pickled objects, or lacks one of the two.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with open(file, "rb") as opened:
+            stored = np.load(opened, allow_pickle=False)
             if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise InputError(f"{file} is no .npz file: save x and y with numpy.savez")
+                raise InputError(f"{file} is one array and no .npz: save x and y with numpy.savez")
             for name in ("x", "y"):
                 if name not in stored.files:
                     raise InputError(f"{file} has no array {name!r}, only {', '.join(stored.files)}: save x and y")
             return stored["x"], stored["y"]
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"there is no file {file}: give an .npz with x and y") from None
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{file} cannot be read as .npz without pickle ({reason}): save x and y by numpy.savez"
@@ -68,6 +69,7 @@ def value_files(
     """
     check_run_folder(out, overwrite=overwrite)
     (x, y), (x_val, y_val) = load_arrays(train), load_arrays(validation)
+    x, x_val = feature_matrix(x, f"x in {train}"), feature_matrix(x_val, f"x in {validation}")
     if pca:
         projection = fit_pca(x, pca)
         x, x_val = projection.transform(x), projection.transform(x_val)
@@ -79,7 +81,7 @@ def value_files(
     identity = {"tsds_jax": __version__, "stage": "value", "pca": pca, "options": options, "data": data}
     folder = open_run(out, identity, overwrite=overwrite)
     labels = label_array(y, "y", len(x)).astype(str).tolist()
-    write_values(folder.path, valuation, {"label": labels})
+    write_values(folder.path, valuation, {"row": np.arange(len(x)), "label": labels})
     folder.write_json("manifest.json", _manifest(identity, command, valuation=valuation.summary()))
     return folder.path
 

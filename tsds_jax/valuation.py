@@ -2,19 +2,20 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
-from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
+from tsds_jax.estimators import MAX_PLAYERS, add_one, enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.games import UTILITIES, LogisticGame, logistic_game
+from tsds_jax.options import SelectOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 SOURCES = ("logistic",)
-ESTIMATORS = ("permutation", "exact")
-DEFAULT_SAMPLES = 100
-DEFAULT_TRUNCATION = 1e-3
+ESTIMATORS = ("permutation", "add_one", "exact")
+_DEFAULT = SelectOptions()
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def value(
     utility: str = "accuracy",
     estimator: str = "permutation",
     subset_size: int | None = None,
-    samples: int = DEFAULT_SAMPLES,
+    samples: int = _DEFAULT.samples,
     C: float = 1.0,
-    truncation: float = DEFAULT_TRUNCATION,
+    truncation: float = _DEFAULT.truncation,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -121,9 +122,11 @@ def value(
       source: the source classifier: ``"logistic"``.
       utility: ``"accuracy"``, ``"balanced_accuracy"``, ``"probability"`` (mean probability of the true class) or
         ``"log_likelihood"``.
-      estimator: ``"permutation"`` (the paper's sampling chains) or ``"exact"`` (all coalitions, to 16 points).
+      estimator: ``"permutation"`` (the paper's sampling chains), ``"add_one"`` (random coalitions, one fit for the
+        contributions of all points outside; for two classes to first order in the size, see `LogisticGame`) or
+        ``"exact"`` (all coalitions, to 16 points).
       subset_size: points in a chain (s); None takes `default_subset_size`.
-      samples: marginal contributions sampled per point.
+      samples: marginal contributions sampled per point; of ``"add_one"``, coalitions.
       C: inverse L2 strength of the source classifier, as in scikit-learn.
       truncation: a chain's walk ends where its utility is this close to the whole chain's; 0 never.
       seed: decides every draw.
@@ -145,56 +148,86 @@ def value(
       Values", ACL SRW 2023.
     """
     began = time.perf_counter()
-    one_of("source", source, SOURCES)
-    one_of("estimator", estimator, ESTIMATORS)
-    number_in("samples", samples, 1, np.inf)
-    number_in("truncation", truncation, 0, np.inf, whole=False)
-    number_in("seed", seed, 0, 2**32 - 1)
+    check_value_options(
+        source=source,
+        utility=utility,
+        estimator=estimator,
+        subset_size=subset_size,
+        samples=samples,
+        C=C,
+        truncation=truncation,
+        seed=seed,
+    )
     game = source_game(x_train, y_train, x_val, y_val, utility=utility, C=C)
     points, features = game.players, game.x.shape[1] - 1
     if subset_size is None:
         subset_size = default_subset_size(points, features)
-    number_in("subset_size", subset_size, 1, np.inf)
-    if subset_size > points:
-        raise InputError(f"subset_size {subset_size} is more than the {points} training points: give at most {points}")
+    check_points(points, subset_size, estimator)
 
-    def result(values: np.ndarray, stderr: np.ndarray, counts: np.ndarray, **about) -> Valuation:
+    def result(values: np.ndarray, stderr: np.ndarray, counts: np.ndarray, **about: Any) -> Valuation:
+        common: dict[str, Any] = {"source": source, "utility": utility, "estimator": estimator, "C": float(C)}
+        common |= {"subset_size": int(subset_size), "samples": int(samples), "truncation": float(truncation)}
         return Valuation(
-            values,
-            stderr,
-            counts,
-            source=source,
-            utility=utility,
-            estimator=estimator,
-            subset_size=int(subset_size),
-            samples=int(samples),
-            C=float(C),
-            truncation=float(truncation),
-            seed=int(seed),
-            seconds=time.perf_counter() - began,
-            **about,
+            values, stderr, counts, **(common | about), seed=int(seed), seconds=time.perf_counter() - began
         )
 
     if estimator == "exact":
         enumeration = enumerate_coalitions(game)
         values = semivalue_weights("truncated", points, size=int(subset_size)) @ enumeration.by_size
         counts = np.full(points, 2 ** (points - 1), np.int64)
-        return result(values, np.zeros(points), counts, fits=enumeration.fits, truncated=0.0, unconverged=0)
+        about = {"samples": int(counts[0]), "truncation": 0.0, "truncated": 0.0}
+        return result(
+            values, np.zeros(points), counts, fits=enumeration.fits, unconverged=enumeration.unconverged, **about
+        )
 
+    plan = {"subset_size": int(subset_size), "samples": int(samples), "seed": int(seed)}
+    if estimator == "add_one":
+        estimates = add_one(game, **plan, rows=len(game.y_val) * game.classes)
+    else:
+        estimates = permutation(game, **plan, truncation=float(truncation))
     progress(Progress("value", 0, samples * points, "marginals"))
-    for estimate in permutation(
-        game, subset_size=int(subset_size), samples=int(samples), seed=int(seed), truncation=float(truncation)
-    ):
-        drawn = min(estimate.chains * int(subset_size), samples * points)
+    for estimate in estimates:
+        drawn = min(int(estimate.moments.counts.sum()), samples * points)
         progress(Progress("value", drawn, samples * points, "marginals", f"{estimate.fits:,} fits"))
+    progress(Progress("value", samples * points, samples * points, "marginals", f"{estimate.fits:,} fits"))
     return result(
-        estimate.moments.mean,
-        estimate.moments.stderr,
-        estimate.moments.counts,
+        *estimate.moments.mean(),
+        estimate.moments.counts.sum(0),
         fits=estimate.fits,
-        truncated=estimate.truncated / (estimate.chains * subset_size),
+        truncated=estimate.truncated / int(estimate.moments.counts.sum()),
         unconverged=estimate.unconverged,
     )
+
+
+def check_value_options(
+    *,
+    source: str,
+    utility: str,
+    estimator: str,
+    subset_size: int | None,
+    samples: int,
+    C: float,
+    truncation: float,
+    seed: int,
+) -> None:
+    """Raises InputError for the first option of `value` that is wrong whatever the data."""
+    one_of("source", source, SOURCES)
+    one_of("utility", utility, UTILITIES)
+    one_of("estimator", estimator, ESTIMATORS)
+    if subset_size is not None:
+        number_in("subset_size", subset_size, 1, np.inf)
+    number_in("samples", samples, 1, np.inf)
+    number_in("C", C, 1e-6, 1e6, whole=False)
+    number_in("truncation", truncation, 0, np.inf, whole=False)
+    number_in("seed", seed, 0, 2**32 - 1)
+
+
+def check_points(points: int, subset_size: int | None, estimator: str) -> None:
+    """Raises InputError where so many training points do not suit the options."""
+    if subset_size is not None and subset_size > points:
+        raise InputError(f"subset_size {subset_size} is more than the {points} training points: give at most {points}")
+    if estimator == "exact" and points > MAX_PLAYERS:
+        raise InputError(f"{points} points are too many to enumerate: use at most {MAX_PLAYERS}, or another estimator")
 
 
 def source_game(

@@ -6,6 +6,7 @@ import math
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
@@ -191,6 +192,36 @@ def test_a_fraction_is_no_label(value):
         rows(label=[1.0, 2.0, 1.0, value]),
         rf"row 3: column 'label' holds the fraction {value}; a label is an integer",
     )
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_infinity_is_no_label_of_any_type(tmp_path, value, kind):
+    features = Features({"text": Value("string"), "label": Value(kind)})
+    source = Dataset.from_dict({"text": list("abcd"), "label": [1.0, 2.0, 1.0, value]}, features=features)
+    fails(source, rf"row 3: column 'label' holds the fraction {value}; a label is")
+    fails(jsonl(tmp_path / "t.jsonl", "abcd", [1, 2, 1, value]), rf"row 3: column 'label' holds .*{value}; a label is")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t ", "\u00a0"])
+def test_a_blank_string_is_no_label_in_any_format(tmp_path, blank):
+    labels = ["x", "y", blank, "x"]
+    no_label = r"row 2: column 'label' has no label \((null|an empty string)\)"
+    frame = pd.DataFrame({"text": list("abcd"), "label": labels})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    frame.astype({"label": "category"}).to_parquet(tmp_path / "t.parquet")
+    jsonl(tmp_path / "t.jsonl", "abcd", labels)
+    for form in ("csv", "tsv", "parquet", "jsonl"):
+        fails(tmp_path / f"t.{form}", no_label)
+    fails(jsonl(tmp_path / "mixed.jsonl", "abcd", [1, 2, blank, 1]), no_label)
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_name_of_a_class_label_is_no_label(blank):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["n", "p", blank])})
+    source = Dataset.from_dict({"text": list("abcd"), "label": [0, 1, 2, 0]}, features=features)
+    fails(source, r"row 2: column 'label' has no label \(an empty string\)")
 
 
 @pytest.mark.parametrize(

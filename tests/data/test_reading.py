@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import constants
 
-from tsds_jax.data import load_data
+from tsds_jax.data import load_data, reading
 from tsds_jax.data.reading import dataset_of, no_progress_bars, read_source
 from tsds_jax.errors import InputError
 
@@ -128,6 +129,35 @@ def test_a_hub_name_offline_fails_at_once():
         r"glue:sst2@train: no such file or folder, and not loaded.*HF_HUB_OFFLINE.*save_to_disk",
     )
     assert time.monotonic() - start < 2
+
+
+def test_a_typo_without_a_network_fails_at_once_in_one_line_and_without_noise(monkeypatch, capfd, caplog):
+    # Port 9 of this machine: nobody listens there. datasets alone would try for 25 s and log every try.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    start = time.monotonic()
+    fails("trian", "^trian: no such file or folder, and .*hub cannot be reached; correct the path.*save_to_disk")
+    assert time.monotonic() - start < 3
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert datasets.config.HF_HUB_OFFLINE is False
+
+
+def test_a_cached_dataset_is_still_found_without_a_network(monkeypatch, splits):
+    seen = []
+
+    def load_dataset(*_, **__):
+        seen.append(datasets.config.HF_HUB_OFFLINE)
+        return splits
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    for answers in (False, True):
+        monkeypatch.setattr(reading, "hub_answers", lambda answers=answers: answers)
+        assert len(load_data("org/name")) == 3
+    assert seen == [True, False]
+    assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_a_hub_failure_of_any_kind_is_one_line(monkeypatch):

@@ -48,6 +48,42 @@ def test_the_carving_depends_on_the_seed_alone_and_keeps_the_order(train):
     assert first.validation.source == "the Dataset (0.2 of the rows, set apart with seed 1)"
 
 
+def test_carved_and_dropped_rows_keep_their_row_in_the_source(train):
+    splits = load_splits(train, rows(["y"], texts=["nowhere else"]))
+    assert splits.train.origin.tolist() == list(range(52))
+    texts = [f"t {k}" for k in range(52)]
+    # Row 3 of training stands in test too, so that training or validation loses it.
+    carved = load_splits(train, test=rows(["x"], texts=["T 3"]), drop_overlap=True)
+    parts = (carved.train, carved.validation)
+    for part in parts:
+        assert part.texts == [texts[row] for row in part.origin]
+    assert sorted(np.concatenate([part.origin for part in parts])) == [row for row in range(52) if row != 3]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", None, True])
+def test_a_seed_that_is_no_whole_number_from_0_is_named(train, seed):
+    for split in (load_splits, lambda data, *, seed: carve_validation(load_data(data), fraction=0.2, seed=seed)):
+        with pytest.raises(InputError, match=rf"seed is {seed!r}; it must be a whole number from 0"):
+            split(train, seed=seed)
+    with pytest.raises(InputError, match="seed is"):
+        load_splits(train, rows(["x", "y"], "v"), seed=seed)
+
+
+def test_numbers_of_numpy_are_numbers(train):
+    given = load_splits(train, validation_fraction=np.float32(0.25), seed=np.int64(1))
+    assert given.validation.texts == load_splits(train, validation_fraction=0.25, seed=1).validation.texts
+
+
+def test_columns_of_the_training_data_are_those_of_the_other_splits(train, tmp_path):
+    names = {"text": "sentence", "label": "mood"}
+    data = load_data(train.rename_columns(names), text="sentence", label="mood")
+    other = rows(["x", "y"], "v")
+    other.rename_columns(names).to_csv(tmp_path / "v.csv", index=False)
+    other.to_csv(tmp_path / "w.csv", index=False)
+    assert len(load_splits(data, tmp_path / "v.csv").validation) == 2
+    assert len(load_splits(data, tmp_path / "w.csv", text="text", label="label").validation) == 2
+
+
 def test_the_carving_is_even_over_rows():
     data = load_data(rows(["x", "y"] * 10))
     counts = np.zeros(20)
@@ -64,7 +100,7 @@ def test_carving_needs_a_class_of_two_rows():
         load_splits(rows(["x", "y"]))
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan"), "x", None, (0.2,), True])
 def test_the_fraction_lies_between_0_and_1(train, fraction):
     with pytest.raises(InputError, match=r"validation_fraction is .*between 0 and 1"):
         load_splits(train, validation_fraction=fraction)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tsds_jax.data import TextData, load_data
+from tsds_jax.data import TextData, flip_labels, load_data, with_classes
 
 
 @pytest.fixture
@@ -26,6 +26,21 @@ def test_select_takes_texts_labels_and_rows_alike(data, indices):
 
 def test_select_of_a_selection_counts_from_the_selection(data):
     assert data.select([3, 1, 0]).select([1, 1]).rows["id"][:] == [2, 2]
+
+
+def test_every_row_knows_its_row_in_the_source_through_selections(data):
+    assert data.origin.dtype == np.int64
+    assert data.origin.tolist() == [0, 1, 2, 3]
+    part = data.select([3, 1, 0]).select([2, 0])
+    assert part.origin.tolist() == [0, 3]
+    assert part.origin.dtype == np.int64
+    assert data.select([]).origin.shape == (0,)
+    assert with_classes(part, ("y", "x")).origin.tolist() == [0, 3]
+    assert flip_labels(part, 1.0, 0)[0].origin.tolist() == [0, 3]
+
+
+def test_the_fingerprint_has_no_regard_for_where_rows_came_from(data):
+    assert dataclasses.replace(data, origin=np.array([7, 5, 3, 1])).fingerprint() == data.fingerprint()
 
 
 def test_select_of_nothing_is_empty(data):
@@ -71,3 +86,5 @@ def test_the_fingerprint_is_the_same_in_every_version(data):
 def test_parts_of_different_lengths_are_refused(data):
     with pytest.raises(ValueError, match="4 rows, 3 texts and 4 labels"):
         TextData(data.rows, data.texts[:3], data.labels, data.classes, ("text",), "label")
+    with pytest.raises(ValueError, match="4 rows and 3 places in the source"):
+        dataclasses.replace(data, origin=np.arange(3))

@@ -46,6 +46,7 @@ def test_repeated_disputed_and_empty_texts_are_left_out():
         (7, "worse", "negative", 0.8),
     ]
     assert all(part.label_names == part.rows["label"][:] for part in parts)
+    assert all(part.origin.tolist() == part.rows["row"][:] for part in parts)
 
 
 @pytest.mark.usefixtures("corpus")

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import shutil
+import time
 
 import huggingface_hub
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
-from tsds_jax.encoders import load_encoder
+from tsds_jax.encoders import load, load_encoder
 from tsds_jax.errors import InputError
 
 
@@ -61,10 +62,44 @@ def test_the_hub_is_asked_for_no_pickle_and_its_failure_is_told(hub, monkeypatch
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
     assert "no route" in refused("someone/unknown")
     assert [options.get("local_files_only", False) for options in asked] == [True, False]
     for options in asked:
         assert not any("bin" in pattern or "pt" in pattern for pattern in options["allow_patterns"])
+
+
+@pytest.mark.parametrize("name", ["trian", "someone/trian"])
+def test_a_typo_without_a_network_fails_at_once_in_one_line_and_without_noise(name, hub, monkeypatch, capfd, caplog):
+    # Port 9 of this machine: nobody listens there.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    start = time.monotonic()
+    message = refused(name)
+    assert time.monotonic() - start < 3
+    assert all(words in message for words in (f"no folder '{name}'", "hub cannot be reached", "correct the path"))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_for_nothing(hub, monkeypatch):
+    def snapshot(name, *, local_files_only=False, **_):
+        assert local_files_only, "asked the hub"
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: False)
+    assert "hub cannot be reached" in refused("someone/unknown")
+
+
+def test_a_file_given_for_a_model_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.csv").touch()
+    for name in ("train.csv", tmp_path / "train.csv"):
+        message = refused(name)
+        assert message.startswith(f"model {str(name)!r}: this is a file")
+        assert "give the folder of a Hugging Face model" in message
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "", "with space"])

@@ -2,7 +2,6 @@
 
 from collections import deque
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ def test_chains_estimate_the_size_truncated_value_within_their_standard_errors(s
     game = random_table()
     exact = semivalue_weights("truncated", 8, size=size) @ enumerate_coalitions(game).by_size
     estimate = last(permutation(game, subset_size=size, samples=4000, seed=1, truncation=0.0))
-    error = (estimate.moments.mean - exact) / estimate.moments.stderr
+    error = (estimate.moments.mean()[0] - exact) / estimate.moments.mean()[1]
     assert np.abs(error).max() < 4
     assert np.sqrt(np.mean(error**2)) < 2
 
@@ -43,7 +42,7 @@ def test_logistic_chains_estimate_the_exact_value():
     game = logistic_game(x, y, x + 0.3, y, classes=2, utility="log_likelihood")
     exact = semivalue_weights("truncated", 9, size=5) @ enumerate_coalitions(game).by_size
     estimate = last(permutation(game, subset_size=5, samples=1500, seed=1, truncation=0.0))
-    assert np.abs((estimate.moments.mean - exact) / estimate.moments.stderr).max() < 4
+    assert np.abs((estimate.moments.mean()[0] - exact) / estimate.moments.mean()[1]).max() < 4
 
 
 @pytest.mark.parametrize("block", [1, 5, 64])
@@ -74,7 +73,7 @@ def test_the_estimate_depends_neither_on_chunk_nor_lanes_nor_block():
     game = small_logistic(classes=3)
 
     def means(**how):
-        return last(permutation(game, subset_size=12, samples=6, seed=3, **how)).moments.mean
+        return last(permutation(game, subset_size=12, samples=6, seed=3, **how)).moments.mean()[0]
 
     plain = means(chunk=1, lanes=1)
     np.testing.assert_array_equal(means(chunk=7, lanes=1), plain)
@@ -100,18 +99,21 @@ def test_duplicated_points_get_equal_values_and_a_point_that_changes_nothing_get
     exact = enumerate_coalitions(game).by_size.mean(0)
     assert exact[0] == pytest.approx(exact[1], abs=1e-6)
     assert exact[5] == pytest.approx(0, abs=1e-6)
-    moments = last(permutation(game, subset_size=6, samples=3000, seed=0, truncation=0.0)).moments
-    assert moments.mean[5] == pytest.approx(0, abs=1e-6)
-    assert abs(moments.mean[0] - moments.mean[1]) < 4 * np.hypot(*moments.stderr[:2])
+    mean, error = last(permutation(game, subset_size=6, samples=3000, seed=0, truncation=0.0)).moments.mean()
+    assert mean[5] == pytest.approx(0, abs=1e-6)
+    assert abs(mean[0] - mean[1]) < 4 * np.hypot(*error[:2])
 
 
 def test_every_point_is_drawn_as_often_as_asked_or_once_more():
-    counts = last(permutation(random_table(7), subset_size=3, samples=11, seed=0)).moments.counts
+    counts = last(permutation(random_table(7), subset_size=3, samples=11, seed=0)).moments.counts.sum(0)
     assert set(counts.tolist()) <= {11, 12}
 
 
-def test_chains_run_under_jit_on_the_default_backend():
-    assert jax.default_backend() in ("cpu", "gpu", "tpu")
-    orders = jnp.asarray([[0, 1, 2], [3, 4, 5]])
-    walk = walk_chains(random_table(6), orders, jnp.float32(0), block=2, lanes=2)
-    assert walk.marginals.shape == (2, 3)
+def test_a_difference_of_just_the_tolerance_is_not_close_whatever_the_rounding():
+    # Shares of 1,000 rows: |k/1000 - (k+1)/1000| in float32 falls on either side of 0.001.
+    shares = (np.arange(1, 1000) / 1000).astype(np.float32)
+    for one, other in zip(shares[:-1:37], shares[1::37], strict=True):
+        game = TableGame(jnp.asarray([0.0, one, 0.0, other]))
+        walk = walk_chain(game, jnp.array([0, 1]), jnp.float32(1e-3), 2)
+        assert int(walk.truncated) == 0
+        assert float(walk.marginals[1]) == pytest.approx(1e-3, abs=1e-6)

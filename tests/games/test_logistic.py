@@ -115,10 +115,18 @@ def test_blocked_gram_gives_the_same_fit(monkeypatch):
     x, y, *_ = problem(points=90)
     rows, labels = jnp.concatenate([jnp.asarray(x), jnp.ones((90, 1))], 1), jnp.asarray(y)
     whole = fit_binary(rows, labels, prefixes(90), jnp.float32(1))
-    monkeypatch.setattr("tsds_jax.games.logistic._OUTER_LIMIT", 0)
-    monkeypatch.setattr("tsds_jax.games.logistic._ROW_BLOCK", 32)
+    monkeypatch.setattr("tsds_jax.games.logistic._OUTER_LIMIT", 32 * 21)
     blocked = fit_binary(rows, labels, prefixes(90), jnp.float32(1))
     np.testing.assert_allclose(whole.parameters, blocked.parameters, atol=2e-5)
+
+
+def test_wide_features_do_not_take_gigabytes():
+    points, features, lanes = 512, 385, 64
+    shapes = [(points, features), (points,), (lanes, points), ()]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    arguments[1] = jax.ShapeDtypeStruct((points,), jnp.int32)
+    memory = jax.jit(fit_binary).lower(*arguments).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2**29
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

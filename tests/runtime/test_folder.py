@@ -78,6 +78,15 @@ def test_a_pickle_in_place_of_a_state_file_is_refused_not_run(tmp_path):
         run.keep("stage", never)
 
 
+def test_a_damaged_state_file_is_named_with_the_way_out(tmp_path):
+    run = open_run(tmp_path, IDENTITY)
+    run.keep("stage", lambda: {"x": np.arange(1000)})
+    file = tmp_path / "state" / "stage.npz"
+    file.write_bytes(file.read_bytes()[:700])
+    with pytest.raises(TsdsError, match=r"stage\.npz cannot be read .*: delete it"):
+        run.keep("stage", never)
+
+
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
     (tmp_path / "a").write_text("old")
 

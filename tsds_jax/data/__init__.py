@@ -5,7 +5,7 @@ from tsds_jax.data.noise import flip_labels
 from tsds_jax.data.splitting import carve_validation, count_overlap, load_splits
 from tsds_jax.data.textdata import Format, Splits, Text, TextData
 from tsds_jax.data.tweets import load_tweets
-from tsds_jax.data.writing import write_rows
+from tsds_jax.data.writing import file_name, write_rows
 
 __all__ = [
     "Format",
@@ -14,6 +14,7 @@ __all__ = [
     "TextData",
     "carve_validation",
     "count_overlap",
+    "file_name",
     "flip_labels",
     "load_data",
     "load_splits",

@@ -63,7 +63,7 @@ def read_texts(values: pa.ChunkedArray, name: str) -> tuple[list[str], Problem |
 def read_labels(values: pa.ChunkedArray, feature: Any, name: str) -> Labels:
     """The class name of every row: integers, whole floats, booleans and strings become `str`.
 
-    A `ClassLabel` column gives its names. Null, NaN, an empty string and a `ClassLabel` of -1 are missing.
+    A `ClassLabel` column gives its names. Null, NaN, a blank string or name and a `ClassLabel` of -1 are missing.
     """
     if _is_scalar(values.type):
         return _labels_by_distinct_value(values, feature, name)
@@ -158,7 +158,8 @@ def _class_name(value: Any, feature: Any, name: str) -> tuple[str, str]:
         if value == -1:
             return "", missing.format("-1, the mark for unlabelled rows")
         if 0 <= value < (feature.num_classes or 0):
-            return feature.int2str(value), ""
+            value = feature.int2str(value)
+            return (value, "") if value.strip() else ("", missing.format("an empty string"))
         return "", f"column {name!r} holds {value}, but its ClassLabel has {feature.num_classes} names"
     if isinstance(value, float):
         if value != value:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from tsds_jax.data.jsontext import parse_jsonl
 from tsds_jax.data.messages import listing, one_line, shorten
 from tsds_jax.data.textdata import Format
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.hub import hub_answers
 
 _SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
@@ -190,21 +191,35 @@ def _read_folder(path: Path, name: str) -> Dataset | DatasetDict:
         raise InputError(f"{name}: cannot be read as a save_to_disk folder: {one_line(error)}") from error
 
 
+@contextmanager
+def _cache_only() -> Iterator[None]:
+    """Let `datasets` look into its cache alone in this block, as it does if HF_HUB_OFFLINE is set."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
 def _read_hub(name: str, source: str, split: str | None) -> Table | dict[str, Table]:
     match = _HUB_NAME.fullmatch(name)
     # Given the name of one of its readers ("csv", "text"), load_dataset would read the current folder.
     if match is None or Path(name).suffix.lower() in _SUFFIXES or name in _PACKAGED_DATASETS_MODULES:
         raise InputError(f"{source}: no such file or folder; give {_ACCEPTED}")
+    offline = datasets.config.HF_HUB_OFFLINE
+    reached = not offline and hub_answers()
     try:
-        with no_progress_bars():
+        with no_progress_bars(), nullcontext() if reached else _cache_only():
             rows = datasets.load_dataset(match["name"], match["config"], split=split)
     except Exception as error:  # whatever the hub, the network, or a file of the dataset may raise
         if isinstance(error, ConnectionError):
-            offline = datasets.config.HF_HUB_OFFLINE
             why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-            hint = f"{why}; save the dataset with save_to_disk and give the folder"
+            hint = (
+                f"{why}; correct the path or, if a hub dataset is meant, save it with save_to_disk and give the folder"
+            )
         else:
-            hint = f"{one_line(error)}; give {_ACCEPTED}"
+            hint = f"{one_line(error).rstrip('.')}; give {_ACCEPTED}"
         raise InputError(f"{source}: no such file or folder, and not loaded from the hub: {hint}") from error
     if split is not None and isinstance(rows, Dataset):
         return Table(rows, source if "@" in source else f"{source}@{split}", "dataset")

@@ -1,6 +1,7 @@
 """Training, validation and test data over one set of classes, validation carved out where none is given."""
 
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -35,20 +36,22 @@ def load_splits(
       train: any source that `load_data` takes.
       validation: any source, or None.
       test: any source, or None.
-      text: the text column, or two of them; "text" if not given.
-      label: the label column; "label" if not given.
+      text: the text column, or two of them; if not given, those of `train` if it is a `TextData`, else "text".
+      label: the label column; if not given, that of `train` if it is a `TextData`, else "label".
       validation_fraction: share of the training rows to set apart, between 0 and 1.
       seed: of the draw of those rows.
       drop_overlap: remove training rows whose text stands in validation or test, and validation rows whose
         text stands in test.
 
     Raises:
-      InputError: as `load_data`; or a class or split would be left without rows.
+      InputError: as `load_data`; `validation_fraction` is no number between 0 and 1, or `seed` no whole number from 0;
+        or a class or split would be left without rows.
     """
-    if not 0 < validation_fraction < 1:
-        raise InputError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1")
+    _check_fraction("validation_fraction", validation_fraction)
+    _check_seed(seed)
     if isinstance(train, TextData):
         training, tables = train, {}
+        text, label = text or train.text_columns, label or train.label_column
     else:
         found = read_source(train)
         tables = {} if isinstance(found, Table) else found
@@ -65,9 +68,10 @@ def load_splits(
         return label_texts(table, text=text, label=label, classes=classes, role=role)
 
     testing, validating = part(test, "test"), part(validation, "validation")
+    set_apart = validating is None
     if validating is None:
         training, validating = carve_validation(training, fraction=validation_fraction, seed=seed)
-    splits = Splits(training, validating, testing, count_overlap(training, validating, testing))
+    splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return _without_overlap(splits) if drop_overlap and splits.overlap else splits
 
 
@@ -77,8 +81,10 @@ def carve_validation(data: TextData, *, fraction: float, seed: int) -> tuple[Tex
     A class of two or more rows has at least one in both parts; a class of one row keeps it for training.
 
     Raises:
-      InputError: no class has two rows.
+      InputError: no class has two rows, `fraction` is no number between 0 and 1, or `seed` no whole number from 0.
     """
+    _check_fraction("fraction", fraction)
+    _check_seed(seed)
     generator = np.random.default_rng(seed)
     chosen = []
     for label in range(len(data.classes)):
@@ -107,6 +113,16 @@ def count_overlap(train: TextData, validation: TextData, test: TextData | None =
     pairs = [("train", "validation"), ("train", "test"), ("validation", "test")]
     counts = {(one, other): len(_standing_in(keys[one], set(keys[other]))) for one, other in pairs}
     return {pair: count for pair, count in counts.items() if count}
+
+
+def _check_fraction(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise InputError(f"{name} is {shorten(value)}; it must lie between 0 and 1")
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed is {shorten(seed)}; it must be a whole number from 0")
 
 
 def _keys(data: TextData) -> list[Text]:

@@ -26,6 +26,8 @@ class TextData:
       label_column: the column that the labels came from.
       source: the file, folder or hub name, as messages and manifests name it.
       format: what `write_rows` writes: "csv", "tsv", "jsonl", "parquet" or "dataset" (`save_to_disk`).
+      origin: int64 [rows], the row of the source that each row was, from 0; 0 .. rows - 1 if not given. Selections
+        keep it, so that a row can be found again in the source.
 
     Example:
       >>> rows = Dataset.from_dict({"text": ["good", "bad", "dire"], "label": ["pos", "neg", "neg"]})
@@ -43,11 +45,16 @@ class TextData:
     label_column: str
     source: str = "memory"
     format: Format = "dataset"
+    origin: np.ndarray = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self):
         """Refuse parts of different lengths: every later index would point at the wrong row."""
         if not len(self.rows) == len(self.texts) == len(self.labels):
             raise ValueError(f"{len(self.rows)} rows, {len(self.texts)} texts and {len(self.labels)} labels")
+        origin = np.arange(len(self.rows)) if self.origin is None else self.origin
+        if len(origin) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows and {len(origin)} places in the source")
+        object.__setattr__(self, "origin", np.asarray(origin, np.int64))
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -80,6 +87,7 @@ class TextData:
             rows=self.rows.select(at.astype(np.int64), keep_in_memory=True),
             texts=[self.texts[place] for place in at.tolist()],
             labels=self.labels[at],
+            origin=self.origin[at],
         )
 
     def fingerprint(self) -> str:
@@ -107,9 +115,11 @@ class Splits:
       overlap: ("train", "validation") -> rows of the first whose text also stands in the second, for the
         pairs of splits where there are any. Texts are compared without regard to case and whitespace. The
         counts are those before `load_splits(..., drop_overlap=True)` drops the rows.
+      set_apart: whether the validation rows were drawn from the training rows.
     """
 
     train: TextData
     validation: TextData
     test: TextData | None = None
     overlap: dict[tuple[str, str], int] = field(default_factory=dict)
+    set_apart: bool = False

@@ -119,4 +119,5 @@ def _text_data(table: pa.Table, rows: np.ndarray, classes: tuple[str, ...], sour
         label_column="label",
         source=source,
         format="csv",
+        origin=rows,
     )

@@ -17,6 +17,11 @@ from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError, TsdsError
 
 
+def file_name(data: TextData, stem: str) -> str:
+    """The name that `write_rows` gives a file or folder."""
+    return stem if data.format == "dataset" else f"{stem}.{data.format}"
+
+
 def write_rows(data: TextData, folder: Path | str, stem: str) -> Path:
     """Write `data.rows`, every column, as ``folder/stem.csv`` (.tsv, .jsonl, .parquet) or ``folder/stem/``.
 
@@ -32,7 +37,7 @@ def write_rows(data: TextData, folder: Path | str, stem: str) -> Path:
       TsdsError: it cannot be written (no space, no permission).
     """
     folder = Path(folder)
-    target = folder / (stem if data.format == "dataset" else f"{stem}.{data.format}")
+    target = folder / file_name(data, stem)
     _refuse_existing(target)
     temporary = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:

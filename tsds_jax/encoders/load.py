@@ -22,6 +22,7 @@ from tsds_jax.encoders.modeling import BertEncoder
 from tsds_jax.encoders.params import load_model, parameter_count
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.hub import hub_answers
 from tsds_jax.runtime.progress import ProgressFn, silent
 
 # What an encoder needs, and never a pickle.
@@ -178,6 +179,8 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder
+    if text and folder.exists():
+        raise InputError(f"model {text[:200]!r}: this is a file; give the folder of a Hugging Face model or a hub name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
     fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
@@ -187,6 +190,8 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
     if constants.is_offline_mode():
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
+    if not hub_answers():
+        raise InputError(f"model {text!r}: {tried}, and the hub cannot be reached; correct the path or give a folder")
     fetched = _try(fetch)
     if isinstance(fetched, Path):
         return fetched

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import comb
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.game import Game, utility
+from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility
 
 MAX_PLAYERS = 16
 
@@ -21,10 +21,12 @@ class Enumeration(NamedTuple):
       by_size: float64 ``[sizes, players]``; entry ``(k, i)`` is ``D_i(k)``, the mean marginal contribution of
         player ``i`` to the coalitions of ``k`` others.
       fits: utilities evaluated, ``2 ** players``.
+      unconverged: fits among them that stopped before their tolerance.
     """
 
     by_size: np.ndarray
     fits: int
+    unconverged: int
 
 
 def enumerate_coalitions(game: Game) -> Enumeration:
@@ -42,16 +44,19 @@ def enumerate_coalitions(game: Game) -> Enumeration:
         )
     codes = np.arange(2**players)
     members = ((codes[:, None] >> np.arange(players)) & 1).astype(bool)
-    utilities = np.asarray(_utilities(game, jnp.asarray(members)), np.float64)
+    found = jax.device_get(_utilities(game, jnp.asarray(members)))
+    utilities = found.utility[:, 0].astype(np.float64)
     sizes = members.sum(1)
     by_size = np.zeros((players, players))
     for player in range(players):
         without = codes[~members[:, player]]
         marginal = utilities[without | (1 << player)] - utilities[without]
         by_size[:, player] = np.bincount(sizes[without], marginal, players)
-    return Enumeration(by_size / comb(players - 1, np.arange(players))[:, None], len(codes))
+    return Enumeration(
+        by_size / comb(players - 1, np.arange(players))[:, None], len(codes), int(found.unconverged.sum())
+    )
 
 
 @partial(jax.jit, static_argnames="batch")
-def _utilities(game: Game, members: jax.Array, batch: int = 256) -> jax.Array:
-    return jax.lax.map(lambda coalition: utility(game, coalition), members, batch_size=batch)
+def _utilities(game: Game, members: jax.Array, batch: int = 256) -> PrefixUtilities:
+    return jax.lax.map(lambda coalition: coalition_utility(game, coalition), members, batch_size=batch)

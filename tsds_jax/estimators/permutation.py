@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.estimators.chains import balanced_chains
+from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.game import Game
 
@@ -34,26 +35,6 @@ class Walk(NamedTuple):
     unconverged: jax.Array
 
 
-class Estimate(NamedTuple):
-    """What is known after some chains; the last one of a run is its result.
-
-    Attributes:
-      moments: the running sums.
-      chains: chains walked.
-      fits: utilities evaluated.
-      truncated: contributions set to zero by truncation.
-      unconverged: fits that stopped before their tolerance.
-      planned: chains in the whole run.
-    """
-
-    moments: Moments
-    chains: int
-    fits: int
-    truncated: int
-    unconverged: int
-    planned: int
-
-
 def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) -> Walk:
     """Walks one chain, ``block`` prefixes at a time, and stops after the block in which truncation sets in.
 
@@ -68,6 +49,7 @@ def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) 
     """
     size = order.shape[0]
     blocks = -(-size // block)
+    block = -(-size // blocks)  # the same number of blocks, with less left over in the last
     ends = game.prefix_utilities(order, jnp.array([0, size]))
     empty, full = ends.utility
 
@@ -83,7 +65,8 @@ def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) 
         position = state.number * block + jnp.arange(block)
         after = game.prefix_utilities(order, jnp.minimum(position + 1, size))
         before = jnp.concatenate([state.before[None], after.utility[:-1]])
-        close = jnp.abs(full - before) < truncation
+        # A share of rows is no exact float: a difference of just the tolerance must fall on one side everywhere.
+        close = jnp.abs(full - before) < truncation - 1e-6
         stopped = state.stopped | (jnp.cumsum(close) > 0)
         marginal = jnp.where(stopped, 0.0, after.utility - before)
         return State(
@@ -129,7 +112,7 @@ def permutation(
 ) -> Iterator[Estimate]:
     """Estimates every player's size-truncated Shapley value by sampling chains.
 
-    A chain's contributions are unbiased, up to truncation, for
+    Up to truncation, a chain's contributions are unbiased for
 
         phi_s(i) = (1/s) sum_{k<s} D_i(k),
 
@@ -160,7 +143,8 @@ def permutation(
         chunk = max(lanes, 2048 // subset_size)
     chunk = min(chunk, planned)
     chains = balanced_chains(seed, game.players, subset_size)
-    moments, done, fits, truncated, unconverged = Moments.zeros(game.players), 0, 0, 0, 0
+    moments = Moments.zeros(game.players, subset_size)
+    done = fits = truncated = unconverged = 0
     while done < planned:
         now = min(chunk, planned - done)
         orders = np.stack([next(chains) for _ in range(now)])
@@ -169,7 +153,7 @@ def permutation(
         walk = jax.device_get(
             walk_chains(game, padded, jnp.float32(truncation), block=min(block, subset_size), lanes=lanes)
         )
-        moments = moments.add(orders, walk.marginals[:now])
+        moments = moments.add(orders, np.arange(subset_size), walk.marginals[:now])
         done += now
         fits += int(walk.fits[:now].sum())
         truncated += int(walk.truncated[:now].sum())

@@ -1,6 +1,6 @@
 """What a game is: players, and the utility of any coalition of them."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,25 @@ class Game(Protocol):
         """
         ...
 
+    def fit(self, order: jax.Array, size: jax.Array) -> Any:
+        """The coalition ``order[:size]`` made ready for `add_one_marginals`: its classifier, fitted once.
+
+        Args:
+          order: int32 ``[length]``, distinct players.
+          size: int32 scalar, from 0 to ``length``.
+
+        Returns:
+          A pytree that only the same game understands.
+        """
+        ...
+
+    def add_one_marginals(self, fit: Any, points: jax.Array) -> jax.Array:
+        """``U(S + i) - U(S)`` for each player ``i`` in ``points``, int32 ``[chunk]``, S the fitted coalition.
+
+        What it says of a member of S means nothing.
+        """
+        ...
+
 
 def utility(game: Game, coalition: jax.Array) -> jax.Array:
     """Utility of one coalition, given as bool ``[players]``.
@@ -53,5 +72,10 @@ def utility(game: Game, coalition: jax.Array) -> jax.Array:
       >>> float(utility(game, jnp.array([False, True])))
       2.0
     """
+    return coalition_utility(game, coalition).utility[0]
+
+
+def coalition_utility(game: Game, coalition: jax.Array) -> PrefixUtilities:
+    """`utility` with its count of unconverged fits, as a prefix of one size."""
     order = jnp.argsort(~coalition, stable=True).astype(jnp.int32)
-    return game.prefix_utilities(order, jnp.sum(coalition, dtype=jnp.int32)[None]).utility[0]
+    return game.prefix_utilities(order, jnp.sum(coalition, dtype=jnp.int32)[None])

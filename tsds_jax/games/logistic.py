@@ -12,6 +12,7 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,10 @@ from tsds_jax.games.utilities import Outcome, row_scores, row_weights
 
 # Above this many numbers the outer products of all rows are not kept but made again, a block of rows at a time.
 _OUTER_LIMIT = 2**24
-_ROW_BLOCK = 4096
+# Coalitions to this size are too small for one step from their fit to reach the fit of one point more.
+_SMALL = 16
+# Each makes an add-one fit some ten times more exact and costs two products with the members' rows.
+_CORRECTIONS = 2
 
 # Hopper multiplies float32 matrices in TF32 unless told otherwise; Newton steps need the digits.
 _dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -64,7 +68,7 @@ class LogisticGame:
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
         """Utilities of ``order[:k]`` for each ``k`` in ``sizes``, each from its own converged fit."""
         outcome, unconverged = self.prefix_outcomes(order, sizes)
-        return PrefixUtilities(_dot("br,r->b", row_scores(self.utility, outcome), self.row_weight), unconverged)
+        return PrefixUtilities(self._worth(outcome), unconverged)
 
     def prefix_outcomes(self, order: jax.Array, sizes: jax.Array) -> tuple[Outcome, jax.Array]:
         """What the fit to each prefix says of each validation row: `Outcome` of ``[sizes, rows]``, unconverged."""
@@ -78,6 +82,74 @@ class LogisticGame:
             present = _class_counts(labels, member, self.classes) > 0
             outcome = _softmax_outcome(fit.parameters, present, sizes, self.x_val, self.y_val)
         return outcome, jnp.sum(~fit.converged, dtype=jnp.int32)
+
+    def fit(self, order: jax.Array, size: jax.Array) -> "LogisticFit":
+        """The logistic regression of ``order[:size]``, with the inverse of its Hessian."""
+        rows, labels, size = self.x[order], self.y[order], jnp.asarray(size, jnp.int32)
+        member = (jnp.arange(order.shape[0]) < size)[None].astype(rows.dtype)
+        counts = _class_counts(labels, member, self.classes)[0]
+        if self.classes == 2:
+            parameters = fit_binary(rows, labels, member, self.penalty).parameters
+        else:
+            parameters = fit_softmax(rows, labels, member, self.penalty, self.classes).parameters
+        return LogisticFit(rows, labels, member[0], parameters[0], counts, size)
+
+    def add_one_marginals(self, fit: "LogisticFit", points: jax.Array) -> jax.Array:
+        """``U(S + i) - U(S)`` for each ``i`` in ``points``.
+
+        Two classes and more than 16 members: `_add_one_newton`, whose error falls as ``1 / size ** 2``. Else S + i is
+        fitted anew, all points together.
+        """
+
+        def refitted(rows: int) -> jax.Array:
+            own = Own(self.x[points], self.y[points])
+            member = fit.member[None, :rows]
+            again = fit_softmax(fit.rows[:rows], fit.labels[:rows], member, self.penalty, self.classes, own)
+            present = fit.counts + jax.nn.one_hot(own.y, self.classes) > 0
+            sizes = jnp.full(points.shape, fit.size + 1)
+            return self._worth(_softmax_outcome(again.parameters, present, sizes, self.x_val, self.y_val))
+
+        def stepped() -> jax.Array:
+            parameters = _add_one_newton(fit, self.x[points], self.y[points], self.penalty, _CORRECTIONS)
+            return self._worth(_binary_outcome(parameters, self.x_val, self.y_val))
+
+        length = fit.rows.shape[0]
+        few = min(_SMALL, length)
+        if self.classes == 2:
+            before = _binary_outcome(fit.parameters[None], self.x_val, self.y_val)
+            # A coalition of one class has no fit to step from.
+            case = jnp.where(jnp.all(fit.counts > 0) & (fit.size > few), 2, fit.size > few)
+            after = jax.lax.switch(case, [lambda: refitted(few), lambda: refitted(length), stepped])
+        else:
+            before = _softmax_outcome(
+                fit.parameters[None], fit.counts[None] > 0, fit.size[None], self.x_val, self.y_val
+            )
+            after = jax.lax.cond(fit.size > few, lambda: refitted(length), lambda: refitted(few))
+        return after - self._worth(before)
+
+    def _worth(self, outcome: Outcome) -> jax.Array:
+        """Utility of each lane of an `Outcome` of ``[lanes, rows]``."""
+        return _dot("br,r->b", row_scores(self.utility, outcome), self.row_weight)
+
+
+class LogisticFit(NamedTuple):
+    """The regression of one coalition.
+
+    Attributes:
+      rows: ``[length, features]``, members first.
+      labels: ``[length]``.
+      member: ``[length]``, 1 for members, 0 behind them.
+      parameters: ``[features]``, or ``[classes * features]``.
+      counts: ``[classes]``, members of each class.
+      size: members.
+    """
+
+    rows: jax.Array
+    labels: jax.Array
+    member: jax.Array
+    parameters: jax.Array
+    counts: jax.Array
+    size: jax.Array
 
 
 def logistic_game(
@@ -162,7 +234,14 @@ def fit_binary(rows: jax.Array, labels: jax.Array, member: jax.Array, penalty: j
     return Minimum(jnp.where(both[:, None], fit.parameters, succession), fit.converged)
 
 
-def fit_softmax(rows: jax.Array, labels: jax.Array, member: jax.Array, penalty: jax.Array, classes: int) -> Minimum:
+def fit_softmax(
+    rows: jax.Array,
+    labels: jax.Array,
+    member: jax.Array,
+    penalty: jax.Array,
+    classes: int,
+    own: "Own | None" = None,
+) -> Minimum:
     """Softmax regressions on weighted copies of the same rows, over the classes present in each lane.
 
     The Newton step is solved by conjugate gradients, preconditioned with the fixed upper bound on the Hessian of
@@ -171,51 +250,117 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, member: jax.Array, penalty: 
     Two classes present are fitted with twice the penalty: two columns ``w, -w`` then cost what scikit-learn's
     single vector ``2 w`` costs.
 
+    Args:
+      rows: ``[points, features]``, the last column constant one.
+      labels: ``[points]``, classes from 0.
+      member: ``[lanes, points]``, the weight of each point in each fit; ``[1, points]`` for all lanes alike.
+      penalty: ``1 / C``.
+      classes: number of classes.
+      own: one further point in each lane; its lanes share one preconditioner.
+
     Returns:
-      `Minimum` with parameters ``[lanes, classes * features]``, zero for absent classes. Other arguments as in
-      `fit_binary`.
+      `Minimum` with parameters ``[lanes, classes * features]``, zero for absent classes.
     """
-    lanes, features = len(member), rows.shape[1]
-    present = _class_counts(labels, member, classes) > 0
+    lanes, features = len(member) if own is None else len(own.x), rows.shape[1]
+    counts = _class_counts(labels, member, classes)
+    if own is not None:
+        own_target = jax.nn.one_hot(own.y, classes, dtype=rows.dtype)
+        counts = counts + own_target
+    present = counts > 0
     several = jnp.sum(present, 1) > 1
     weight = member * several[:, None]
     strength = penalty * jnp.where(jnp.sum(present, 1) == 2, 2.0, 1.0)
     ridge = jnp.broadcast_to(strength[:, None], (lanes, features)).at[:, -1].set(0.0)
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
-    outside = jnp.where(present, 0.0, -jnp.inf)[:, :, None]
-    # The intercept's bound is zero where a lane has no fit: one keeps it solvable.
-    guard = ridge.at[:, -1].set(1.0 - several)
-    bound = 0.5 * _weighted_gram(rows)(weight) + jax.vmap(jnp.diag)(guard)
-    inverse = jnp.linalg.inv(bound)  # digits do not matter here, one product a step instead of two solves does
-
+    absent = jnp.where(present, 0.0, -jnp.inf)
+    # Digits do not matter here, and one product a step instead of two solves does. The intercept's bound is zero
+    # where nothing is fitted, and short of the own point: a quarter keeps it solvable.
+    bound = 0.5 * _weighted_gram(rows)(member) + penalty * jnp.eye(features).at[-1, -1].set(0.25 / penalty)
+    inverse = jnp.linalg.inv(bound)
     share = present / jnp.maximum(jnp.sum(present, 1, keepdims=True), 1)
 
     def precondition(v: jax.Array) -> jax.Array:
         # Adding one vector to all classes changes no probability. Solutions sum to zero over the classes; rounding
         # that does not would be blown up along this flat direction.
         centred = v - jnp.sum(v, 1, keepdims=True) * share[:, :, None]
-        return _dot("bcf,bfg->bcg", centred, inverse)
+        return jnp.matmul(centred, inverse, precision=jax.lax.Precision.HIGHEST)
 
     def local(flat: jax.Array) -> Local:
         point = flat.reshape(lanes, classes, features)
-        logit = _dot("bcf,pf->bcp", point, rows) + outside
-        log_probability = jnp.where(present[:, :, None], jax.nn.log_softmax(logit, 1), 0.0)
-        probability = jnp.where(present[:, :, None], jnp.exp(log_probability), 0.0)
+        log_probability, probability = _softmax(_dot("bcf,pf->bcp", point, rows), absent[:, :, None])
         likelihood = jnp.sum(weight * jnp.sum(target * log_probability, 1), 1)
-        loss = 0.5 * jnp.sum(ridge[:, None] * point**2, (1, 2)) - likelihood
         residual = jnp.where(several[:, None, None], weight[:, None] * (probability - target), 0.0)
         gradient = _dot("bcp,pf->bcf", residual, rows) + ridge[:, None] * point
+        if own is not None:
+            log_own, own_probability = _softmax(_dot("bcf,bf->bc", point, own.x), absent)
+            likelihood += several * jnp.sum(own_target * log_own, 1)
+            own_residual = several[:, None] * (own_probability - own_target)
+            gradient += own_residual[:, :, None] * own.x[:, None]
+        loss = 0.5 * jnp.sum(ridge[:, None] * point**2, (1, 2)) - likelihood
 
         def hessian(v: jax.Array) -> jax.Array:
             change = _dot("bcf,pf->bcp", v, rows)
-            mean = jnp.sum(probability * change, 1, keepdims=True)
-            curved = weight[:, None] * probability * (change - mean)
-            return _dot("bcp,pf->bcf", curved, rows) + ridge[:, None] * v
+            curved = probability * (change - jnp.sum(probability * change, 1, keepdims=True))
+            image = _dot("bcp,pf->bcf", weight[:, None] * curved, rows) + ridge[:, None] * v
+            if own is None:
+                return image
+            change = _dot("bcf,bf->bc", v, own.x)
+            curved = own_probability * (change - jnp.sum(own_probability * change, 1, keepdims=True))
+            return image + (several[:, None] * curved)[:, :, None] * own.x[:, None]
 
         step = _conjugate_gradients(hessian, -gradient, precondition, 1e-11 * penalty)
         return Local(loss, step.reshape(lanes, -1))
 
     return minimise(local, jnp.zeros((lanes, classes * features), rows.dtype))
+
+
+def _add_one_newton(fit: "LogisticFit", x: jax.Array, y: jax.Array, penalty: jax.Array, corrections: int) -> jax.Array:
+    """Parameters of the regression with one point more, ``[points, features]``, from the Hessian of the one without.
+
+    With ``H`` the Hessian of the fit ``beta``, the fit of one point more is ``beta + t H^-1 x`` up to the change of the
+    other points' weights, where ``t`` solves ``t = y - sigmoid(x beta + t x H^-1 x)`` exactly. What that change leaves
+    of the gradient is then taken out by further steps with ``H`` plus the new point's own rank-one term; each
+    shrinks the error by a factor of the order of ``1 / size``, for two products with the members' rows.
+    """
+    target = y.astype(x.dtype)
+    others = fit.labels.astype(x.dtype)
+    ridge = jnp.full(fit.rows.shape[1], penalty).at[-1].set(0.0)
+    probability = jax.nn.sigmoid(_dot("pf,f->p", fit.rows, fit.parameters))
+    hessian = _dot("pf,p,pg->fg", fit.rows, fit.member * probability * (1 - probability), fit.rows) + jnp.diag(ridge)
+    inverse = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian, lower=True), jnp.eye(len(ridge)))
+    direction = _dot("pf,fg->pg", x, inverse)
+    reach = _dot("pf,pf->p", x, direction)
+    logit = _dot("pf,f->p", x, fit.parameters)
+
+    def newton(_, t: jax.Array) -> jax.Array:
+        p = jax.nn.sigmoid(logit + t * reach)
+        return jnp.clip(t - (t - target + p) / (1 + reach * p * (1 - p)), target - 1, target)
+
+    t = jax.lax.fori_loop(0, 8, newton, jnp.zeros_like(logit))
+    parameters = fit.parameters + t[:, None] * direction
+    for _ in range(corrections):
+        residual = fit.member * (jax.nn.sigmoid(_dot("bf,pf->bp", parameters, fit.rows)) - others)
+        p = jax.nn.sigmoid(jnp.sum(parameters * x, 1))
+        gradient = _dot("bp,pf->bf", residual, fit.rows) + ridge * parameters + (p - target)[:, None] * x
+        plain = _dot("bf,fg->bg", gradient, inverse)
+        weight = p * (1 - p)
+        along = weight / (1 + weight * reach) * jnp.sum(plain * x, 1)
+        parameters = parameters - plain + along[:, None] * direction
+    return parameters
+
+
+class Own(NamedTuple):
+    """A point of its own for each lane: ``x`` is ``[lanes, features]``, ``y`` is ``[lanes]``."""
+
+    x: jax.Array
+    y: jax.Array
+
+
+def _softmax(logit: jax.Array, absent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities and probabilities over axis 1, both zero for absent classes."""
+    inside = absent == 0
+    log_probability = jnp.where(inside, jax.nn.log_softmax(logit + absent, 1), 0.0)
+    return log_probability, jnp.where(inside, jnp.exp(log_probability), 0.0)
 
 
 def _conjugate_gradients(matrix, right, precondition, floor, tolerance: float = 1e-3, iterations: int = 60):
@@ -271,13 +416,14 @@ def _weighted_gram(rows: jax.Array):
         outer = rows[:, i] * rows[:, j]
         return lambda weight: _dot("bp,pq->bq", weight, outer)[:, unpack]
 
-    blocks = -(-points // _ROW_BLOCK)
-    padded = jnp.pad(rows, ((0, blocks * _ROW_BLOCK - points), (0, 0))).reshape(blocks, _ROW_BLOCK, features)
+    size = max(1, min(points, _OUTER_LIMIT // len(i)))
+    blocks = -(-points // size)
+    padded = jnp.pad(rows, ((0, blocks * size - points), (0, 0))).reshape(blocks, size, features)
 
     def blocked(weight: jax.Array) -> jax.Array:
         lanes = weight.shape[0]
-        weights = jnp.pad(weight, ((0, 0), (0, blocks * _ROW_BLOCK - points)))
-        weights = jnp.moveaxis(weights.reshape(lanes, blocks, _ROW_BLOCK), 1, 0)
+        weights = jnp.pad(weight, ((0, 0), (0, blocks * size - points)))
+        weights = jnp.moveaxis(weights.reshape(lanes, blocks, size), 1, 0)
 
         def add(total, block):
             part, w = block

@@ -35,3 +35,12 @@ class TableGame:
         bits = jnp.left_shift(1, order.astype(jnp.int32))
         coalitions = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(bits, dtype=jnp.int32)])
         return PrefixUtilities(self.utilities[coalitions[sizes]], jnp.zeros((), jnp.int32))
+
+    def fit(self, order: jax.Array, size: jax.Array) -> jax.Array:
+        """The bits of ``order[:size]``."""
+        bits = jnp.left_shift(1, order.astype(jnp.int32))
+        return jnp.sum(jnp.where(jnp.arange(order.shape[0]) < size, bits, 0), dtype=jnp.int32)
+
+    def add_one_marginals(self, fit: jax.Array, points: jax.Array) -> jax.Array:
+        """``U(S + i) - U(S)``, looked up."""
+        return self.utilities[fit | jnp.left_shift(1, points.astype(jnp.int32))] - self.utilities[fit]

@@ -167,8 +167,8 @@ def read_run(folder: Path | str) -> RunContents:
 def _broken(path: Path, what: str) -> InputError:
     what = " ".join(what.split())
     return InputError(
-        f"{path.name} in {path.parent} {what}: write it again with `tsds run --out {path.parent} --resume`, "
-        "or bring the file back from a copy"
+        f"{path.name} in {path.parent} {what}: run the command that made the folder again "
+        "(tsds run goes on with --resume)"
     )
 
 

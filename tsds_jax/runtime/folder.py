@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,11 @@ _OWN = (
     "finetune.json",
     "metrics.jsonl",
     "report.html",
+    "validation",
+    "validation.csv",
+    "validation.tsv",
+    "validation.jsonl",
+    "validation.parquet",
     "kept",
     "kept.csv",
     "kept.tsv",
@@ -30,6 +38,9 @@ _OWN = (
     "state",
     MANIFEST,
 )
+
+# What NumPy raises for an .npz that is cut, damaged or pickled.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Arrays = dict[str, np.ndarray]
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
@@ -54,11 +65,14 @@ class RunFolder:
         file = self.path / "state" / f"{name}.npz"
         if file.exists():
             try:
-                with np.load(file, allow_pickle=False) as stored:
+                with open(file, "rb") as opened:
+                    stored = np.load(opened, allow_pickle=False)
                     return {key: stored[key] for key in stored.files}
-            except (OSError, ValueError, KeyError) as error:
+            except UNREADABLE as error:
                 raise TsdsError(f"{file} cannot be read ({error}): delete it, and this stage is done again") from None
+        began = time.perf_counter()
         arrays = compute()
+        self.log(name, seconds=round(time.perf_counter() - began, 3))
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as temporary, open(temporary, "wb") as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
@@ -137,12 +151,25 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for the run")
+    check_writable(path)
     if not path.is_dir() or not any(path.iterdir()):
         return
     if _manifest(path) is None:
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
     if not (resume or overwrite):
         raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
+
+
+def check_writable(path: Path) -> None:
+    """Raises InputError where nothing can be written under ``path``, or where it could not be made."""
+    parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not parent.is_dir():
+        raise InputError(f"{parent} is a file: give another place than {path}")
+    try:
+        with tempfile.TemporaryDirectory(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): give another place") from None
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

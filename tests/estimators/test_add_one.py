@@ -1,0 +1,99 @@
+"""Add-one marginals against exact values, exact refits, and what must not change them."""
+
+from collections import deque
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tsds_jax.estimators import add_one, enumerate_coalitions, semivalue_weights
+from tsds_jax.estimators.add_one import add_one_rounds
+from tsds_jax.games import TableGame, logistic_game
+
+
+def last(estimates):
+    return deque(estimates, maxlen=1).pop()
+
+
+def random_table(players=8, seed=0):
+    return TableGame(jnp.asarray(np.random.default_rng(seed).normal(size=2**players), jnp.float32))
+
+
+def crowd(points=120, classes=2, utility="probability", seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(points + 60, 5))
+    y = np.argmax(x[:, :classes] + 0.7 * rng.gumbel(size=(points + 60, classes)), 1)
+    return logistic_game(x[:points], y[:points], x[points:], y[points:], classes=classes, utility=utility)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_rounds_estimate_the_size_truncated_value_within_their_standard_errors(size):
+    game = random_table()
+    exact = semivalue_weights("truncated", 8, size=size) @ enumerate_coalitions(game).by_size
+    mean, error = last(add_one(game, subset_size=size, samples=4000, seed=1)).moments.mean()
+    if size == 1:
+        np.testing.assert_allclose(mean, exact, atol=1e-6)
+    else:
+        assert np.abs((mean - exact) / error).max() < 4
+
+
+@pytest.mark.parametrize(("kind", "how"), [("shapley", {}), ("beta", {"alpha": 16, "beta": 1}), ("banzhaf", {})])
+def test_one_run_gives_every_semivalue(kind, how):
+    game = random_table()
+    weights = semivalue_weights(kind, 8, **how)
+    mean, error = last(add_one(game, subset_size=8, samples=4000, seed=1)).moments.mean(weights)
+    assert np.abs((mean - weights @ enumerate_coalitions(game).by_size) / error).max() < 4
+
+
+def brute(game, order, size, points):
+    """Every ``U(S + i) - U(S)``, each fitted from scratch."""
+    both = jax.jit(lambda order: game.prefix_utilities(order, jnp.array([size, size + 1])).utility)
+    found = [both(jnp.concatenate([order[:size], jnp.array([point])])) for point in points]
+    return np.array([utility[1] - utility[0] for utility in found])
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "tolerance"),
+    [
+        (2, 0, 1e-5),
+        (2, 1, 1e-5),
+        (2, 16, 1e-5),
+        (2, 17, 2e-3),
+        (2, 40, 1e-4),
+        (2, 90, 2e-5),
+        (3, 1, 1e-5),
+        (3, 40, 1e-5),
+    ],
+)
+def test_logistic_marginals_are_those_of_exact_refits(classes, size, tolerance):
+    game = crowd(classes=classes)
+    order = jnp.asarray(np.random.default_rng(3).permutation(120))
+    points = order[size:][:25]
+    found = jax.jit(lambda: game.add_one_marginals(game.fit(order[:100], size), points))()
+    np.testing.assert_allclose(found, brute(game, order, size, points), atol=tolerance)
+
+
+def test_a_large_coalition_of_one_class_is_refitted_exactly():
+    game = crowd()
+    order = jnp.asarray(np.argsort(np.asarray(game.y), kind="stable"))
+    size = 30
+    assert len(set(np.asarray(game.y[order[:size]]))) == 1
+    points = jnp.concatenate([order[size : size + 3], order[-3:]])
+    found = jax.jit(lambda: game.add_one_marginals(game.fit(order[:100], size), points))()
+    np.testing.assert_allclose(found, brute(game, order, size, points), atol=1e-5)
+
+
+def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
+    game = crowd(points=50)
+    before = add_one_rounds._cache_size()
+    whole = last(add_one(game, subset_size=20, samples=30, seed=3)).moments.mean()[0]
+    assert add_one_rounds._cache_size() == before + 1
+    chunked = last(add_one(game, subset_size=20, samples=30, seed=3, chunk=7)).moments.mean()[0]
+    np.testing.assert_allclose(chunked, whole, atol=1e-6)
+
+
+def test_sizes_are_spread_evenly_and_members_are_as_many_as_the_size():
+    rounds = add_one_rounds(random_table(6), jax.random.key(0), jnp.arange(60), subset_size=6, chunk=6)
+    assert np.array_equal(rounds.member.sum(1), rounds.size)
+    assert np.ptp(np.bincount(rounds.size, minlength=6)) <= 2

