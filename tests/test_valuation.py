@@ -53,9 +53,9 @@ def test_exact_and_permutation_agree():
     assert np.abs((sampled.values - exact.values) / sampled.stderr).max() < 4
 
 
-@pytest.mark.parametrize("utility", ["accuracy", "log_likelihood"])
-def test_add_one_and_permutation_agree(utility):
-    how = {"utility": utility, "subset_size": 40, "truncation": 0.0}
+@pytest.mark.parametrize(("source", "utility"), [("logistic", "accuracy"), ("ridge", "log_likelihood")])
+def test_add_one_and_permutation_agree(source, utility):
+    how = {"source": source, "utility": utility, "subset_size": 40, "truncation": 0.0}
     chains = tsds.value(X, Y, X_VAL, Y_VAL, samples=150, **how)
     rounds = tsds.value(X, Y, X_VAL, Y_VAL, estimator="add_one", samples=300, **how)
     assert rounds.fits == 300
@@ -116,7 +116,7 @@ def with_entry(array, place, entry):
         ({"truncation": -0.1}, "truncation is -0.1"),
         ({"seed": -1}, "seed is -1"),
         ({"utility": "f1"}, "utility 'f1' is unknown: use one of accuracy, "),
-        ({"source": "svm"}, "source 'svm' is unknown: use one of logistic"),
+        ({"source": "svm"}, "source 'svm' is unknown: use one of logistic, ridge"),
         ({"estimator": "magic"}, "estimator 'magic' is unknown"),
         ({"estimator": "exact"}, "160 points are too many to enumerate"),
     ],

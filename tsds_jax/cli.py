@@ -7,6 +7,7 @@ defaults in `tsds_jax.options`. Nothing heavy is imported before a command runs,
 import dataclasses
 import functools
 import inspect
+import os
 import shlex
 import sys
 import traceback
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
       SystemExit: always; 0 done, 1 failed while running, 2 something given cannot be used, 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    # JAX's small factorisations on a CPU go through SciPy's OpenBLAS, whose threads wait for each other far longer than
+    # they work where the machine is shared; it reads this when it is loaded, which no import so far has done.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = app(arguments or ["--help"], prog_name="tsds", standalone_mode=False)
     except Exception as error:

@@ -51,7 +51,7 @@ class SelectOptions:
         None, "Tokens a longer text is cut to; else the encoder's limit, and 128 in fine-tuning."
     )
     pca: int = _option(32, "Principal components kept, fitted on training rows; 0 keeps all features.")
-    source: str = _option("logistic", "Source classifier: logistic.")
+    source: str = _option("logistic", "Source classifier: logistic or ridge.")
     utility: str = _option("accuracy", "accuracy, balanced_accuracy, probability or log_likelihood.")
     estimator: str = _option("permutation", "permutation (the paper's chains), add_one or exact.")
     subset_size: int | None = _option(None, "Points in a sampling chain.")

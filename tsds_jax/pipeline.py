@@ -232,22 +232,19 @@ def check_select_options(settings: SelectOptions) -> None:
     """Raises InputError for an option whose value is unknown, before any file is read."""
     one_of("pooling", settings.pooling, sorted(POOLINGS))
     one_of("rule", settings.rule, RULES)
-    check_value_options(
-        source=settings.source,
-        utility=settings.utility,
-        estimator=settings.estimator,
-        subset_size=settings.subset_size,
-        samples=settings.samples,
-        C=settings.C,
-        truncation=settings.truncation,
-        seed=settings.seed,
-    )
+    check_value_options(**_value_options(settings))
     number_in("pca", settings.pca, 0, np.inf)
     number_in("layer", settings.layer, -1000, 1000)
     if settings.max_length is not None:
         number_in("max_length", settings.max_length, 1, np.inf)
     number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
     check_cuts(settings.grid, settings.largest_cut)
+
+
+def _value_options(settings: SelectOptions) -> dict[str, Any]:
+    """Those of `value`."""
+    names = ("source", "utility", "estimator", "subset_size", "samples", "C", "truncation", "seed")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions) -> None:
@@ -283,14 +280,7 @@ def _select(
             train.labels,
             x_val,
             validation.labels,
-            source=settings.source,
-            utility=settings.utility,
-            estimator=settings.estimator,
-            subset_size=settings.subset_size,
-            samples=settings.samples,
-            C=settings.C,
-            truncation=settings.truncation,
-            seed=settings.seed,
+            **_value_options(settings),
             progress=progress,
         )
         return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
@@ -300,7 +290,9 @@ def _select(
     valuation = Valuation(**fields)
 
     began = time.perf_counter()
-    game = source_game(x, train.labels, x_val, validation.labels, utility=settings.utility, C=settings.C)
+    game = source_game(
+        x, train.labels, x_val, validation.labels, source=settings.source, utility=settings.utility, C=settings.C
+    )
     curve = removal_curve(game, valuation.ranking, grid=settings.grid, largest_cut=settings.largest_cut)
     index = removal_index(curve, settings.rule)
     progress(Progress("select", len(curve.removed), len(curve.removed), "cuts", f"{index} rows removed"))

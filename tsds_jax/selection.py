@@ -8,7 +8,7 @@ import numpy as np
 
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.errors import InputError
-from tsds_jax.games.logistic import LogisticGame
+from tsds_jax.games import LogisticGame, RidgeGame
 from tsds_jax.games.utilities import row_scores
 
 RULES = ("argmax", "one_se")
@@ -36,7 +36,7 @@ class RemovalCurve:
 
 
 def removal_curve(
-    game: LogisticGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
+    game: LogisticGame | RidgeGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
 ) -> RemovalCurve:
     """Refits the source classifier with ever more of the lowest valued points removed.
 
@@ -62,7 +62,7 @@ def removal_curve(
     removed = removed[points - removed >= complete]
     # What is kept after a cut is a prefix of that order.
     order = jnp.asarray(ranking[::-1].copy(), jnp.int32)
-    outcome, _ = jax.jit(LogisticGame.prefix_outcomes)(game, order, jnp.asarray(points - removed, jnp.int32))
+    outcome, _ = jax.jit(type(game).prefix_outcomes)(game, order, jnp.asarray(points - removed, jnp.int32))
     scores = np.asarray(row_scores(game.utility, outcome), np.float64)
     weight = np.asarray(game.row_weight, np.float64)
     accuracy = np.asarray(outcome.hit, np.float64).mean(1)
@@ -77,7 +77,7 @@ def check_cuts(grid: float, largest_cut: float) -> None:
     number_in("largest_cut", largest_cut, grid, 0.99, whole=False)
 
 
-def _paired_error(paired: np.ndarray, game: LogisticGame) -> np.ndarray:
+def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame) -> np.ndarray:
     """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows of one weight around their mean.
 
     Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows.

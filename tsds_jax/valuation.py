@@ -9,11 +9,11 @@ import numpy as np
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.estimators import MAX_PLAYERS, add_one, enumerate_coalitions, permutation, semivalue_weights
-from tsds_jax.games import UTILITIES, LogisticGame, logistic_game
+from tsds_jax.games import UTILITIES, LogisticGame, RidgeGame, logistic_game, ridge_game
 from tsds_jax.options import SelectOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
-SOURCES = ("logistic",)
+SOURCES = ("logistic", "ridge")
 ESTIMATORS = ("permutation", "add_one", "exact")
 _DEFAULT = SelectOptions()
 
@@ -119,7 +119,7 @@ def value(
       y_train: ``[points]`` labels, integers or strings.
       x_val: ``[rows, features]``.
       y_val: ``[rows]``; every label must occur in ``y_train``.
-      source: the source classifier: ``"logistic"``.
+      source: the source classifier: ``"logistic"`` or ``"ridge"`` (one-hot least squares).
       utility: ``"accuracy"``, ``"balanced_accuracy"``, ``"probability"`` (mean probability of the true class) or
         ``"log_likelihood"``.
       estimator: ``"permutation"`` (the paper's sampling chains), ``"add_one"`` (random coalitions, one fit for the
@@ -158,10 +158,10 @@ def value(
         truncation=truncation,
         seed=seed,
     )
-    game = source_game(x_train, y_train, x_val, y_val, utility=utility, C=C)
-    points, features = game.players, game.x.shape[1] - 1
+    game = source_game(x_train, y_train, x_val, y_val, source=source, utility=utility, C=C)
+    points = game.players
     if subset_size is None:
-        subset_size = default_subset_size(points, features)
+        subset_size = default_subset_size(points, np.asarray(x_val).shape[1])
     check_points(points, subset_size, estimator)
 
     def result(values: np.ndarray, stderr: np.ndarray, counts: np.ndarray, **about: Any) -> Valuation:
@@ -236,14 +236,16 @@ def source_game(
     x_val: object,
     y_val: object,
     *,
+    source: str = "logistic",
     utility: str = "accuracy",
     C: float = 1.0,
-) -> LogisticGame:
+) -> LogisticGame | RidgeGame:
     """The game that these arrays make, after checking them.
 
     Raises:
       InputError: an array or option that cannot be used.
     """
+    one_of("source", source, SOURCES)
     one_of("utility", utility, UTILITIES)
     number_in("C", C, 1e-6, 1e6, whole=False)
     x, xv = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
@@ -251,4 +253,6 @@ def source_game(
         raise InputError(f"x_val has {xv.shape[1]} features and x_train {x.shape[1]}: give both the same")
     y, yv = label_array(y_train, "y_train", len(x)), label_array(y_val, "y_val", len(xv))
     classes, y, yv = encode_labels(y, yv)
+    if source == "ridge":
+        return ridge_game(x, y, xv, yv, classes=len(classes), utility=utility, C=float(C))
     return logistic_game(x, y, xv, yv, classes=len(classes), utility=utility, C=float(C))

@@ -1,17 +1,25 @@
 """Games: a source classifier and validation data give every coalition of training points a utility."""
 
 from tsds_jax.games.game import Game, PrefixUtilities, utility
+from tsds_jax.games.kernel import KernelGame, kernel_game
+from tsds_jax.games.knn import knn_shapley
 from tsds_jax.games.logistic import LogisticGame, logistic_game
+from tsds_jax.games.ridge import RidgeGame, ridge_game
 from tsds_jax.games.table import TableGame
 from tsds_jax.games.utilities import UTILITIES, Outcome
 
 __all__ = [
     "UTILITIES",
     "Game",
+    "KernelGame",
     "LogisticGame",
     "Outcome",
     "PrefixUtilities",
+    "RidgeGame",
     "TableGame",
+    "kernel_game",
+    "knn_shapley",
     "logistic_game",
+    "ridge_game",
     "utility",
 ]

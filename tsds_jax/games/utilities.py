@@ -15,6 +15,8 @@ from tsds_jax.errors import InputError
 
 UtilityName = Literal["accuracy", "balanced_accuracy", "probability", "log_likelihood"]
 UTILITIES: tuple[str, ...] = get_args(UtilityName)
+RegressionUtilityName = Literal["neg_mean_squared_error", "r2"]
+REGRESSION_UTILITIES: tuple[str, ...] = get_args(RegressionUtilityName)
 
 
 class Outcome(NamedTuple):
@@ -29,8 +31,26 @@ class Outcome(NamedTuple):
     log_probability: jax.Array
 
 
-def row_scores(utility: str, outcome: Outcome) -> jax.Array:
-    """The score of each validation row, ``[..., rows]``, whose weighted sum is the utility."""
+class RegressionOutcome(NamedTuple):
+    """What a regression says of each validation row.
+
+    Attributes:
+      squared_error: ``[..., rows]``.
+      variance: ``[..., 1]``, of the true values over the validation rows.
+    """
+
+    squared_error: jax.Array
+    variance: jax.Array
+
+
+def row_scores(utility: str, outcome: Outcome | RegressionOutcome) -> jax.Array:
+    """The score of each validation row, ``[..., rows]``, whose weighted sum is the utility (r2: before clipping)."""
+    if isinstance(outcome, RegressionOutcome):
+        if utility == "neg_mean_squared_error":
+            return -outcome.squared_error
+        if utility == "r2":
+            return 1 - outcome.squared_error / outcome.variance
+        raise InputError(f"utility {utility!r} is unknown: use one of {', '.join(REGRESSION_UTILITIES)}")
     if utility in ("accuracy", "balanced_accuracy"):
         return outcome.hit
     if utility == "probability":

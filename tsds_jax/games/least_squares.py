@@ -1,0 +1,250 @@
+"""What the least squares games, ridge and kernel, share: targets, scores, and sums that run along an order.
+
+The rows of a coalition taken in some order, ``K = k(S, S) + penalty = L L'``. The leading blocks of ``L`` are the
+factors of the leading blocks of ``K``, so with ``left = L^-1 targets`` and ``right = L^-1 k(S, v)`` the prediction
+for ``v`` by the fit to *every* prefix is a running sum, ``f_k(v) = sum_{i<k} left_i right_i(v)``: one factorisation
+and one triangular solve serve all prefixes and all classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsds_jax.errors import InputError
+from tsds_jax.games.utilities import (
+    REGRESSION_UTILITIES,
+    UTILITIES,
+    Outcome,
+    RegressionOutcome,
+    row_scores,
+    row_weights,
+)
+
+# Numbers in the largest array that is made at once; above it, work goes block by block (16 MiB in float32).
+_AT_ONCE = 2**22
+_SUM_BLOCK = 32
+# A penalty below this many units in the last place of the largest squared row is lost in it.
+_PENALTY_FLOOR = 8
+_LARGEST_PENALTY = 1e18
+
+# Hopper multiplies float32 matrices in TF32 unless told otherwise.
+dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+class Running(NamedTuple):
+    """Sums along an order cut into blocks: after ``k`` points, ``sum_{i<k} left_i (outer) right_i``.
+
+    Attributes:
+      base: ``[blocks, targets, columns]``, the sum up to the start of each block.
+      left: ``[blocks, block, targets]``, zero behind the end of the order.
+      right: ``[blocks, block, columns]``.
+      damped: bool ``[blocks]``, whether the fits in a block rest on a damped factorisation.
+    """
+
+    base: jax.Array
+    left: jax.Array
+    right: jax.Array
+    damped: jax.Array
+
+
+def checked_labels(
+    y: np.ndarray, y_val: np.ndarray, *, classes: int | None, utility: str, centre: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Training labels, validation labels and row weights as the least squares games hold them.
+
+    Args:
+      y: ``[points]``; y_val: ``[rows]``; class numbers, or for regression any numbers.
+      classes: number of classes, at least 2; None or 0 for regression.
+      utility: must suit classification or regression.
+      centre: take the mean of ``y`` off both (regression only; what an intercept makes up for).
+
+    Raises:
+      InputError: a utility of the other kind, or r2 on validation targets that are all equal.
+    """
+    known = UTILITIES if classes else REGRESSION_UTILITIES
+    if utility not in known:
+        kind = f"{classes} classes" if classes else "regression"
+        raise InputError(f"utility {utility!r} is not one for {kind}: use one of {', '.join(known)}")
+    if classes:
+        labels = np.asarray(y_val, np.int32)
+        return jnp.asarray(y, jnp.int32), jnp.asarray(labels), jnp.asarray(row_weights(utility, labels), dtype=float)
+    target, truth = np.asarray(y, np.float64), np.asarray(y_val, np.float64)
+    if utility == "r2" and np.all(truth == truth[0]):
+        raise InputError("utility 'r2' is undefined, y_val has one value only: use 'neg_mean_squared_error'")
+    shift = target.mean() if centre else 0.0
+    weight = np.full(len(truth), 1.0 / len(truth))
+    return (
+        jnp.asarray(target - shift, dtype=float),
+        jnp.asarray(truth - shift, dtype=float),
+        jnp.asarray(weight, dtype=float),
+    )
+
+
+def scaled_penalty(C: float, square: float) -> tuple[jax.Array, bool]:
+    """The penalty ``1 / C`` where rows are divided so that ``square`` becomes one, and whether it had to be raised.
+
+    Args:
+      C: inverse strength.
+      square: what squared rows (a Gram matrix) are divided by; the largest is then about one.
+    """
+    wanted = 1.0 / (C * square)
+    floor = _PENALTY_FLOOR * float(jnp.finfo(jnp.result_type(float)).eps)
+    return jnp.asarray(np.clip(wanted, floor, _LARGEST_PENALTY), dtype=float), wanted < floor
+
+
+def power_of_two(size: float) -> float:
+    """The power of two nearest to ``size``; dividing by it rounds nothing. 1 for 0."""
+    return float(2.0 ** np.round(np.log2(size))) if size > 0 else 1.0
+
+
+def targets(y: jax.Array, classes: int, dtype: Any) -> jax.Array:
+    """What is regressed on, ``[points, targets]``: one-hot columns; for two classes their difference, -1 or 1.
+
+    Fits are linear in their targets, so the difference of two columns' scores is the score of their difference,
+    absent classes (all zero columns) included.
+    """
+    if classes == 0:
+        return y[:, None].astype(dtype)
+    if classes == 2:
+        return (2 * y - 1)[:, None].astype(dtype)
+    return jax.nn.one_hot(y, classes, dtype=dtype)
+
+
+def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome | RegressionOutcome:
+    """What scores ``[..., targets, rows]`` say of each validation row.
+
+    A class has probability ``softmax(2 scores)``: for two classes whose scores sum to one, the logistic curve tangent
+    to the linear probability model at one half.
+    """
+    if classes == 0:
+        return RegressionOutcome(
+            (scores[..., 0, :] - y_val) ** 2, jnp.broadcast_to(jnp.var(y_val), (*scores.shape[:-2], 1))
+        )
+    if classes == 2:
+        margin = scores[..., 0, :] * (2 * y_val - 1)
+        hit = jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype))
+        return Outcome(hit, -jax.nn.softplus(-2 * margin))
+    mine = jnp.arange(classes)[:, None] == y_val
+    true = jnp.sum(jnp.where(mine, scores, 0.0), -2)
+    top = jnp.max(scores, -2)
+    # The compiler may make a score twice, rounded differently: scores that differ by rounding alone are a tie.
+    slack = 4 * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores), -2)
+    ties = jnp.maximum(jnp.sum(scores >= (top - slack)[..., None, :], -2), 1)
+    normaliser = jnp.log(jnp.sum(jnp.exp(2 * (scores - top[..., None, :])), -2))
+    return Outcome(jnp.where(true >= top - slack, 1.0 / ties, 0.0), 2 * (true - top) - normaliser)
+
+
+def outcome_utility(utility: str, outcome: Outcome | RegressionOutcome, row_weight: jax.Array) -> jax.Array:
+    """Weighted sum of the row scores, ``[...]``; r2 is clipped below at -1."""
+    total = dot("...r,r->...", row_scores(utility, outcome), row_weight)
+    return jnp.maximum(total, -1.0) if utility == "r2" else total
+
+
+def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cholesky factors of ``[..., size, size]``, and which of them needed damping, bool ``[...]``.
+
+    Where rounding, or a Gram matrix that is none, leaves a matrix indefinite, ever more of its largest diagonal
+    entry is added to the diagonal until the factor is finite.
+    """
+    scale = jnp.max(jnp.abs(jnp.diagonal(matrix, axis1=-2, axis2=-1)), -1)[..., None, None]
+    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+    def broken(factor: jax.Array) -> jax.Array:
+        return ~jnp.all(jnp.isfinite(jnp.diagonal(factor, axis1=-2, axis2=-1)), -1)
+
+    def body(state):
+        factor, damping, _ = state
+        bad = broken(factor)[..., None, None]
+        damping = jnp.where(bad, jnp.maximum(30 * damping, 30 * jnp.finfo(matrix.dtype).eps), damping)
+        again = jnp.linalg.cholesky(matrix + damping * scale * identity)
+        return jnp.where(bad, again, factor), damping, bad[..., 0, 0]
+
+    first = jnp.linalg.cholesky(matrix)
+    start = (first, jnp.zeros_like(scale), jnp.zeros(scale.shape[:-2], bool))
+    factor, damping, _ = jax.lax.while_loop(
+        lambda state: jnp.any(broken(state[0]) & (state[1][..., 0, 0] < 1e6)), body, start
+    )
+    return factor, damping[..., 0, 0] > 0
+
+
+def solve_lower(factor: jax.Array, right: jax.Array, *, transpose: bool = False) -> jax.Array:
+    """``factor^-1 right``, or ``factor^-T right``."""
+    return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, transpose_a=transpose)
+
+
+def in_blocks(values: jax.Array, block: int) -> jax.Array:
+    """``[points, ...]`` as ``[blocks, block, ...]``, the last block filled up with zeros."""
+    blocks = -(-len(values) // block)
+    padding = [(0, blocks * block - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return jnp.pad(values, padding).reshape(blocks, block, *values.shape[1:])
+
+
+def sums_before(values: jax.Array) -> jax.Array:
+    """Sum over the entries ahead of each along the first axis, from zero."""
+    return jnp.concatenate([jnp.zeros_like(values[:1]), jnp.cumsum(values[:-1], 0)])
+
+
+def kernel_sums(gram: jax.Array, penalty: jax.Array, target: jax.Array, across: jax.Array) -> Running:
+    """Running sums of kernel ridge fits: sums of ``right`` columns are predictions.
+
+    Args:
+      gram: ``[points, points]``, in the order of the points.
+      penalty: scalar.
+      target: ``[points, targets]``.
+      across: ``[points, columns]``, kernel between each point and each column's row.
+    """
+    factor, damped = factorise(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
+    solved = solve_lower(factor, jnp.concatenate([target, across], 1))
+    left, right = (in_blocks(part, _SUM_BLOCK) for part in jnp.split(solved, [target.shape[1]], 1))
+    base = sums_before(dot("nbt,nbc->ntc", left, right))
+    return Running(base, left, right, jnp.broadcast_to(damped, len(base)))
+
+
+def sums_at(running: Running) -> Callable[[jax.Array], jax.Array]:
+    """A function from sizes ``[sizes]`` to the sums after so many points, ``[sizes, targets, columns]``.
+
+    Where all sums together are small they are made once, by a product with a triangle of ones, and looked up; else
+    each is made from its block, so memory is that of the sizes asked for.
+    """
+    blocks, block, targets = running.left.shape
+    columns = running.right.shape[2]
+    if blocks * block * columns * targets <= _AT_ONCE:
+        before = np.tril(np.ones((block, block), np.float32), -1)
+        product = (running.left[..., None] * running.right[:, :, None]).reshape(blocks, block, -1)
+        inside = dot("ij,njx->nix", before.astype(product.dtype), product)
+        inside = inside.reshape(blocks, block, targets, columns) + running.base[:, None]
+        last = running.base[-1] + dot("bt,bc->tc", running.left[-1], running.right[-1])
+        table = jnp.concatenate([inside.reshape(-1, targets, columns), last[None]])
+        return lambda sizes: table[sizes]
+
+    def gathered(sizes: jax.Array) -> jax.Array:
+        number = jnp.minimum(sizes // block, blocks - 1)
+        inside = jnp.arange(block) < (sizes - number * block)[:, None]
+        left = running.left[number] * inside[:, :, None]
+        return running.base[number] + dot("sbt,sbc->stc", left, running.right[number])
+
+    return gathered
+
+
+def damped_fits(running: Running, sizes: jax.Array, always: jax.Array) -> jax.Array:
+    """How many of the fits of these sizes were damped, or all where ``always``; the empty one is no fit."""
+    block = running.left.shape[1]
+    number = jnp.clip((sizes - 1) // block, 0, len(running.damped) - 1)
+    return jnp.sum((running.damped[number] | always) & (sizes > 0), dtype=jnp.int32)
+
+
+def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:
+    """``function`` of many entries, as many at a time as make arrays of some 4 million numbers, ``numbers`` each."""
+    batch = max(1, _AT_ONCE // max(numbers, 1))
+    if len(entries) <= batch:
+        return function(entries)
+    # Equal batches: lax.map compiles its function once more for a remainder.
+    count = -(-len(entries) // batch)
+    batch = -(-len(entries) // count)
+    padded = jnp.concatenate([entries, jnp.broadcast_to(entries[:1], (count * batch - len(entries),))])
+    found = jax.lax.map(function, padded.reshape(count, batch))
+    return jax.tree.map(lambda part: part.reshape(count * batch, *part.shape[2:])[: len(entries)], found)
