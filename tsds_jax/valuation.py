@@ -184,12 +184,13 @@ def value(
     if estimator == "add_one":
         estimates = add_one(game, **plan, rows=len(game.y_val) * game.classes)
     else:
-        estimates = permutation(game, **plan, truncation=float(truncation))
+        # Ridge gets all prefixes from one factorisation, which every block of them would do again.
+        block = 64 if source == "logistic" else int(subset_size)
+        estimates = permutation(game, **plan, truncation=float(truncation), block=block)
     progress(Progress("value", 0, samples * points, "marginals"))
     for estimate in estimates:
-        drawn = min(int(estimate.moments.counts.sum()), samples * points)
+        drawn = samples * points * estimate.rounds // estimate.planned
         progress(Progress("value", drawn, samples * points, "marginals", f"{estimate.fits:,} fits"))
-    progress(Progress("value", samples * points, samples * points, "marginals", f"{estimate.fits:,} fits"))
     return result(
         *estimate.moments.mean(),
         estimate.moments.counts.sum(0),
