@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     # JAX's small factorisations on a CPU go through SciPy's OpenBLAS, whose threads wait for each other far longer than
     # they work where the machine is shared; it reads this when it is loaded, which no import so far has done.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Only its tokenizers are used: that PyTorch is missing is no news to anybody.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         code = app(arguments or ["--help"], prog_name="tsds", standalone_mode=False)
     except Exception as error:
