@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tsds_jax.report import write_report
     from tsds_jax.runtime.progress import Progress
     from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
-    from tsds_jax.valuation import Valuation, value
+    from tsds_jax.valuation import Valuation, value, value_game
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _HOME = {
     "tsds_jax.report": ("write_report",),
     "tsds_jax.runtime.progress": ("Progress",),
     "tsds_jax.selection": ("RemovalCurve", "removal_curve", "removal_index"),
-    "tsds_jax.valuation": ("Valuation", "value"),
+    "tsds_jax.valuation": ("Valuation", "value", "value_game"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -73,6 +73,7 @@ __all__ = [
     "run",
     "select",
     "value",
+    "value_game",
     "write_report",
     "write_rows",
 ]

@@ -73,6 +73,25 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
     return array
 
 
+def real_array(y: object, name: str, rows: int) -> np.ndarray:
+    """``y`` as one finite number a row, float64.
+
+    Raises:
+      InputError: another length or shape, no numbers, or a NaN or infinity, whose row is named.
+    """
+    try:
+        array = np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} holds no numbers: a regression utility needs one a row") from None
+    if array.shape != (rows,):
+        raise InputError(f"{name} has shape {list(array.shape)} for {rows} rows of features: give one number a row")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{name} is {array[row]} at row {row}: remove the row or give it a number")
+    return array
+
+
 def encode_labels(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The classes of the training labels, sorted, and both label arrays as int32 indices into them.
 

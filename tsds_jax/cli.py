@@ -347,7 +347,18 @@ def embed(given: dict[str, Any]) -> None:
 @command(
     places=("train", "validation", "out"),
     options=(SelectOptions,),
-    only=("pca", "source", "utility", "estimator", "subset_size", "samples", "C", "truncation", "seed"),
+    only=(
+        "pca",
+        "source",
+        "utility",
+        "estimator",
+        "subset_size",
+        "samples",
+        "reliability",
+        "C",
+        "truncation",
+        "seed",
+    ),
     switches=("overwrite",),
     defaults={"pca": 0},
 )

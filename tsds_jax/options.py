@@ -20,9 +20,10 @@ class SelectOptions:
     """From text to a selection: representation, valuation, transfer.
 
     The defaults are the paper's mode as far as it says and as it served here: logistic regression with C = 1 on 32
-    principal components, accuracy, truncated sampling chains. They differ in the last layer's mean for the
-    penultimate representation, a subset size that follows the dimension for 2 % of the data, and the
-    one-standard-error rule for the largest score (``rule="argmax"``).
+    principal components, and accuracy. They differ in the estimator of the same values (``"permutation"`` is the
+    paper's truncated sampling chains), the last layer's mean for the penultimate representation, a subset size that
+    follows the dimension for 2 % of the data, and the one-standard-error rule for the largest score
+    (``rule="argmax"``).
 
     Attributes:
       pooling: how token vectors become one, ``"mean"`` or ``"cls"``.
@@ -33,7 +34,8 @@ class SelectOptions:
       utility: what it is scored by on the validation rows.
       estimator: how values are estimated.
       subset_size: points in a chain; None takes four times the features, from 64 to 512.
-      samples: marginal contributions sampled per point.
+      samples: marginal contributions sampled per point, or with ``reliability`` at most so many.
+      reliability: how reliable the values must be for sampling to stop early.
       C: inverse L2 strength of the source classifier.
       truncation: how close to the whole chain's utility ends a chain's walk; 0 never.
       rule: removal index by ``"argmax"`` (the paper) or ``"one_se"``.
@@ -52,10 +54,11 @@ class SelectOptions:
     )
     pca: int = _option(32, "Principal components kept, fitted on training rows; 0 keeps all features.")
     source: str = _option("logistic", "Source classifier: logistic or ridge.")
-    utility: str = _option("accuracy", "accuracy, balanced_accuracy, probability or log_likelihood.")
-    estimator: str = _option("permutation", "permutation (the paper's chains), add_one or exact.")
+    utility: str = _option("accuracy", "accuracy, balanced_accuracy, probability, log_likelihood or class_wise.")
+    estimator: str = _option("add_one", "add_one, permutation (the paper's chains), exact, banzhaf or banzhaf_add_one.")
     subset_size: int | None = _option(None, "Points in a sampling chain.")
-    samples: int = _option(100, "Marginal contributions sampled per point.")
+    samples: int = _option(300, "Marginal contributions sampled per point.")
+    reliability: float | None = _option(None, "Stop sampling at this reliability, 0 to 0.999.")
     C: float = _option(1.0, "Inverse L2 strength of the source classifier.")
     truncation: float = _option(1e-3, "A chain ends this close to its full utility; 0 never.")
     rule: str = _option("one_se", "Removal index by one_se or argmax (the paper's).")

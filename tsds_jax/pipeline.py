@@ -21,6 +21,7 @@ from tsds_jax.data import Splits, TextData, file_name, load_splits, write_rows
 from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_options, finetune, steps_for
+from tsds_jax.games import UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
 from tsds_jax.runtime.environment import environment
@@ -232,6 +233,8 @@ def check_select_options(settings: SelectOptions) -> None:
     """Raises InputError for an option whose value is unknown, before any file is read."""
     one_of("pooling", settings.pooling, sorted(POOLINGS))
     one_of("rule", settings.rule, RULES)
+    one_of("source", settings.source, ("logistic", "ridge"))
+    one_of("utility", settings.utility, UTILITIES)
     check_value_options(**_value_options(settings))
     number_in("pca", settings.pca, 0, np.inf)
     number_in("layer", settings.layer, -1000, 1000)
@@ -243,7 +246,7 @@ def check_select_options(settings: SelectOptions) -> None:
 
 def _value_options(settings: SelectOptions) -> dict[str, Any]:
     """Those of `value`."""
-    names = ("source", "utility", "estimator", "subset_size", "samples", "C", "truncation", "seed")
+    names = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
     return {name: getattr(settings, name) for name in names}
 
 
@@ -283,16 +286,14 @@ def _select(
             **_value_options(settings),
             progress=progress,
         )
-        return {f.name: np.asarray(getattr(result, f.name)) for f in dataclasses.fields(result)}
+        return result.arrays()
 
-    stored = keep("values", valued)
-    fields: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in stored.items()}
-    valuation = Valuation(**fields)
+    valuation = Valuation.from_arrays(keep("values", valued))
 
     began = time.perf_counter()
-    game = source_game(
-        x, train.labels, x_val, validation.labels, source=settings.source, utility=settings.utility, C=settings.C
-    )
+    # What is one number for each class to the points is accuracy to all of them together.
+    utility = "accuracy" if settings.utility == "class_wise" else settings.utility
+    game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
     curve = removal_curve(game, valuation.ranking, grid=settings.grid, largest_cut=settings.largest_cut)
     index = removal_index(curve, settings.rule)
     progress(Progress("select", len(curve.removed), len(curve.removed), "cuts", f"{index} rows removed"))

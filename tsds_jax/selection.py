@@ -8,7 +8,7 @@ import numpy as np
 
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.errors import InputError
-from tsds_jax.games import LogisticGame, RidgeGame
+from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
 from tsds_jax.games.utilities import row_scores
 
 RULES = ("argmax", "one_se")
@@ -36,7 +36,7 @@ class RemovalCurve:
 
 
 def removal_curve(
-    game: LogisticGame | RidgeGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
+    game: LogisticGame | RidgeGame | KernelGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
 ) -> RemovalCurve:
     """Refits the source classifier with ever more of the lowest valued points removed.
 
@@ -77,8 +77,8 @@ def check_cuts(grid: float, largest_cut: float) -> None:
     number_in("largest_cut", largest_cut, grid, 0.99, whole=False)
 
 
-def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame) -> np.ndarray:
-    """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows of one weight around their mean.
+def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame | KernelGame) -> np.ndarray:
+    """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows about their weighted mean.
 
     Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows.
     """
@@ -87,7 +87,9 @@ def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame) -> np.ndar
     variance = np.zeros(len(paired))
     for group in np.unique(groups):
         of = groups == group
-        variance += np.var(paired[:, of], axis=1) * np.sum(weight[of] ** 2)
+        if weight[of].any():
+            mean = np.average(paired[:, of], axis=1, weights=weight[of])
+            variance += (paired[:, of] - mean[:, None]) ** 2 @ weight[of] ** 2
     return np.sqrt(variance)
 
 

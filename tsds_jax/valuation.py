@@ -1,21 +1,49 @@
 """`value`: arrays in, the value of every training point out."""
 
+import dataclasses
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of
+from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of, real_array
 from tsds_jax.errors import InputError
-from tsds_jax.estimators import MAX_PLAYERS, add_one, enumerate_coalitions, permutation, semivalue_weights
-from tsds_jax.games import UTILITIES, LogisticGame, RidgeGame, logistic_game, ridge_game
+from tsds_jax.estimators import (
+    MAX_PLAYERS,
+    Check,
+    Estimate,
+    Moments,
+    Stopping,
+    add_one,
+    banzhaf,
+    enumerate_coalitions,
+    permutation,
+    run_until,
+    semivalue_weights,
+    split_half_reliability,
+)
+from tsds_jax.games import (
+    REGRESSION_UTILITIES,
+    UTILITIES,
+    KernelGame,
+    LogisticGame,
+    RidgeGame,
+    by_row,
+    kernel_game,
+    logistic_game,
+    ridge_game,
+)
+from tsds_jax.games.game import Game
 from tsds_jax.options import SelectOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
-SOURCES = ("logistic", "ridge")
-ESTIMATORS = ("permutation", "add_one", "exact")
+SOURCES = ("logistic", "ridge", "kernel")
+ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
 _DEFAULT = SelectOptions()
+# Fewer checked contributions say too little of a bias to correct it.
+_FEWEST_CHECKS = 8
 
 
 @dataclass(frozen=True)
@@ -24,20 +52,32 @@ class Valuation:
 
     Attributes:
       values: float64 ``[points]``, in units of the utility: the mean marginal contribution of the point.
-      stderr: float64 ``[points]``, standard error of each value over the sampled chains.
-      counts: int64 ``[points]``, marginal contributions sampled.
-      source: the source classifier.
+      stderr: float64 ``[points]``, standard error of each value over what was sampled.
+      counts: int64 ``[points]``, marginal contributions sampled (of ``"banzhaf"``, coalitions).
+      source: the source classifier, or the type of the game.
       utility: the utility.
       estimator: the estimator.
-      subset_size: points in a chain (s).
-      samples: contributions asked for of each point.
-      C: inverse L2 strength of the source classifier.
+      semivalue_name: what the values are: ``"shapley"`` (size-truncated where ``subset_size`` is less than all points),
+        ``"banzhaf"``, or what `semivalue` was asked for.
+      subset_size: points in a chain (s); coalitions have fewer members.
+      samples: contributions asked for of each point; with a wanted reliability, at most so many.
+      C: inverse L2 strength of the source classifier; NaN of a game of one's own.
       truncation: tolerance of truncation; 0 for none.
       seed: what decided every draw.
+      stopped: why the run ended: ``"samples"`` (as many as asked for), ``"reliability"`` (as reliable as asked for),
+        ``"budget"`` (not so after ``samples``) or ``"exact"`` (nothing was sampled).
       fits: source classifiers fitted.
       truncated: share of the contributions set to zero by truncation.
-      unconverged: fits that stopped before their tolerance.
+      unconverged: fits that stopped before their tolerance or were damped.
+      bias: mean of what exact refits of random contributions say more than the estimator's own; 0 where these are
+        exact.
+      bias_stderr: its standard error; NaN where fewer than two were refitted.
+      corrected: whether the values have the bias added.
       seconds: wall time, compilation included.
+      moments: the sums behind the values, from which `semivalue` takes others; None without.
+      checks: float64 ``[checks, 3]``, coalition size, difference and weight of each refitted contribution; None
+        without.
+      by_row: float64 ``[points, rows]``, each value split by validation row, with ``per_validation_point=True``.
     """
 
     values: np.ndarray
@@ -46,15 +86,23 @@ class Valuation:
     source: str
     utility: str
     estimator: str
+    semivalue_name: str
     subset_size: int
     samples: int
     C: float
     truncation: float
     seed: int
+    stopped: str
     fits: int
     truncated: float
     unconverged: int
+    bias: float
+    bias_stderr: float
+    corrected: bool
     seconds: float
+    moments: Moments | None = None
+    checks: np.ndarray | None = None
+    by_row: np.ndarray | None = None
 
     @property
     def reliability(self) -> float:
@@ -70,15 +118,94 @@ class Valuation:
         return float(np.clip(1 - np.mean(self.stderr[known] ** 2) / spread, 0, 1)) if spread > 0 else 0.0
 
     @property
+    def split_half(self) -> float:
+        """Spearman correlation to expect of such a run with another seed, from the run's own halves; NaN without.
+
+        See `split_half_reliability`.
+        """
+        return float("nan") if self.moments is None else split_half_reliability(*self.moments.halves())
+
+    @property
     def ranking(self) -> np.ndarray:
         """Points from the lowest value to the highest, ties in their order, int64 ``[points]``."""
         return np.argsort(self.values, kind="stable")
 
+    def semivalue(self, kind: str, alpha: float = 1.0, beta: float = 1.0) -> "Valuation":
+        """Another semivalue from the same run, without new fits.
+
+        With ``D_i(k)`` the mean contribution of point ``i`` to coalitions of ``k`` others, a semivalue is
+        ``sum_{k<s} w_k D_i(k)`` with the weights of a game of ``s = subset_size`` players. Where that is less than all
+        points it is the point's mean semivalue in a random subset of ``s``. Within a bin of coalition sizes (`Moments`)
+        weights are taken at their mean.
+
+        Args:
+          kind: ``"shapley"``, ``"beta"`` (Beta Shapley; large ``alpha`` weighs small coalitions) or ``"banzhaf"``.
+          alpha: of Beta Shapley.
+          beta: of Beta Shapley.
+
+        Returns:
+          A `Valuation` with these values and their standard errors; ``by_row`` is left out.
+
+        Raises:
+          InputError: an unknown kind, or a run that samples one semivalue only.
+
+        Example:
+          >>> import numpy as np
+          >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0], [1.5]])
+          >>> y = np.array([0, 0, 1, 1, 0])
+          >>> v = value(x, y, x[:4], y[:4], estimator="exact", utility="probability")
+          >>> v.semivalue("beta", 16, 1).ranking[:1].tolist()
+          [4]
+        """
+        one_of("semivalue", kind, ("shapley", "beta", "banzhaf"))
+        number_in("alpha", alpha, 1e-6, 1e6, whole=False)
+        number_in("beta", beta, 1e-6, 1e6, whole=False)
+        weights = semivalue_weights(kind, self.subset_size, alpha=alpha, beta=beta)
+        return self._weighed(weights, f"beta({alpha:g}, {beta:g})" if kind == "beta" else kind)
+
+    def truncated_at(self, size: int) -> "Valuation":
+        """The values of chains of ``size`` points, at most ``subset_size``, from the same run without new fits.
+
+        Raises:
+          InputError: a size that was not sampled, or a run that samples one semivalue only.
+        """
+        number_in("size", size, 1, self.subset_size)
+        return self._weighed(semivalue_weights("truncated", self.subset_size, size=size), f"shapley below {size}")
+
     def summary(self) -> dict[str, str | int | float | None]:
-        """Everything but the values themselves, as JSON values."""
-        about = {name: entry for name, entry in vars(self).items() if not isinstance(entry, np.ndarray)}
-        reliability = self.reliability if np.isfinite(self.reliability) else None
-        return about | {"reliability": reliability, "points_never_drawn": int(np.sum(self.counts == 0))}
+        """Everything but the arrays, as JSON values."""
+        about = {name: entry for name, entry in vars(self).items() if isinstance(entry, str | int | float)}
+        about |= {"reliability": self.reliability, "split_half": self.split_half}
+        about |= {"points_never_drawn": int(np.sum(self.counts == 0))}
+        return {n: None if isinstance(entry, float) and not np.isfinite(entry) else entry for n, entry in about.items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays by name, to be saved with `numpy.savez`; `from_arrays` is the way back."""
+        plain = {name: entry for name, entry in vars(self).items() if entry is not None and name != "moments"}
+        found = {name: np.asarray(entry) for name, entry in plain.items()}
+        moments = {} if self.moments is None else self.moments.arrays()
+        return found | {f"moments_{name}": array for name, array in moments.items()}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, np.ndarray]) -> "Valuation":
+        """What `arrays` was called on."""
+        start = "moments_"
+        parts = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+        fields = {f.name: arrays[f.name] for f in dataclasses.fields(Valuation) if f.name in arrays}
+        plain: dict[str, Any] = {name: array if np.ndim(array) else array.item() for name, array in fields.items()}
+        return Valuation(**plain, moments=Moments.from_arrays(parts) if parts else None)
+
+    def _weighed(self, weights: np.ndarray, name: str) -> "Valuation":
+        if self.moments is None:
+            raise InputError(f"a run of {self.estimator!r} gives no other semivalue: use 'add_one' or 'permutation'")
+        values, stderr = self.moments.mean(weights)
+        bias, bias_stderr = (0.0, float("nan")) if self.checks is None else _bias(self.checks, weights)
+        if self.corrected:
+            values, stderr = values + bias, np.hypot(stderr, bias_stderr)
+        if self.estimator == "exact":
+            stderr = np.zeros_like(values)
+        about: dict[str, Any] = {"values": values, "stderr": stderr, "semivalue_name": name, "by_row": None}
+        return dataclasses.replace(self, **about, bias=bias, bias_stderr=bias_stderr)
 
 
 def default_subset_size(points: int, features: int) -> int:
@@ -98,11 +225,18 @@ def value(
     *,
     source: str = "logistic",
     utility: str = "accuracy",
-    estimator: str = "permutation",
+    estimator: str = "add_one",
     subset_size: int | None = None,
     samples: int = _DEFAULT.samples,
+    reliability: float | None = None,
     C: float = 1.0,
     truncation: float = _DEFAULT.truncation,
+    antithetic: bool = False,
+    correct: bool = True,
+    intercept: str = "free",
+    sample_weight: object = None,
+    weight_val: object = None,
+    per_validation_point: bool = False,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -115,22 +249,33 @@ def value(
     where ``U(S)`` is the utility on the validation rows of the source classifier fitted to ``S``.
 
     Args:
-      x_train: ``[points, features]`` representations of the training points, NumPy or JAX.
-      y_train: ``[points]`` labels, integers or strings.
-      x_val: ``[rows, features]``.
+      x_train: ``[points, features]`` representations of the training points, NumPy or JAX; for ``source="kernel"`` the
+        kernel between them, ``[points, points]``.
+      y_train: ``[points]`` labels, integers or strings; numbers for a regression utility.
+      x_val: ``[rows, features]``; for ``source="kernel"`` the kernel with the training points, ``[rows, points]``.
       y_val: ``[rows]``; every label must occur in ``y_train``.
-      source: the source classifier: ``"logistic"`` or ``"ridge"`` (one-hot least squares).
-      utility: ``"accuracy"``, ``"balanced_accuracy"``, ``"probability"`` (mean probability of the true class) or
-        ``"log_likelihood"``.
-      estimator: ``"permutation"`` (the paper's sampling chains), ``"add_one"`` (random coalitions, one fit for the
-        contributions of all points outside; for two classes to first order in the size, see `LogisticGame`) or
-        ``"exact"`` (all coalitions, to 16 points).
+      source: the source classifier: ``"logistic"``, ``"ridge"`` (one-hot least squares) or ``"kernel"`` (kernel ridge).
+      utility: ``"accuracy"``, ``"balanced_accuracy"``, ``"probability"`` (mean probability of the true class),
+        ``"log_likelihood"`` or ``"class_wise"`` (CS-Shapley: accuracy in the point's own class times ``exp`` of that in
+        the others); of ridge and kernel regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
+      estimator: ``"add_one"`` (random coalitions, one fit for the contributions of all points outside),
+        ``"permutation"`` (the paper's sampling chains, one fit a contribution), ``"exact"`` (all coalitions, to 16
+        points); for the Banzhaf value, of all points, ``"banzhaf"`` (maximum sample reuse) or ``"banzhaf_add_one"``.
       subset_size: points in a chain (s); None takes `default_subset_size`.
-      samples: marginal contributions sampled per point; of ``"add_one"``, coalitions.
+      samples: marginal contributions sampled per point: of ``"permutation"``, a fit each; else coalitions.
+      reliability: if given, sampling stops as soon as the correlation to expect with another such run (`split_half`) is
+        this high, at the latest after ``samples``; `Valuation.stopped` says which it was.
       C: inverse L2 strength of the source classifier, as in scikit-learn.
       truncation: a chain's walk ends where its utility is this close to the whole chain's; 0 never.
+      antithetic: whether every chain is also walked backwards.
+      correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
+        refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
+      intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
+      sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1.
+      weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
+      per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes.
       seed: decides every draw.
-      progress: called after each chunk of chains.
+      progress: called whenever there are new estimates.
 
     Raises:
       InputError: an array or option that cannot be used, named with its row and value.
@@ -147,57 +292,200 @@ def value(
       Schoch, Mishra and Ji, "Data Selection for Fine-tuning Large Language Models Using Transferred Shapley
       Values", ACL SRW 2023.
     """
-    began = time.perf_counter()
     check_value_options(
         source=source,
         utility=utility,
         estimator=estimator,
         subset_size=subset_size,
         samples=samples,
+        reliability=reliability,
         C=C,
         truncation=truncation,
         seed=seed,
     )
-    game = source_game(x_train, y_train, x_val, y_val, source=source, utility=utility, C=C)
-    points = game.players
-    if subset_size is None:
-        subset_size = default_subset_size(points, np.asarray(x_val).shape[1])
-    check_points(points, subset_size, estimator)
+    game = source_game(
+        x_train,
+        y_train,
+        x_val,
+        y_val,
+        source=source,
+        utility=utility,
+        C=C,
+        intercept=intercept,
+        sample_weight=sample_weight,
+        weight_val=weight_val,
+    )
+    if subset_size is None and not estimator.startswith("banzhaf"):
+        features = 64 if source == "kernel" else np.asarray(x_val).shape[1]
+        subset_size = default_subset_size(game.players, features)
+    found = value_game(
+        game,
+        estimator=estimator,
+        subset_size=subset_size,
+        samples=samples,
+        reliability=reliability,
+        truncation=truncation,
+        antithetic=antithetic,
+        correct=correct,
+        per_validation_point=per_validation_point,
+        seed=seed,
+        progress=progress,
+    )
+    return dataclasses.replace(found, source=source, C=float(C))
 
-    def result(values: np.ndarray, stderr: np.ndarray, counts: np.ndarray, **about: Any) -> Valuation:
-        common: dict[str, Any] = {"source": source, "utility": utility, "estimator": estimator, "C": float(C)}
-        common |= {"subset_size": int(subset_size), "samples": int(samples), "truncation": float(truncation)}
-        return Valuation(
-            values, stderr, counts, **(common | about), seed=int(seed), seconds=time.perf_counter() - began
-        )
+
+def value_game(
+    game: Game,
+    *,
+    estimator: str = "add_one",
+    subset_size: int | None = None,
+    samples: int = _DEFAULT.samples,
+    reliability: float | None = None,
+    truncation: float = 0.0,
+    antithetic: bool = False,
+    correct: bool = True,
+    per_validation_point: bool = False,
+    seed: int = 0,
+    progress: ProgressFn = silent,
+) -> Valuation:
+    """`value` of any game (see `Game`): a table of utilities, or a source classifier of one's own.
+
+    Args:
+      game: the game; its players are the points.
+      subset_size: None takes all players. For the others see `value`.
+
+    Raises:
+      InputError: an option that cannot be used.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from tsds_jax.games import TableGame
+      >>> glove = TableGame(jnp.array([0, 0, 0, 1, 0, 1, 0, 1.0]))  # player 0 holds the one left glove
+      >>> value_game(glove, estimator="exact").values.round(3).tolist()
+      [0.667, 0.167, 0.167]
+    """
+    began = time.perf_counter()
+    one_of("estimator", estimator, ESTIMATORS)
+    points = game.players
+    whole = estimator.startswith("banzhaf")
+    check_points(points, subset_size, estimator)
+    size = points if subset_size is None else int(subset_size)
+    number_in("subset_size", size, 1, points)
+    number_in("samples", samples, 1, np.inf)
+    number_in("truncation", truncation, 0, np.inf, whole=False)
+    number_in("seed", seed, 0, 2**32 - 1)
+    if antithetic and estimator != "permutation":
+        raise InputError(f"antithetic is for chains, not for {estimator!r}: leave it out, or use 'permutation'")
+    if per_validation_point and estimator == "banzhaf":
+        raise InputError("per_validation_point is not for 'banzhaf': use estimator='banzhaf_add_one'")
+    common: dict[str, Any] = {
+        "source": type(game).__name__,
+        "utility": str(getattr(game, "utility", "")),
+        "estimator": estimator,
+        "semivalue_name": "banzhaf" if whole else "shapley",
+        "subset_size": size,
+        "samples": int(samples),
+        "C": float("nan"),
+        "truncation": float(truncation) if estimator == "permutation" else 0.0,
+        "seed": int(seed),
+    }
+    played: Any = by_row(game) if per_validation_point else game
 
     if estimator == "exact":
-        enumeration = enumerate_coalitions(game)
-        values = semivalue_weights("truncated", points, size=int(subset_size)) @ enumeration.by_size
+        enumeration = enumerate_coalitions(played)
+        weights = semivalue_weights("truncated", points, size=size)
+        split = None if enumeration.by_row is None else np.tensordot(weights, enumeration.by_row, 1)
         counts = np.full(points, 2 ** (points - 1), np.int64)
-        about = {"samples": int(counts[0]), "truncation": 0.0, "truncated": 0.0}
-        return result(
-            values, np.zeros(points), counts, fits=enumeration.fits, unconverged=enumeration.unconverged, **about
+        about = {"fits": enumeration.fits, "truncated": 0.0, "unconverged": enumeration.unconverged, "by_row": split}
+        common |= {"samples": int(counts[0]), "stopped": "exact", "corrected": False}
+        return Valuation(
+            weights @ enumeration.by_size,
+            np.zeros(points),
+            counts,
+            **(common | about),
+            bias=0.0,
+            bias_stderr=float("nan"),
+            seconds=time.perf_counter() - began,
+            moments=_enumerated(enumeration.by_size[:size]),
         )
 
-    plan = {"subset_size": int(subset_size), "samples": int(samples), "seed": int(seed)}
-    if estimator == "add_one":
-        estimates = add_one(game, **plan, rows=len(game.y_val) * game.classes)
-    else:
-        # Ridge gets all prefixes from one factorisation, which every block of them would do again.
-        block = 64 if source == "logistic" else int(subset_size)
-        estimates = permutation(game, **plan, truncation=float(truncation), block=block)
-    progress(Progress("value", 0, samples * points, "marginals"))
-    for estimate in estimates:
-        drawn = samples * points * estimate.rounds // estimate.planned
-        progress(Progress("value", drawn, samples * points, "marginals", f"{estimate.fits:,} fits"))
-    return result(
-        *estimate.moments.mean(),
-        estimate.moments.counts.sum(0),
+    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic)
+    pilot = 4 * -(-points // size) if estimator == "permutation" else 32
+    wanted = None if reliability is None else Stopping(float(reliability), pilot=pilot)
+    estimate, check = _last(estimates, wanted, int(samples) * points, progress)
+    sums = estimate.moments
+    values, stderr = sums.mean()
+    bias, bias_stderr = (0.0, float("nan")) if estimate.checks is None else _bias(estimate.checks, None)
+    corrected = correct and estimate.checks is not None and len(estimate.checks) >= _FEWEST_CHECKS
+    if corrected:
+        values, stderr = values + bias, np.hypot(stderr, bias_stderr)
+    return Valuation(
+        values,
+        stderr,
+        sums.drawn,
+        **common,
+        stopped="samples" if check is None or check.reason is None else check.reason,
         fits=estimate.fits,
-        truncated=estimate.truncated / int(estimate.moments.counts.sum()),
+        truncated=estimate.truncated / max(1, int(sums.drawn.sum())),
         unconverged=estimate.unconverged,
+        bias=bias,
+        bias_stderr=bias_stderr,
+        corrected=corrected,
+        seconds=time.perf_counter() - began,
+        moments=None if whole else sums,
+        checks=estimate.checks,
+        by_row=estimate.by_row,
     )
+
+
+def _sampled(
+    game: Any, estimator: str, size: int, samples: int, seed: int, truncation: float, antithetic: bool
+) -> Iterator[Estimate]:
+    if estimator == "banzhaf":
+        return banzhaf(game, samples=samples, seed=seed)
+    plain = getattr(game, "game", game)
+    if estimator in ("add_one", "banzhaf_add_one"):
+        rows = len(getattr(plain, "y_val", (0,))) * max(1, getattr(plain, "classes", 1))
+        half = estimator == "banzhaf_add_one"
+        return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half)
+    # Prefixes of the least squares games come from one factorisation, which every block of them would do again.
+    block = 100 if size <= 256 else 250
+    if not isinstance(plain, LogisticGame):
+        block = size
+    how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": block}
+    return permutation(game, subset_size=size, samples=samples, seed=seed, **how)
+
+
+def _last(
+    estimates: Iterator[Estimate], wanted: Stopping | None, total: int, progress: ProgressFn
+) -> tuple[Estimate, Check | None]:
+    """The last estimate of a run, and why it is the last."""
+    progress(Progress("value", 0, total, "marginals"))
+    known = ((estimate, None) for estimate in estimates) if wanted is None else run_until(estimates, wanted)
+    for estimate, check in known:
+        reached = "" if check is None else f", reliability {check.reliability:.2f}"
+        done = total * estimate.rounds // estimate.planned
+        progress(Progress("value", done, total, "marginals", f"{estimate.fits:,} fits{reached}"))
+    if estimate.rounds < estimate.planned:
+        progress(Progress("value", total, total, "marginals", "reliable enough"))
+    return estimate, check
+
+
+def _bias(checks: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Mean of the checked differences under weights over coalition sizes, and its standard error."""
+    sizes, differences, inverse_chance = checks.T
+    share = inverse_chance * (1.0 if weights is None else weights[sizes.astype(int)])
+    if len(checks) < 2 or not share.any():
+        return 0.0, float("nan")
+    share = share / share.sum()
+    mean = float(share @ differences)
+    return mean, float(np.sqrt(np.sum(share**2 * (differences - mean) ** 2) * len(checks) / (len(checks) - 1)))
+
+
+def _enumerated(by_size: np.ndarray) -> Moments:
+    """Exact means by coalition size, as sums over one contribution a size in each half."""
+    total = np.stack([by_size, by_size])
+    return Moments(np.arange(len(by_size) + 1), total, total**2, np.ones(total.shape, np.int64))
 
 
 def check_value_options(
@@ -207,17 +495,20 @@ def check_value_options(
     estimator: str,
     subset_size: int | None,
     samples: int,
+    reliability: float | None,
     C: float,
     truncation: float,
     seed: int,
 ) -> None:
     """Raises InputError for the first option of `value` that is wrong whatever the data."""
     one_of("source", source, SOURCES)
-    one_of("utility", utility, UTILITIES)
+    one_of("utility", utility, UTILITIES if source == "logistic" else (*UTILITIES, *REGRESSION_UTILITIES))
     one_of("estimator", estimator, ESTIMATORS)
     if subset_size is not None:
         number_in("subset_size", subset_size, 1, np.inf)
     number_in("samples", samples, 1, np.inf)
+    if reliability is not None:
+        number_in("reliability", reliability, 0, 0.999, whole=False)
     number_in("C", C, 1e-6, 1e6, whole=False)
     number_in("truncation", truncation, 0, np.inf, whole=False)
     number_in("seed", seed, 0, 2**32 - 1)
@@ -227,6 +518,8 @@ def check_points(points: int, subset_size: int | None, estimator: str) -> None:
     """Raises InputError where so many training points do not suit the options."""
     if subset_size is not None and subset_size > points:
         raise InputError(f"subset_size {subset_size} is more than the {points} training points: give at most {points}")
+    if subset_size is not None and subset_size < points and estimator.startswith("banzhaf"):
+        raise InputError(f"subset_size {subset_size} is not for {estimator!r}, which takes all points: leave it out")
     if estimator == "exact" and points > MAX_PLAYERS:
         raise InputError(f"{points} points are too many to enumerate: use at most {MAX_PLAYERS}, or another estimator")
 
@@ -240,20 +533,33 @@ def source_game(
     source: str = "logistic",
     utility: str = "accuracy",
     C: float = 1.0,
-) -> LogisticGame | RidgeGame:
-    """The game that these arrays make, after checking them.
+    intercept: str = "free",
+    sample_weight: object = None,
+    weight_val: object = None,
+) -> LogisticGame | RidgeGame | KernelGame:
+    """The game that these arrays make, after checking them; see `value`.
 
     Raises:
       InputError: an array or option that cannot be used.
     """
     one_of("source", source, SOURCES)
-    one_of("utility", utility, UTILITIES)
+    one_of("utility", utility, UTILITIES if source == "logistic" else (*UTILITIES, *REGRESSION_UTILITIES))
     number_in("C", C, 1e-6, 1e6, whole=False)
     x, xv = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
     if x.shape[1] != xv.shape[1]:
         raise InputError(f"x_val has {xv.shape[1]} features and x_train {x.shape[1]}: give both the same")
-    y, yv = label_array(y_train, "y_train", len(x)), label_array(y_val, "y_val", len(xv))
-    classes, y, yv = encode_labels(y, yv)
+    weights = {"sample_weight": sample_weight, "weight_val": weight_val}
+    if utility in REGRESSION_UTILITIES:
+        classes = None
+        y, yv = real_array(y_train, "y_train", len(x)), real_array(y_val, "y_val", len(xv))
+    else:
+        names, y, yv = encode_labels(label_array(y_train, "y_train", len(x)), label_array(y_val, "y_val", len(xv)))
+        classes = len(names)
+    how: dict[str, Any] = {"classes": classes, "utility": utility, "C": float(C), **weights}
+    if source == "kernel":
+        if intercept == "penalised":
+            raise InputError("intercept 'penalised' is not for source 'kernel': add a constant to the kernel instead")
+        return kernel_game(x, y, xv, yv, **how)
     if source == "ridge":
-        return ridge_game(x, y, xv, yv, classes=len(classes), utility=utility, C=float(C))
-    return logistic_game(x, y, xv, yv, classes=len(classes), utility=utility, C=float(C))
+        return ridge_game(x, y, xv, yv, **how, intercept=intercept)
+    return logistic_game(x, y, xv, yv, **how, intercept=intercept)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,26 @@ class Pydvl:
         made_of.write_text(wanted)
 
     def run(self, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, **options: Any) -> dict[str, Any]:
-        """What run_pydvl.py answers for these arrays and options, with one BLAS thread a process."""
+        """What run_pydvl.py answers for these arrays and options, with one BLAS thread a process.
+
+        To its answer comes "start_seconds": from the process's start until everything was imported. What joblib takes
+        to start its workers is not counted, neither there nor in "seconds".
+        """
         with tempfile.TemporaryDirectory() as folder:
             given, answer = Path(folder, "arrays.npz"), Path(folder, "answer.json")
             np.savez(given, x=x, y=y, x_val=x_val, y_val=y_val)
             command = [self.python, HERE / "run_pydvl.py", given, answer, json.dumps({"jobs": JOBS} | options)]
+            began = time.time()
             subprocess.run([str(part) for part in command], check=True, env=os.environ | QUIET)
             found = json.loads(answer.read_text())
+        found["start_seconds"] = found["ready"] - began
         self.versions = found["versions"]
         return found
+
+    def rate(
+        self, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, *, seed: int, quick: bool
+    ) -> tuple[float, float]:
+        """Fits a second along whole permutations of these points, and the seconds that its process took to start."""
+        permutations = JOBS * max(1, (400 if quick else 1000) // len(x))
+        found = self.run(x, y, x_val, y_val, task="permutations", permutations=permutations, seed=seed)
+        return found["fits"] / found["seconds"], found["start_seconds"]

@@ -60,6 +60,7 @@ class Converged(LogisticRegression):
 
 
 def main(arrays: str, answer: str, options: str) -> None:
+    ready = time.time()
     given = json.loads(options)
     with np.load(arrays) as data:
         x, y, x_val, y_val = (data[name] for name in ("x", "y", "x_val", "y_val"))
@@ -91,6 +92,7 @@ def main(arrays: str, answer: str, options: str) -> None:
                 "counts": result.counts.tolist(),
                 "fits": fits,
                 "seconds": seconds,
+                "ready": ready,
                 "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
                 "threads": os.environ.get("OMP_NUM_THREADS"),
             },

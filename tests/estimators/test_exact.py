@@ -1,7 +1,6 @@
 """Exact values of games whose values are known, and the weights that define them."""
 
-from itertools import permutations
-from math import comb, factorial
+from math import comb
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,18 +42,6 @@ def test_a_weighted_vote_gives_the_shapley_shubik_index():
 def test_an_additive_game_pays_each_its_own():
     own = np.array([0.5, -1.0, 2.0, 0.0, 3.0])
     np.testing.assert_allclose(shapley(table(5, lambda s: sum(own[i] for i in s))), own, atol=1e-5)
-
-
-def test_enumeration_is_the_mean_over_all_permutations():
-    utilities = np.random.default_rng(0).normal(size=2**5)
-    game = TableGame(jnp.asarray(utilities, jnp.float32))
-    values = np.zeros(5)
-    for order in permutations(range(5)):
-        code = 0
-        for player in order:
-            values[player] += utilities[code | 1 << player] - utilities[code]
-            code |= 1 << player
-    np.testing.assert_allclose(shapley(game), values / factorial(5), atol=1e-5)
 
 
 def test_values_of_a_sum_of_games_are_the_sums_of_values():
@@ -101,6 +88,48 @@ def test_beta_16_1_weighs_small_coalitions_more():
 def test_too_many_players_are_refused_by_name():
     with pytest.raises(InputError, match="17 points are too many to enumerate"):
         enumerate_coalitions(TableGame(jnp.zeros(2**17)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_enumeration_is_the_mean_over_all_permutations_also_of_their_first_positions(
+    random_table, all_permutations, size
+):
+    game = random_table(6)
+    found = semivalue_weights("truncated", 6, size=size) @ enumerate_coalitions(game).by_size
+    np.testing.assert_allclose(found, all_permutations(np.asarray(game.utilities), size), atol=1e-6)
+
+
+@pytest.mark.parametrize("players", [2, 3, 8])
+def test_the_mean_alignment_games_closed_form_is_its_enumeration(mean_alignment, players):
+    game, by_size = mean_alignment(players)
+    np.testing.assert_allclose(enumerate_coalitions(game).by_size, by_size, atol=2e-5)
+
+
+def test_each_player_of_a_game_with_parts_is_valued_by_its_own_part(parts_table):
+    game = parts_table(6, 3, picked=True)
+    found = enumerate_coalitions(game)
+    each = [enumerate_coalitions(TableGame(game.utilities[:, part])).by_size for part in range(3)]
+    for player, part in enumerate(np.asarray(game.part)):
+        np.testing.assert_allclose(found.by_size[:, player], each[part][:, player], atol=1e-6)
+    assert found.by_row is None
+
+
+def test_parts_that_add_up_are_kept_apart_and_their_sum_is_the_value(parts_table):
+    game = parts_table(5, 4, picked=False)
+    found = enumerate_coalitions(game)
+    assert found.by_row.shape == (5, 5, 4)
+    whole = enumerate_coalitions(TableGame(game.utilities.sum(1)))
+    np.testing.assert_allclose(found.by_row.sum(2), whole.by_size, atol=1e-6)
+    np.testing.assert_allclose(found.by_size, whole.by_size, atol=1e-6)
+    one = enumerate_coalitions(TableGame(game.utilities[:, 2]))
+    np.testing.assert_allclose(found.by_row[:, :, 2], one.by_size, atol=1e-6)
+
+
+def test_sixteen_players_are_enumerated():
+    own = np.linspace(-1, 2, 16)
+    codes = np.arange(2**16)
+    game = TableGame(jnp.asarray(((codes[:, None] >> np.arange(16)) & 1) @ own, jnp.float32))
+    np.testing.assert_allclose(shapley(game), own, atol=1e-5)
 
 
 def test_an_unknown_semivalue_is_refused():

@@ -29,10 +29,10 @@ def problem(points=45, rows=30, classes=2, seed=0):
     return gram[:points, :points], y[:points], gram[points:, :points], y[points:]
 
 
-_scores = jax.jit(lambda game, order, sizes: game._prefix_scores(order, sizes)[0](sizes))
+_scores = jax.jit(lambda game, order, sizes: game.running(order)[0](sizes))
 _prefixes = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, sizes))
 _fit = jax.jit(lambda game, order, size: game.fit(order, size))
-_add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit, points))
+_add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit.model, points).marginal)
 
 
 @pytest.mark.parametrize("C", [0.1, 1.0, 100.0])
@@ -60,7 +60,7 @@ def test_a_linear_kernel_is_the_ridge_without_intercept(classes, name, features)
     x, x_val = rng.normal(size=(40, features)).astype(np.float32), rng.normal(size=(21, features)).astype(np.float32)
     y, y_val = (rng.integers(0, classes or 9, size) for size in (40, 21))
     kernel = kernel_game(x @ x.T, y, x_val @ x.T, y_val, classes=classes, utility=name)
-    ridge = ridge_game(x, y, x_val, y_val, classes=classes, utility=name, intercept=False)
+    ridge = ridge_game(x, y, x_val, y_val, classes=classes, utility=name, intercept="none")
     order, sizes = jnp.asarray(rng.permutation(40)), jnp.arange(41)
     np.testing.assert_allclose(
         _prefixes(kernel, order, sizes).utility, _prefixes(ridge, order, sizes).utility, rtol=1e-5, atol=1e-5
@@ -82,7 +82,7 @@ def test_adding_a_point_equals_fitting_anew(classes, name):
         for i in order[size : size + 3]:
             next_is_i = np.concatenate([order[:size], [i], np.setdiff1d(order[size:], i)])
             before, after = _prefixes(game, jnp.asarray(next_is_i), jnp.array([size, size + 1])).utility
-            assert float(fit.utility) == pytest.approx(float(before), abs=1e-5)
+            assert float(game.worth(game.fitted_outcome(fit.model))) == pytest.approx(float(before), abs=1e-5)
             assert added[i] == pytest.approx(float(after - before), abs=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_work_done_in_parts_gives_the_same(monkeypatch):
     monkeypatch.setattr("tsds_jax.games.least_squares._AT_ONCE", 700)
     parts = (
         jax.jit(lambda game: game.prefix_utilities(order, sizes).utility)(game),
-        jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)), order))(game),
+        jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)).model, order).marginal)(game),
     )
     for one, two in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
@@ -161,7 +161,9 @@ def test_a_matrix_that_is_no_kernel_is_damped_and_counted_never_nan():
 def _everything(game, order):
     """Outcomes and utilities of every prefix of one order, and some add-one marginals."""
     sizes = jnp.arange(order.shape[0] + 1)
-    added = jax.lax.map(lambda size: game.add_one_marginals(game.fit(order, size), order), sizes[:: len(sizes) // 3])
+    added = jax.lax.map(
+        lambda size: game.add_one_marginals(game.fit(order, size).model, order).marginal, sizes[:: len(sizes) // 3]
+    )
     return game.prefix_outcomes(order, sizes)[0], game.prefix_utilities(order, sizes).utility, added
 
 
@@ -171,14 +173,17 @@ def _everything(game, order):
     classes=st.sampled_from([0, 2, 50]),
     scale=st.sampled_from([1e-30, 1e-4, 1.0, 1e6, 1e30]),
     rows=st.sampled_from([1, 7]),
+    spread=st.sampled_from([None, 1, 12]),
     seed=st.integers(0, 5),
 )
-def test_no_input_gives_a_nan(rank, classes, scale, rows, seed):
+def test_no_input_gives_a_nan(rank, classes, scale, rows, spread, seed):
     rng = np.random.default_rng(seed)
     x, x_val = rng.normal(size=(12, rank)), rng.normal(size=(rows, rank))
     y, y_val = (rng.integers(0, classes or 9, size) for size in (12, rows))
     name = "log_likelihood" if classes else "neg_mean_squared_error"
-    game = kernel_game(scale * x @ x.T, y, scale * x_val @ x.T, y_val, classes=classes, utility=name)
+    weight = None if spread is None else 10 ** rng.uniform(-spread, spread, 12) * rng.integers(0, 2, 12)
+    given = {"sample_weight": weight if np.any(weight) else None, "weight_val": 10 ** rng.uniform(-9, 9, rows)}
+    game = kernel_game(scale * x @ x.T, y, scale * x_val @ x.T, y_val, classes=classes, utility=name, **given)
     outcome, utilities, added = _everything(game, jnp.arange(12))
     for found in (*outcome, utilities, added):
         assert np.isfinite(found).all()

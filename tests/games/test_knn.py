@@ -202,10 +202,20 @@ def test_a_row_of_double_weight_counts_as_two(variant):
     twice = np.r_[np.arange(6), 2]
     weight = np.array([1, 1, 2, 1, 1, 1])
     np.testing.assert_allclose(
-        knn_shapley(x, y, x_val, y_val, row_weight=weight, chunk=4, **given),
+        knn_shapley(x, y, x_val, y_val, weight_val=weight, chunk=4, **given),
         knn_shapley(x, y, x_val[twice], y_val[twice], **given),
         atol=1e-8,
     )
+
+
+@pytest.mark.parametrize("variant", KNN_VARIANTS)
+def test_weights_of_rows_weigh_the_values_of_the_definition(variant):
+    data, given = problem(7, 5, classes=3, seed=11), options(variant, k=2)
+    weight = np.array([0.5, 0.0, 3.0, 1.0, 0.1])
+    expected = weight / weight.sum() @ enumerated(*data, **given)
+    np.testing.assert_allclose(knn_shapley(*data, weight_val=weight, **given), expected, atol=1e-6)
+    split = knn_shapley(*data, weight_val=weight, per_validation_point=True, **given)
+    np.testing.assert_allclose(np.average(split, 0, weight), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", KNN_VARIANTS)
@@ -262,9 +272,9 @@ def test_no_input_gives_a_nan_and_efficiency_always_holds(points, rows, features
         ({"threshold": 1.0}, "leave threshold out"),
         ({"variant": "threshold", "threshold": -1.0}, "threshold is -1.0"),
         ({"variant": "threshold", "threshold": float("nan")}, "threshold is nan"),
-        ({"row_weight": [1, 2]}, r"row_weight has shape \[2\] for 6 validation rows"),
-        ({"row_weight": [1, 1, -1, 1, 1, 1]}, "row_weight is -1.0 at row 2"),
-        ({"row_weight": [0] * 6}, "row_weight is zero everywhere"),
+        ({"weight_val": [1, 2]}, r"weight_val has shape \[2\] for 6 rows"),
+        ({"weight_val": [1, 1, -1, 1, 1, 1]}, "weight_val is -1.0 at row 2"),
+        ({"weight_val": [0] * 6}, "weight_val is zero everywhere"),
         ({"x_val": np.zeros((6, 2))}, "x_val has 2 features and x 3"),
         ({"x": np.full((8, 3), np.nan)}, "x is nan at row 0, feature 0"),
         ({"y_val": [0, 1, 9, 0, 1, 0]}, "y_val is 9 at row 2"),

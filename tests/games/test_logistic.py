@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.games import UTILITIES, logistic_game, utility
-from tsds_jax.games.logistic import fit_binary, fit_softmax
+from tsds_jax.games.binary import fit_binary, fit_prefixes
+from tsds_jax.games.descent import descend
+from tsds_jax.games.softmax import fit_softmax
 
 
 def problem(points=60, features=5, rows=40, classes=2, seed=0, noise=1.0, scale=1.0):
@@ -18,6 +20,15 @@ def problem(points=60, features=5, rows=40, classes=2, seed=0, noise=1.0, scale=
     x = rng.normal(size=(points + rows, features)) * scale
     y = np.argmax(x / scale @ directions + noise * rng.gumbel(size=(points + rows, classes)), 1)
     return x[:points].astype(np.float32), y[:points], x[points:].astype(np.float32), y[points:]
+
+
+def ridge(features, C=1.0):
+    """The penalty on each parameter: none on the intercept."""
+    return jnp.full(features + 1, 1 / C, jnp.float32).at[-1].set(0.0)
+
+
+def with_constant(x):
+    return jnp.concatenate([jnp.asarray(x), jnp.ones((len(x), 1))], 1)
 
 
 def prefixes(points):
@@ -32,8 +43,7 @@ def sklearn_fit(x, y, C):
 @pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
 def test_binary_fits_of_every_prefix_are_scikit_learns(C):
     x, y, *_ = problem()
-    rows = jnp.concatenate([jnp.asarray(x), jnp.ones((60, 1))], 1)
-    fit = fit_binary(rows, jnp.asarray(y), prefixes(60), jnp.float32(1 / C))
+    fit = fit_binary(with_constant(x), jnp.asarray(y), prefixes(60), ridge(5, C))
     assert fit.converged.all()
     for size in range(2, 61):
         if len(set(y[:size])) == 2:
@@ -46,8 +56,7 @@ def test_binary_fits_of_every_prefix_are_scikit_learns(C):
 @pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
 def test_softmax_fits_of_every_prefix_are_scikit_learns(classes, C):
     x, y, *_ = problem(classes=classes)
-    rows = jnp.concatenate([jnp.asarray(x), jnp.ones((60, 1))], 1)
-    fit = fit_softmax(rows, jnp.asarray(y), prefixes(60), jnp.float32(1 / C), classes)
+    fit = fit_softmax(with_constant(x), jnp.asarray(y), prefixes(60), ridge(5, C), classes)
     assert fit.converged.all()
     for size in range(2, 61):
         present = sorted(set(y[:size]))
@@ -78,10 +87,12 @@ def test_utilities_are_those_of_scikit_learns_predictions(classes):
         "probability": [p.mean() for p in true],
         "log_likelihood": [np.log(p).mean() for p in true],
     }
+    per_class = [[h[y_val == c].sum() / len(h) for c in range(classes)] for h in hits]
+    expected["class_wise"] = [[a * np.exp(sum(row) - a) for a in row] for row in per_class]
     assert set(expected) == set(UTILITIES)
     for name, values in expected.items():
         game = logistic_game(x, y, x_val, y_val, classes=classes, utility=name)
-        np.testing.assert_allclose(game.prefix_utilities(order, sizes).utility, values, atol=2e-4)
+        np.testing.assert_allclose(_utilities(game, order, sizes), values, atol=2e-4)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -93,7 +104,8 @@ def test_a_coalition_without_some_class_follows_the_rule_of_succession(classes):
     empty, four = np.zeros(60, bool), np.arange(60) < 4
 
     def at(name, coalition):
-        return float(utility(logistic_game(x, y, x_val, y_val, classes=classes, utility=name), coalition))
+        game = logistic_game(x, y, x_val, y_val, classes=classes, utility=name)
+        return float(jax.jit(utility)(game, coalition))
 
     assert at("accuracy", empty) == pytest.approx(1 / classes)
     assert at("log_likelihood", empty) == pytest.approx(-np.log(classes))
@@ -113,16 +125,16 @@ def test_utility_does_not_depend_on_the_order_of_members():
 
 def test_blocked_gram_gives_the_same_fit(monkeypatch):
     x, y, *_ = problem(points=90)
-    rows, labels = jnp.concatenate([jnp.asarray(x), jnp.ones((90, 1))], 1), jnp.asarray(y)
-    whole = fit_binary(rows, labels, prefixes(90), jnp.float32(1))
-    monkeypatch.setattr("tsds_jax.games.logistic._OUTER_LIMIT", 32 * 21)
-    blocked = fit_binary(rows, labels, prefixes(90), jnp.float32(1))
+    rows, labels = with_constant(x), jnp.asarray(y)
+    whole = fit_binary(rows, labels, prefixes(90), ridge(5))
+    monkeypatch.setattr("tsds_jax.games.binary._OUTER_LIMIT", 32 * 21)
+    blocked = fit_binary(rows, labels, prefixes(90), ridge(5))
     np.testing.assert_allclose(whole.parameters, blocked.parameters, atol=2e-5)
 
 
 def test_wide_features_do_not_take_gigabytes():
     points, features, lanes = 512, 385, 64
-    shapes = [(points, features), (points,), (lanes, points), ()]
+    shapes = [(points, features), (points,), (lanes, points), (features,)]
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     arguments[1] = jax.ShapeDtypeStruct((points,), jnp.int32)
     memory = jax.jit(fit_binary).lower(*arguments).compile().memory_analysis()
@@ -162,10 +174,124 @@ _utilities = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, siz
 
 def test_a_fit_that_stops_early_is_counted_not_hidden(monkeypatch):
     x, y, x_val, y_val = problem(noise=0.1, scale=1e4)
-    from tsds_jax.games import logistic, newton
+    from tsds_jax.games import binary, newton
 
-    monkeypatch.setattr(logistic, "minimise", lambda local, start: newton.minimise(local, start, iterations=1))
+    monkeypatch.setattr(binary, "minimise", lambda local, start: newton.minimise(local, start, iterations=1))
     game = logistic_game(x, y, x_val, y_val, classes=2, C=1e6)
     found = game.prefix_utilities(jnp.arange(60), jnp.array([50, 60]))
     assert int(found.unconverged) == 2
     assert np.isfinite(found.utility).all()
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("start", [0, 150])
+def test_prefixes_fitted_from_anchors_are_scikit_learns(C, start):
+    x, y, *_ = problem(points=240, features=12)
+    sizes = np.arange(start, start + 90)
+    fit = jax.jit(fit_prefixes)(with_constant(x), jnp.asarray(y), jnp.ones(240), jnp.asarray(sizes), ridge(12, C))
+    assert fit.converged.all()
+    for size, found in zip(sizes[::4], fit.parameters[::4], strict=True):
+        if len(set(y[:size])) == 2:
+            theirs = sklearn_fit(x[:size], y[:size], C)
+            expected = np.append(theirs.coef_[0], theirs.intercept_)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_sizes_in_any_order_get_the_same_fits():
+    x, y, *_ = problem(points=200)
+    sizes = np.random.default_rng(0).permutation(200)[:64]
+    fit = jax.jit(fit_prefixes)
+    mixed = fit(with_constant(x), jnp.asarray(y), jnp.ones(200), jnp.asarray(sizes), ridge(5))
+    tidy = fit(with_constant(x), jnp.asarray(y), jnp.ones(200), jnp.asarray(np.sort(sizes)), ridge(5))
+    assert mixed.converged.all()
+    np.testing.assert_allclose(mixed.parameters, tidy.parameters[np.argsort(np.argsort(sizes))], atol=3e-4)
+
+
+def test_prefixes_that_do_not_descend_to_their_fit_are_fitted_from_nothing(monkeypatch):
+    x, y, *_ = problem(points=120)
+    sizes = jnp.arange(20, 100)
+    arguments = (with_constant(x), jnp.asarray(y), jnp.ones(120), sizes, ridge(5))
+    expected = fit_prefixes(*arguments).parameters
+
+    def stuck(losses, start, *_):
+        found = descend(losses, start, *_)
+        lost = jnp.arange(len(start)) % 3 == 0
+        return found._replace(
+            parameters=jnp.where(lost[:, None], 7.0, found.parameters), converged=found.converged & ~lost
+        )
+
+    monkeypatch.setattr("tsds_jax.games.binary.descend", stuck)
+    again = fit_prefixes(*arguments)
+    assert again.converged.all()
+    np.testing.assert_allclose(again.parameters, expected, atol=3e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_sample_weights_are_scikit_learns(classes):
+    x, y, x_val, y_val = problem(points=90, classes=classes, seed=2)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 90)
+    weight[[3, 50]] = 0
+    game = logistic_game(x, y, x_val, y_val, classes=classes, utility="log_likelihood", sample_weight=weight)
+    sizes = np.arange(20, 91)
+    found = jax.jit(lambda game: game.prefix_utilities(jnp.arange(90), jnp.asarray(sizes)).utility)(game)
+    for size, utility_found in list(zip(sizes, found, strict=True))[::7]:
+        model = LogisticRegression(tol=1e-12, max_iter=100_000).fit(x[:size], y[:size], sample_weight=weight[:size])
+        expected = np.log(model.predict_proba(x_val)[np.arange(len(y_val)), y_val]).mean()
+        assert float(utility_found) == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_point_of_weight_zero_changes_nothing():
+    x, y, x_val, y_val = problem(points=80)
+    weight = np.ones(80)
+    weight[70] = 0
+    game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", sample_weight=weight)
+    for size in (0, 5, 40):
+        marginal = game.add_one_marginals(game.fit(jnp.arange(60), size).model, jnp.array([70])).marginal
+        assert float(marginal[0]) == pytest.approx(0, abs=2e-3 if size > 16 else 1e-4)
+
+
+@pytest.mark.parametrize("intercept", ["penalised", "none"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_intercepts_are_penalised_or_left_out_as_asked(intercept, classes):
+    x, y, x_val, y_val = problem(points=90, classes=classes, seed=1)
+    constant = np.full((1, 1), float(intercept == "penalised"))
+    rows, rows_val = (np.concatenate([some, constant.repeat(len(some), 0)], 1) for some in (x, x_val))
+    game = logistic_game(x, y, x_val, y_val, classes=classes, utility="log_likelihood", intercept=intercept)
+    for size in (30, 90):
+        model = LogisticRegression(tol=1e-12, max_iter=100_000, fit_intercept=False).fit(rows[:size], y[:size])
+        expected = np.log(model.predict_proba(rows_val)[np.arange(len(y_val)), y_val]).mean()
+        assert float(utility(game, np.arange(90) < size)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_validation_weights_count_rows_as_often_as_they_say():
+    x, y, x_val, y_val = problem()
+    times = np.arange(len(y_val)) % 3
+    repeated = logistic_game(x, y, x_val.repeat(times, 0), y_val.repeat(times), classes=2, utility="probability")
+    weighted = logistic_game(x, y, x_val, y_val, classes=2, utility="probability", weight_val=times)
+    members = np.arange(60) < 30
+    assert float(utility(weighted, members)) == pytest.approx(float(utility(repeated, members)), abs=1e-6)
+
+
+def test_hundreds_of_classes_are_fitted_and_added_to():
+    classes, points = 300, 350
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(classes, 4))
+    y = np.concatenate([np.arange(classes), rng.integers(0, classes, points - classes)])
+    x = (centres[y] + 0.1 * rng.normal(size=(points, 4))).astype(np.float32)
+    game = logistic_game(x, y, x[:40], y[:40], classes=classes, utility="probability")
+    order = jnp.arange(points, dtype=jnp.int32)
+    pair = jax.jit(lambda game: game.prefix_utilities(order, jnp.array([300, 301])).utility)(game)
+    fitted = jax.jit(lambda game: game.fit(order[:310], 300))(game)
+    added = jax.jit(lambda game, model: game.add_one_marginals(model, order[300:302]))(game, fitted.model)
+    assert int(fitted.unconverged) == 0
+    assert float(added.marginal[0]) == pytest.approx(float(pair[1] - pair[0]), abs=1e-5)
+
+
+def test_float32_utilities_are_those_of_float64_fits():
+    x, y, x_val, y_val = problem(points=150, features=20, rows=80)
+    game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood")
+    found = jax.jit(lambda game: game.prefix_utilities(jnp.arange(150), jnp.arange(50, 150)).utility)(game)
+    for size in range(50, 150, 9):
+        model = sklearn_fit(x[:size], y[:size], 1.0)
+        expected = np.log(model.predict_proba(x_val.astype(np.float64))[np.arange(80), y_val]).mean()
+        assert float(found[size - 50]) == pytest.approx(expected, abs=2e-5)

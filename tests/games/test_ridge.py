@@ -15,6 +15,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.estimators import enumerate_coalitions
 from tsds_jax.estimators.permutation import walk_chain
 from tsds_jax.games import Game, utility
+from tsds_jax.games.outcomes import INTERCEPTS
 from tsds_jax.games.ridge import ridge_game
 from tsds_jax.games.utilities import REGRESSION_UTILITIES, UTILITIES
 
@@ -33,21 +34,24 @@ def problem(points=60, features=5, rows=30, classes=2, seed=0, shift=0.0):
     return x[:points], y[:points], x[points:], y[points:]
 
 
-def sklearn_scores(x, y, x_val, classes, C, intercept):
+def sklearn_scores(x, y, x_val, classes, C, intercept, weight=None):
     """Scores ``[classes, rows]`` in float64, of all columns, one for regression."""
     target = np.eye(classes)[y] if classes else y[:, None]
-    model = Ridge(alpha=1 / C, fit_intercept=intercept, solver="cholesky").fit(x.astype(np.float64), target)
-    return model.predict(x_val.astype(np.float64)).reshape(len(x_val), -1).T
+    x, x_val = x.astype(np.float64), x_val.astype(np.float64)
+    if intercept == "penalised":
+        x, x_val = (np.column_stack([some, np.ones(len(some))]) for some in (x, x_val))
+    model = Ridge(alpha=1 / C, fit_intercept=intercept == "free", solver="cholesky").fit(x, target, weight)
+    return model.predict(x_val).reshape(len(x_val), -1).T
 
 
 def close(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-_scores = jax.jit(lambda game, order, sizes: game._prefix_scores(order)[0](sizes))
+_scores = jax.jit(lambda game, order, sizes: game.running(order)[0](sizes))
 _prefixes = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, sizes))
 _fit = jax.jit(lambda game, order, size: game.fit(order, size))
-_add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit, points))
+_add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit.model, points).marginal)
 
 
 def in_columns(scores, classes):
@@ -55,8 +59,9 @@ def in_columns(scores, classes):
     return scores[1:] - scores[:1] if classes == 2 else scores
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("C", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize(
+    ("C", "intercept"), [(0.01, "free"), (1.0, "free"), (10.0, "free"), (1.0, "penalised"), (10.0, "none")]
+)
 @pytest.mark.parametrize("classes", [2, 3, 0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_scores_of_every_prefix_are_scikit_learns(shape, classes, C, intercept):
@@ -66,7 +71,7 @@ def test_scores_of_every_prefix_are_scikit_learns(shape, classes, C, intercept):
     game = ridge_game(x, y, x_val, y_val, classes=classes, utility=name, C=C, intercept=intercept)
     order = np.random.default_rng(1).permutation(points)
     ours = np.asarray(_scores(game, jnp.asarray(order), jnp.arange(points + 1)), np.float64)
-    shift = y.mean() if not classes and intercept else 0.0  # which the game takes off the targets
+    shift = y.mean() if not classes and intercept == "free" else 0.0  # which the game takes off the targets
     assert not ours[0].any()
     for size in range(1, points + 1):
         first = order[:size]
@@ -79,14 +84,14 @@ def test_an_intercept_takes_up_any_shift_of_the_features(shift):
     game = ridge_game(x, y, x_val, y_val, classes=2)
     ours = np.asarray(_scores(game, jnp.arange(60), jnp.arange(61)))
     for size in (1, 2, 5, 6, 7, 30, 60):
-        close(ours[size], in_columns(sklearn_scores(x[:size], y[:size], x_val, 2, 1.0, True), 2))
+        close(ours[size], in_columns(sklearn_scores(x[:size], y[:size], x_val, 2, 1.0, "free"), 2))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classification_utilities_are_those_of_the_scores(classes):
     x, y, x_val, y_val = problem(classes=classes, seed=3)
     sizes = (20, 45, 60)
-    scores = [sklearn_scores(x[:size], y[:size], x_val, classes, 1.0, True).T for size in sizes]
+    scores = [sklearn_scores(x[:size], y[:size], x_val, classes, 1.0, "free").T for size in sizes]
     probability = [np.exp(2 * s) / np.exp(2 * s).sum(1, keepdims=True) for s in scores]
     true = [p[np.arange(len(y_val)), y_val] for p in probability]
     hits = [np.argmax(s, 1) == y_val for s in scores]
@@ -96,7 +101,7 @@ def test_classification_utilities_are_those_of_the_scores(classes):
         "probability": [p.mean() for p in true],
         "log_likelihood": [np.log(p).mean() for p in true],
     }
-    assert set(expected) == set(UTILITIES)
+    assert {*expected, "class_wise"} == set(UTILITIES)  # which has a file of its own
     for name, values in expected.items():
         game = ridge_game(x, y, x_val, y_val, classes=classes, utility=name)
         np.testing.assert_allclose(_prefixes(game, jnp.arange(60), jnp.array(sizes)).utility, values, atol=1e-5)
@@ -105,7 +110,7 @@ def test_classification_utilities_are_those_of_the_scores(classes):
 def test_regression_utilities_are_those_of_the_predictions_and_r2_is_clipped_at_minus_one():
     x, y, x_val, y_val = problem(classes=0)
     error = {
-        size: ((sklearn_scores(x[:size], y[:size], x_val, 0, 1.0, True)[0] - y_val) ** 2).mean() for size in (8, 60)
+        size: ((sklearn_scores(x[:size], y[:size], x_val, 0, 1.0, "free")[0] - y_val) ** 2).mean() for size in (8, 60)
     }
     error[0] = ((y.mean() - y_val) ** 2).mean()
     for name in REGRESSION_UTILITIES:
@@ -133,7 +138,13 @@ def test_the_empty_coalition_knows_nothing_and_one_class_alone_is_predicted(clas
 
 @pytest.mark.parametrize(
     ("classes", "name", "intercept"),
-    [(2, "log_likelihood", True), (2, "log_likelihood", False), (3, "probability", True), (0, "r2", True)],
+    [
+        (2, "log_likelihood", "free"),
+        (2, "log_likelihood", "none"),
+        (2, "log_likelihood", "penalised"),
+        (3, "probability", "free"),
+        (0, "r2", "free"),
+    ],
 )
 @pytest.mark.parametrize("shape", SHAPES)
 def test_adding_a_point_equals_fitting_anew(shape, classes, name, intercept):
@@ -149,7 +160,7 @@ def test_adding_a_point_equals_fitting_anew(shape, classes, name, intercept):
         for i in order[size : size + 3]:
             next_is_i = np.concatenate([order[:size], [i], np.setdiff1d(order[size:], i)])
             before, after = _prefixes(game, jnp.asarray(next_is_i), jnp.array([size, size + 1])).utility
-            assert float(fit.utility) == pytest.approx(float(before), abs=1e-5)
+            assert float(game.worth(game.fitted_outcome(fit.model))) == pytest.approx(float(before), abs=1e-5)
             assert added[i] == pytest.approx(float(after - before), abs=1e-5)
 
 
@@ -163,7 +174,7 @@ def test_the_marginal_of_a_chain_is_that_of_its_next_point_in_accuracy_too():
         assert float(_add(game, fit, order[size : size + 1])[0]) == pytest.approx(np.diff(utilities)[size], abs=1e-6)
 
 
-@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("intercept", INTERCEPTS)
 def test_duplicated_points_get_equal_values_and_the_average_over_all_orders_is_the_enumeration(intercept):
     x, y, x_val, y_val = problem(points=5, rows=9)
     x[1], y[1] = x[0], y[0]
@@ -180,10 +191,10 @@ def test_duplicated_points_get_equal_values_and_the_average_over_all_orders_is_t
 def test_a_zero_row_changes_nothing_without_an_intercept():
     x, y, x_val, y_val = problem(points=8, rows=9)
     x[3] = 0
-    game = ridge_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", intercept=False)
+    game = ridge_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", intercept="none")
     np.testing.assert_allclose(enumerate_coalitions(game).by_size[:, 3], 0, atol=1e-7)
     fit = _fit(game, jnp.array([0, 5, 6]), jnp.int32(2))
-    assert float(_add(game, fit, jnp.array([3]))[0]) == 0
+    assert float(_add(game, fit, jnp.array([3]))[0]) == pytest.approx(0, abs=1e-8)
 
 
 def test_a_chains_marginals_sum_to_what_the_whole_chain_is_worth():
@@ -233,7 +244,62 @@ def test_orders_and_sizes_of_one_shape_compile_once():
 def test_fifty_classes_and_one_validation_row():
     x, y, x_val, y_val = problem(points=120, features=6, rows=1, classes=50)
     game = ridge_game(x, y, x_val, y_val, classes=50, utility="log_likelihood")
-    close(_scores(game, jnp.arange(120), jnp.array([120]))[0], sklearn_scores(x, y, x_val, 50, 1.0, True))
+    close(_scores(game, jnp.arange(120), jnp.array([120]))[0], sklearn_scores(x, y, x_val, 50, 1.0, "free"))
+
+
+@pytest.mark.parametrize("features", [20, 1300])
+def test_a_thousand_classes_are_fitted_as_by_a_direct_solve_in_bounded_memory(features):
+    points, rows, classes = 1200, 40, 1000
+    rng = np.random.default_rng(0)
+    x, x_val = rng.normal(size=(points, features)).astype(np.float32), rng.normal(size=(rows, features))
+    y, y_val = np.append(rng.permutation(classes), rng.integers(0, classes, 200)), rng.integers(0, classes, rows)
+    game = ridge_game(x, y, x_val, y_val, classes=classes, utility="log_likelihood")
+    order = rng.permutation(points)
+
+    def log_likelihood(members):
+        taken, target = x[members].astype(np.float64), np.eye(classes)[y[members]]
+        mean, level = taken.mean(0), target.mean(0)
+        rows_about, target_about = taken - mean, target - level
+        dual = np.linalg.solve(rows_about @ rows_about.T + np.eye(len(members)), target_about)
+        scores = 2 * (level + (x_val - mean) @ rows_about.T @ dual)
+        return np.mean(scores[np.arange(rows), y_val] - np.log(np.exp(scores).sum(1)))
+
+    prefixes = _prefixes.lower(game, jnp.asarray(order), jnp.arange(1201)).compile()
+    fit, add = (
+        step.lower(*given).compile()
+        for step, given in (
+            (_fit, (game, jnp.asarray(order[:200]), jnp.int32(150))),
+            (_add, (game, jax.eval_shape(_fit, game, jnp.asarray(order[:200]), jnp.int32(150)), jnp.asarray(order))),
+        )
+    )
+    # The scores of all prefixes at once would be 190 MB.
+    assert all(step.memory_analysis().temp_size_in_bytes < 120e6 for step in (prefixes, fit, add))
+    found = prefixes(game, jnp.asarray(order), jnp.arange(1201)).utility
+    assert float(found[0]) == pytest.approx(-np.log(classes), abs=1e-5)
+    for size in (1, 150, 1200):
+        assert float(found[size]) == pytest.approx(log_likelihood(order[:size]), abs=1e-5)
+    added = add(game, fit(game, jnp.asarray(order[:200]), jnp.int32(150)), jnp.asarray(order))
+    before = log_likelihood(order[:150])
+    for place in (150, 1199):
+        change = log_likelihood(np.append(order[:150], order[place])) - before
+        assert float(added[place]) == pytest.approx(change, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_marginal_of_the_last_point_is_that_of_the_leverage_formula(shape):
+    points, features = SHAPES[shape]
+    x, y, _, _ = problem(points, features, classes=0)
+    # The point left out is the one validation row, so its marginal is what its squared error falls by.
+    design = np.column_stack([x.astype(np.float64), np.ones(points)])
+    penalty = np.diag(np.append(np.ones(features), 0.0))
+    hat = design @ np.linalg.solve(design.T @ design + penalty, design.T)
+    residual = y - hat @ y
+    expected = (residual / (1 - np.diag(hat))) ** 2 - residual**2
+    for i in (0, 7, points - 1):
+        game = ridge_game(x, y, x[i : i + 1], y[i : i + 1], classes=None, utility="neg_mean_squared_error")
+        others = jnp.asarray(np.delete(np.arange(points), i))
+        marginal = _add(game, _fit(game, others, jnp.int32(points - 1)), jnp.array([i]))
+        np.testing.assert_allclose(marginal, expected[i], rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [1, 700])
@@ -246,7 +312,7 @@ def test_work_done_in_parts_gives_the_same(shape, limit, monkeypatch):
     monkeypatch.setattr("tsds_jax.games.least_squares._AT_ONCE", limit)
     parts = (
         jax.jit(lambda game: game.prefix_utilities(order, sizes).utility)(game),
-        jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)), order))(game),
+        jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)).model, order).marginal)(game),
     )
     for one, two in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
@@ -258,8 +324,18 @@ def test_work_done_in_parts_gives_the_same(shape, limit, monkeypatch):
 def _everything(game, order):
     """Outcomes and utilities of every prefix of one order, and some add-one marginals."""
     sizes = jnp.arange(order.shape[0] + 1)
-    added = jax.lax.map(lambda size: game.add_one_marginals(game.fit(order, size), order), sizes[:: len(sizes) // 3])
+    added = jax.lax.map(
+        lambda size: game.add_one_marginals(game.fit(order, size).model, order).marginal, sizes[:: len(sizes) // 3]
+    )
     return game.prefix_outcomes(order, sizes)[0], game.prefix_utilities(order, sizes).utility, added
+
+
+WEIGHTS = {
+    "equal": lambda rng, size: None,
+    "some zero": lambda rng, size: np.append(rng.choice([0.0, 1.0, 2.5], size - 2), [0.7, 1.0]),
+    "far apart": lambda rng, size: 10 ** rng.uniform(-12, 12, size),
+    "hardly any": lambda rng, size: np.append(np.zeros(size - 2), [1e-300, 1e-299]),
+}
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -268,10 +344,11 @@ def _everything(game, order):
     classes=st.sampled_from([0, 2, 4]),
     scale=st.sampled_from([1e-30, 1e-4, 1.0, 1e3, 1e30]),
     kind=st.sampled_from(["random", "duplicates", "constant", "collinear", "zero"]),
-    intercept=st.booleans(),
+    intercept=st.sampled_from(INTERCEPTS),
+    weights=st.sampled_from(sorted(WEIGHTS)),
     seed=st.integers(0, 5),
 )
-def test_no_input_gives_a_nan_and_every_hit_is_in_range(features, classes, scale, kind, intercept, seed):
+def test_no_input_gives_a_nan_and_every_hit_is_in_range(features, classes, scale, kind, intercept, weights, seed):
     x, y, x_val, y_val = problem(12, features, 7, classes, seed)
     if kind == "duplicates":
         x[:] = x[0]
@@ -283,7 +360,10 @@ def test_no_input_gives_a_nan_and_every_hit_is_in_range(features, classes, scale
         x[:] = 0
     x, x_val = x * np.float32(scale), x_val * np.float32(scale)
     name = "log_likelihood" if classes else "r2"
-    game = ridge_game(x, y, x_val, y_val, classes=classes, utility=name, intercept=intercept)
+    weight = WEIGHTS[weights](np.random.default_rng(seed), 12)
+    weight_val = WEIGHTS[weights](np.random.default_rng(seed), 7)
+    given = {"intercept": intercept, "sample_weight": weight, "weight_val": weight_val}
+    game = ridge_game(x, y, x_val, y_val, classes=classes, utility=name, **given)
     outcome, utilities, added = _everything(game, jnp.arange(12))
     for found in (*outcome, utilities, added):
         assert np.isfinite(found).all()
@@ -298,7 +378,7 @@ def test_a_penalty_lost_in_rounding_is_raised_and_counted():
     assert int(found.unconverged) == 2  # the empty coalition has no fit
     assert np.isfinite(found.utility).all()
     assert int(_fit(game, jnp.arange(60), jnp.int32(9)).unconverged) == 1
-    theirs = in_columns(sklearn_scores(x, y, x_val, 2, 1e12, True), 2)
+    theirs = in_columns(sklearn_scores(x, y, x_val, 2, 1e12, "free"), 2)
     close(_scores(game, jnp.arange(60), jnp.array([60]))[0], theirs)  # enough points: the penalty no longer matters
 
 
@@ -310,3 +390,9 @@ def test_a_utility_of_the_wrong_kind_is_refused():
         ridge_game(x, y > 7, x_val, y_val > 7, classes=2, utility="r2")
     with pytest.raises(InputError, match="y_val has one value only"):
         ridge_game(x, y, x_val, np.ones(30), classes=None, utility="r2")
+
+
+@pytest.mark.parametrize("intercept", [True, "fixed"])
+def test_an_intercept_of_no_known_kind_is_refused(intercept):
+    with pytest.raises(InputError, match=f"intercept {intercept!r} is unknown: use one of free, penalised, none"):
+        ridge_game(*problem(), classes=2, intercept=intercept)

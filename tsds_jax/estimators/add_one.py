@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,87 +10,214 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
-from tsds_jax.games.game import Game
+from tsds_jax.games.game import Fitted, Game, PrefixUtilities, own_part, part_of
 
 # Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
 _CHUNK_NUMBERS = 2**22
+_TOGETHER = 16
+_FIT_NUMBERS = 2**20
 _GOLDEN = (5**0.5 - 1) / 2
+# Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
+_SHIFT, _EVEN = 3.0, 1 / 3
+
+
+def size_chance(sizes: int) -> np.ndarray:
+    """How likely coalitions of 0 to ``sizes - 1`` members are drawn, relative to even, float64 ``[sizes]``.
+
+    What one point more changes varies about as ``1 / size``, so most of an even sample's noise comes from its few small
+    coalitions. Sizes are drawn in proportion to that (Neyman allocation), mixed with even draws, and contributions
+    weighted by the inverse: the same mean with less variance.
+
+    Example:
+      >>> size_chance(4).round(2).tolist()
+      [1.27, 1.04, 0.89, 0.8]
+    """
+    falling = 1 / (np.arange(sizes) + _SHIFT)
+    return _EVEN + (1 - _EVEN) * falling / falling.mean()
 
 
 class Round(NamedTuple):
     """The contributions to one coalition.
 
     Attributes:
-      size: int32 scalar, its members.
+      size: int32, its members.
       member: bool ``[players]``.
       marginals: float32 ``[players]``, ``U(S + i) - U(S)``; without meaning for members.
+      unconverged: int32, fits that stopped before their tolerance.
+      checked: int32, a player outside, drawn at random.
+      exact: float32, its contribution from two fits of their own; 0 where the game's contributions are exact.
     """
 
     size: jax.Array
     member: jax.Array
     marginals: jax.Array
+    unconverged: jax.Array
+    checked: jax.Array
+    exact: jax.Array
 
 
-@partial(jax.jit, static_argnames=("subset_size", "chunk"))
-def add_one_rounds(game: Game, key: jax.Array, numbers: jax.Array, *, subset_size: int, chunk: int) -> Round:
-    """The rounds of these numbers, int32 ``[rounds]``, one after another.
+@partial(jax.jit, static_argnames=("subset_size", "chunk", "half"))
+def add_one_rounds(
+    game: Game, key: jax.Array, numbers: jax.Array, end: jax.Array, *, subset_size: int, chunk: int, half: bool = False
+) -> tuple[Round, jax.Array | None]:
+    """The rounds of these numbers, one after another, and their contributions by validation row.
 
-    Round ``t`` draws its coalition from ``fold_in(key, t)``, and its size from a golden-ratio sequence: uniform over
-    ``0 .. subset_size - 1``, and evenly spread however many rounds there are.
-    """
-    players = game.players
-    length = max(1, subset_size - 1)
-    start = jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
-    blocks = -(-players // chunk)
-    points = jnp.minimum(jnp.arange(blocks * chunk), players - 1).reshape(blocks, chunk)
-
-    def one(number: jax.Array) -> Round:
-        place = (start + number * _GOLDEN) % 1.0
-        size = jnp.minimum((place * subset_size).astype(jnp.int32), subset_size - 1)
-        order = jax.random.permutation(jax.random.fold_in(key, number), players)[:length].astype(jnp.int32)
-        fit = game.fit(order, size)
-        marginals = jax.lax.map(lambda some: game.add_one_marginals(fit, some), points).reshape(-1)[:players]
-        member = jnp.zeros(players, bool).at[order].set(jnp.arange(length) < size)
-        return Round(size, member, marginals)
-
-    return jax.lax.map(one, numbers)
-
-
-def add_one(
-    game: Game, *, subset_size: int, samples: int, seed: int, rows: int = 1, chunk: int | None = None
-) -> Iterator[Estimate]:
-    """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
-
-    Draws ``k`` uniformly from ``0 .. s - 1`` and a coalition ``S`` of ``k`` players, and takes the marginal
-    contribution ``U(S + i) - U(S)`` of *every* player outside. Their means, with each contribution weighted by the
-    inverse of its chance ``1 - k / players`` of being taken, converge to the same phi_s as sampling chains, with one
-    fit for all players where a chain has one a player. Both depend on the game's `add_one_marginals`: where these are
-    approximate, so is the estimate.
+    Round ``t`` draws its coalition from ``fold_in(key, t)``, and its size from ``0 .. subset_size - 1`` with the
+    chances of `size_chance` by a golden-ratio sequence: spread in proportion, however many rounds there are.
 
     Args:
       game: the game.
-      subset_size: coalitions have fewer members than this (s), from 1 to ``game.players``.
+      key: decides the coalitions.
+      numbers: int32 ``[rounds]``.
+      end: int32, rounds from this number on are computed but left out of the contributions by row.
+      subset_size: coalitions have fewer members.
+      chunk: points valued together.
+      half: whether every player is a member with probability one half instead, ``subset_size`` being all players.
+
+    Returns:
+      `Round` with a leading axis; of a `RowGame` the sums of weighted contributions, float32 ``[players, rows]``.
+    """
+    players = game.players
+    # The player behind the coalition in the random order is the one that is checked.
+    length = min(subset_size, players)
+    start = jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
+    chance = size_chance(subset_size)
+    below = jnp.asarray(np.cumsum(chance) / subset_size, jnp.float32)
+    blocks = -(-players // chunk)
+    points = jnp.minimum(jnp.arange(blocks * chunk), players - 1).reshape(blocks, chunk)
+
+    def draw(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own_key = jax.random.fold_in(key, number)
+        order = _first_of_a_shuffle(own_key, players, length)
+        if half:
+            member = jax.random.bernoulli(jax.random.fold_in(own_key, 1), 0.5, (players,))
+            return order, jnp.sum(member, dtype=jnp.int32)
+        place = (start + number * _GOLDEN) % 1.0
+        size = jnp.searchsorted(below, place, side="right").astype(jnp.int32)
+        return order, jnp.minimum(size, subset_size - 1)
+
+    def fit(drawn: tuple[jax.Array, jax.Array]) -> Fitted:
+        order, size = drawn
+        return game.fit(order[: length if half else max(1, length - 1)], size)
+
+    def refit(drawn: tuple[jax.Array, jax.Array]) -> PrefixUtilities:
+        order, size = drawn
+        pair = game.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
+        change = pair.utility[1] - pair.utility[0]
+        # A coalition of everybody leaves nobody to check; it is left out later.
+        checked = order[jnp.minimum(size, length - 1)]
+        return PrefixUtilities(
+            own_part(game, change, checked) if part_of(game) is not None else change, pair.unconverged
+        )
+
+    # Small fits one by one leave the processor waiting: a few coalitions are fitted together.
+    drawn = jax.vmap(draw)(numbers)
+    numbers_each = sum(part.size for part in jax.tree.leaves(jax.eval_shape(fit, jax.tree.map(lambda d: d[0], drawn))))
+    together = max(1, min(len(numbers), _FIT_NUMBERS // numbers_each))
+    fits = jax.lax.map(fit, drawn, batch_size=together)
+    check = getattr(game, "approximate", False)
+    pairs = jax.lax.map(refit, drawn, batch_size=together) if check else None
+
+    def one(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
+        number, (order, size), fit, pair = given
+        found = jax.lax.map(lambda some: game.add_one_marginals(fit.model, some), points)
+        marginal, unconverged = (part.reshape(-1, *part.shape[2:])[:players] for part in found)
+        member = jnp.zeros(players, bool).at[order].set(jnp.arange(length) < size)
+        if by_row is not None:
+            weight = 1.0 if half else 1 / (jnp.asarray(chance, jnp.float32)[size] * (1 - size / players))
+            by_row += jnp.where(member[:, None], 0.0, weight * (number < end) * marginal)
+            marginal = jnp.sum(marginal, 1)
+        failed = jnp.sum(jnp.where(member, 0, unconverged), dtype=jnp.int32) + fit.unconverged
+        exact = jnp.zeros((), marginal.dtype)
+        if pair is not None:
+            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
+        checked = order[jnp.minimum(size, length - 1)]
+        return by_row, Round(size, member, marginal, failed, checked, exact)
+
+    model = jax.tree.map(lambda part: part[0], fits.model)
+    rows = jax.eval_shape(lambda: game.add_one_marginals(model, points[0])).marginal.shape[1:]
+    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, (numbers, drawn, fits, pairs))
+    return rounds, by_row
+
+
+def add_one(
+    game: Game,
+    *,
+    subset_size: int,
+    samples: int,
+    seed: int,
+    rows: int = 1,
+    half: bool = False,
+    chunk: int | None = None,
+) -> Iterator[Estimate]:
+    """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
+
+    Draws ``k`` from ``0 .. s - 1`` (see `size_chance`) and a coalition ``S`` of ``k`` players, and takes the marginal
+    contribution ``U(S + i) - U(S)`` of *every* player outside. Their means, with each contribution weighted by the
+    inverse of its chance of being taken, converge to the same phi_s as sampling chains, with one fit for all players
+    where a chain has one a player.
+
+    With ``half`` every player is a member with probability one half. A player outside such a coalition faces a random
+    subset of all others, so plain means converge to the Banzhaf value.
+
+    Where a game's contributions are approximate (``game.approximate``), one player a round, drawn at random among those
+    outside, is valued by two fits of their own too. The mean difference estimates the mean bias of the values.
+
+    Args:
+      game: the game.
+      subset_size: coalitions have fewer members than this (s), from 1 to ``game.players``; with ``half`` all players.
       samples: coalitions; a player gets a contribution of each that it is not in.
       seed: decides the coalitions.
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
-      chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million. The estimate does
-        not depend on it.
+      half: see above.
+      chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
+        array. The estimate does not depend on it.
 
     Yields:
-      An `Estimate` after every few coalitions.
+      An `Estimate` after every 16 coalitions, and at the end.
+
+    References:
+      Wang and Jia, "Data Banzhaf", AISTATS 2023 (the Banzhaf value of data).
     """
     players = game.players
+    if half and subset_size != players:
+        raise ValueError(f"half draws from all {players} players, not {subset_size}")
     if chunk is None:
         chunk = max(1, min(players, _CHUNK_NUMBERS // rows))
-    together = max(1, min(samples, _CHUNK_NUMBERS // players, 16))
+    together = min(samples, _TOGETHER)
     key = jax.random.key(seed)
-    moments = Moments.zeros(players, subset_size, outside=True)
+    chance = None if half else size_chance(subset_size)
+    moments = Moments.zeros(players, subset_size, outside=not half, chance=chance)
+    differences: list[tuple[int, float, float]] = []
+    by_row: np.ndarray | None = None
+    fits = unconverged = 0
+    check = getattr(game, "approximate", False)
     for first in range(0, samples, together):
-        numbers = np.arange(first, first + together, dtype=np.int32)
-        rounds = jax.device_get(add_one_rounds(game, key, numbers, subset_size=subset_size, chunk=chunk))
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
-        for t in range(min(together, samples - first)):
-            outside = np.flatnonzero(~rounds.member[t])
-            moments = moments.add(outside, rounds.size[t], rounds.marginals[t][outside])
+        numbers = jnp.arange(first, first + together, dtype=jnp.int32)
+        called = add_one_rounds(game, key, numbers, jnp.int32(samples), subset_size=subset_size, chunk=chunk, half=half)
+        rounds, split = jax.device_get(called)
         done = min(first + together, samples)
-        yield Estimate(moments, done, done, 0, 0, samples)
+        for t in range(done - first):
+            size = int(rounds.size[t])
+            fits += 3 if check else 1
+            unconverged += int(rounds.unconverged[t])
+            if size == players:
+                continue
+            moments.add_round(~rounds.member[t], size, rounds.marginals[t], first + t)
+            if check:
+                difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
+                differences.append((size, difference, 1.0 if chance is None else 1 / chance[size]))
+        if split is not None:
+            by_row = split.astype(np.float64) + (0.0 if by_row is None else by_row)
+        mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
+        checks = np.array(differences) if check else None
+        yield Estimate(moments, done, fits, 0, unconverged, samples, mean, checks)
+
+
+def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:
+    """So many different players in random order, int32 ``[length]``."""
+    if 4 * length > players:
+        return jax.random.permutation(key, players)[:length].astype(jnp.int32)
+    # Whoever drew the largest numbers: no need to sort all of them.
+    return jax.lax.top_k(jax.random.bits(key, (players,)), length)[1].astype(jnp.int32)

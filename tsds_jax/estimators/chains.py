@@ -1,8 +1,11 @@
 """Sampling chains: the small random subsets on which TS-DShapley values points, drawn in balance."""
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import count
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -23,12 +26,8 @@ def balanced_chains(seed: int, players: int, size: int) -> Iterator[np.ndarray]:
     Yields:
       int32 ``[size]``, distinct players, in the order in which they enter the coalition.
     """
-    key = jax.random.key(seed)
-    shuffled = jax.jit(jax.random.permutation, static_argnums=1)
     carried = np.zeros(0, np.int32)
-    number = 0
-    while True:
-        order = np.asarray(shuffled(jax.random.fold_in(key, number), players), np.int32)
+    for order in _shuffles(seed, players):
         if len(carried):
             # The carried players must not come twice in one chain: they go behind those that fill it up. Being
             # moved makes them no likelier anywhere else, for the rest of the pass keeps its random order.
@@ -40,4 +39,19 @@ def balanced_chains(seed: int, players: int, size: int) -> Iterator[np.ndarray]:
         whole = len(order) // size * size
         yield from order[:whole].reshape(-1, size)
         carried = order[whole:]
-        number += 1
+
+
+def _shuffles(seed: int, players: int) -> Iterator[np.ndarray]:
+    """The passes' shuffles, int32 ``[players]`` each; those of few players are made many at a time."""
+    key = jax.random.key(seed)
+    together = max(1, min(64, 4096 // players))
+    for first in count(0, together):
+        yield from np.asarray(_some_shuffles(key, jnp.int32(first), players, together))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _some_shuffles(key: jax.Array, first: jax.Array, players: int, together: int) -> jax.Array:
+    numbers = first + jnp.arange(together, dtype=jnp.int32)
+    return jax.vmap(lambda number: jax.random.permutation(jax.random.fold_in(key, number), players))(numbers).astype(
+        jnp.int32
+    )

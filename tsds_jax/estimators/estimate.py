@@ -1,25 +1,35 @@
 """What an estimator says while it runs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tsds_jax.estimators.moments import Moments
+import numpy as np
 
 
 class Estimate(NamedTuple):
-    """What is known after some chains or coalitions; the last one of a run is its result.
+    """What is known after some rounds; the last one of a run is its result.
+
+    The moments of a run share their arrays, so an estimate holds until the next one is asked for. Which estimates a
+    run yields, and each of them, depends on its seed and its sizes alone, never on how many rounds are computed
+    together: a decision to stop taken on them does not either.
 
     Attributes:
-      moments: the running sums.
-      rounds: chains walked or coalitions fitted.
-      fits: source classifiers fitted.
+      moments: the running sums (`InAndOut` of `banzhaf`).
+      rounds: chains (or antithetic pairs of chains) walked, or coalitions fitted.
+      fits: source classifiers fitted for these rounds.
       truncated: contributions set to zero by truncation.
       unconverged: fits that stopped before their tolerance.
       planned: rounds in the whole run.
+      by_row: float64 ``[players, rows]``, the mean contributions split by validation row; each player's add up to the
+        value by `Moments.mean`. None where the game is no `RowGame`.
+      checks: float64 ``[checks, 3]``, of contributions drawn at random the coalition's size, what exact refits say more
+        than the game did, and the inverse of the size's chance; None where the game's contributions are exact.
     """
 
-    moments: Moments
+    moments: Any
     rounds: int
     fits: int
     truncated: int
     unconverged: int
     planned: int
+    by_row: np.ndarray | None = None
+    checks: np.ndarray | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import comb
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility
+from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
 
 MAX_PLAYERS = 16
 
@@ -22,17 +22,20 @@ class Enumeration(NamedTuple):
         player ``i`` to the coalitions of ``k`` others.
       fits: utilities evaluated, ``2 ** players``.
       unconverged: fits among them that stopped before their tolerance.
+      by_row: float64 ``[sizes, players, rows]`` of a `RowGame`, the same split by validation row; None otherwise.
     """
 
     by_size: np.ndarray
     fits: int
     unconverged: int
+    by_row: np.ndarray | None = None
 
 
 def enumerate_coalitions(game: Game) -> Enumeration:
     """Mean marginal contributions by coalition size, from all ``2 ** players`` utilities.
 
-    A semivalue is then ``weights @ by_size`` with `semivalue_weights`.
+    A semivalue is then ``weights @ by_size`` with `semivalue_weights`. Where the game says which part of its
+    utilities counts for each player (class-wise), that part is taken; where it does not (a `RowGame`), parts add up.
 
     Raises:
       InputError: the game has more than 16 players.
@@ -45,16 +48,28 @@ def enumerate_coalitions(game: Game) -> Enumeration:
     codes = np.arange(2**players)
     members = ((codes[:, None] >> np.arange(players)) & 1).astype(bool)
     found = jax.device_get(_utilities(game, jnp.asarray(members)))
-    utilities = found.utility[:, 0].astype(np.float64)
-    sizes = members.sum(1)
-    by_size = np.zeros((players, players))
-    for player in range(players):
-        without = codes[~members[:, player]]
-        marginal = utilities[without | (1 << player)] - utilities[without]
-        by_size[:, player] = np.bincount(sizes[without], marginal, players)
-    return Enumeration(
-        by_size / comb(players - 1, np.arange(players))[:, None], len(codes), int(found.unconverged.sum())
-    )
+    utilities = found.utility[:, 0]
+    part = part_of(game)
+    by_row = None
+    if part is not None:
+        by_size = np.stack([_by_size(utilities[:, part[player]], members, player) for player in range(players)], 1)
+    elif utilities.ndim == 1:
+        by_size = np.stack([_by_size(utilities, members, player) for player in range(players)], 1)
+    else:
+        by_row = np.stack([_by_size(utilities, members, player) for player in range(players)], 1)
+        by_size = by_row.sum(2)
+    return Enumeration(by_size, len(codes), int(found.unconverged.sum()), by_row)
+
+
+def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndarray:
+    """Mean of the player's marginal contributions at each size, ``[sizes, ...]``, of utilities ``[codes, ...]``."""
+    without = np.flatnonzero(~members[:, player])
+    marginal = utilities[without | (1 << player)].astype(np.float64) - utilities[without]
+    sizes = members[without].sum(1)
+    order = np.argsort(sizes, kind="stable")
+    many = comb(members.shape[1] - 1, np.arange(members.shape[1]))
+    first = np.concatenate([[0], np.cumsum(many)[:-1]]).astype(np.int64)
+    return np.add.reduceat(marginal[order], first, 0) / many.reshape(-1, *[1] * (marginal.ndim - 1))
 
 
 @partial(jax.jit, static_argnames="batch")

@@ -1,22 +1,29 @@
 """Games: a source classifier and validation data give every coalition of training points a utility."""
 
-from tsds_jax.games.game import Game, PrefixUtilities, utility
+from tsds_jax.games.game import Fitted, Game, Marginals, PrefixUtilities, utility
 from tsds_jax.games.kernel import KernelGame, kernel_game
 from tsds_jax.games.knn import knn_shapley
 from tsds_jax.games.logistic import LogisticGame, logistic_game
+from tsds_jax.games.outcomes import OutcomeGame, RowGame, by_row
 from tsds_jax.games.ridge import RidgeGame, ridge_game
 from tsds_jax.games.table import TableGame
-from tsds_jax.games.utilities import UTILITIES, Outcome
+from tsds_jax.games.utilities import REGRESSION_UTILITIES, UTILITIES, Outcome
 
 __all__ = [
+    "REGRESSION_UTILITIES",
     "UTILITIES",
+    "Fitted",
     "Game",
     "KernelGame",
     "LogisticGame",
+    "Marginals",
     "Outcome",
+    "OutcomeGame",
     "PrefixUtilities",
     "RidgeGame",
+    "RowGame",
     "TableGame",
+    "by_row",
     "kernel_game",
     "knn_shapley",
     "logistic_game",

@@ -10,11 +10,35 @@ class PrefixUtilities(NamedTuple):
     """Utilities of prefixes of one ordering.
 
     Attributes:
-      utility: float32 ``[sizes]``.
-      unconverged: int32 scalar, model fits among them that stopped before their tolerance.
+      utility: float32 ``[sizes]``, or ``[sizes, parts]`` of a game whose utility has parts.
+      unconverged: int32 scalar, model fits among them that stopped before their tolerance or were damped.
     """
 
     utility: jax.Array
+    unconverged: jax.Array
+
+
+class Fitted(NamedTuple):
+    """A coalition made ready for the marginal contributions to it.
+
+    Attributes:
+      model: a pytree that only the same game understands.
+      unconverged: int32 scalar, 1 where its fit stopped before its tolerance or was damped.
+    """
+
+    model: Any
+    unconverged: jax.Array
+
+
+class Marginals(NamedTuple):
+    """Marginal contributions of some players to one coalition.
+
+    Attributes:
+      marginal: float32 ``[players]``, or ``[players, parts]`` of a `RowGame`.
+      unconverged: int32 ``[players]``, 1 where the fit with the player stopped before its tolerance.
+    """
+
+    marginal: jax.Array
     unconverged: jax.Array
 
 
@@ -22,7 +46,9 @@ class PrefixUtilities(NamedTuple):
 class Game(Protocol):
     """A pytree of arrays whose players are numbered ``0 .. players - 1``.
 
-    Estimators know a game only through these members, so a new source classifier is one new file.
+    Estimators know a game only through these members, so a new source classifier is one new file. A game whose
+    utility differs between players (class-wise) also has ``part``, int32 ``[players]``: which part of its utilities
+    counts for each.
     """
 
     @property
@@ -39,24 +65,32 @@ class Game(Protocol):
         """
         ...
 
-    def fit(self, order: jax.Array, size: jax.Array) -> Any:
+    def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The coalition ``order[:size]`` made ready for `add_one_marginals`: its classifier, fitted once.
 
         Args:
           order: int32 ``[length]``, distinct players.
           size: int32 scalar, from 0 to ``length``.
-
-        Returns:
-          A pytree that only the same game understands.
         """
         ...
 
-    def add_one_marginals(self, fit: Any, points: jax.Array) -> jax.Array:
+    def add_one_marginals(self, model: Any, points: jax.Array) -> Marginals:
         """``U(S + i) - U(S)`` for each player ``i`` in ``points``, int32 ``[chunk]``, S the fitted coalition.
 
         What it says of a member of S means nothing.
         """
         ...
+
+
+def part_of(game: Game) -> jax.Array | None:
+    """Which part of the game's utilities counts for each player, int32 ``[players]``; None where there is but one."""
+    return getattr(game, "part", None)
+
+
+def own_part(game: Game, utility: jax.Array, players: jax.Array) -> jax.Array:
+    """Of utilities ``[..., parts]`` the part that counts for each of ``players`` ``[...]``; others pass unchanged."""
+    part = part_of(game)
+    return utility if part is None else jnp.take_along_axis(utility, part[players][..., None], -1)[..., 0]
 
 
 def utility(game: Game, coalition: jax.Array) -> jax.Array:

@@ -4,10 +4,12 @@ With one column of targets a class (one-hot) or one for regression, the fit to a
 
     f(v) = k(v, S) (k(S, S) + 1 / C)^-1 targets_S,
 
-scikit-learn's ``KernelRidge(alpha=1/C)``; there is no intercept. The empty coalition scores 0 everywhere.
+scikit-learn's ``KernelRidge(alpha=1/C)``; there is no intercept. The empty coalition scores 0 everywhere. Weights of
+points divide the penalty of each by its own.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,23 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.game import PrefixUtilities
+from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
+    LeastSquaresGame,
+    Running,
     checked_labels,
-    damped_fits,
     dot,
     factorise,
     kernel_sums,
-    map_in_batches,
-    outcome_utility,
     power_of_two,
     scaled_penalty,
-    score_outcome,
     solve_lower,
     sums_at,
-    targets,
 )
-from tsds_jax.games.utilities import Outcome, RegressionOutcome
 
 
 class KernelFit(NamedTuple):
@@ -44,8 +42,6 @@ class KernelFit(NamedTuple):
       scores: ``[targets, rows]``, of the validation rows.
       gains: ``[length, rows]``, inverse kernel matrix times kernel with each validation row.
       root: ``[length, length]``, inverse of the kernel matrix's lower Cholesky factor.
-      utility: scalar, of the coalition.
-      unconverged: int32 scalar, 1 where the fit was damped.
     """
 
     order: jax.Array
@@ -54,110 +50,60 @@ class KernelFit(NamedTuple):
     scores: jax.Array
     gains: jax.Array
     root: jax.Array
-    utility: jax.Array
-    unconverged: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class KernelGame:
+class KernelGame(LeastSquaresGame):
     """Utility of a coalition = validation performance of the kernel ridge regression fitted to its members.
 
-    Build it with `kernel_game`, which scales the kernel by a power of two. Precision as in `RidgeGame`.
+    Build it with `kernel_game`, which scales the kernel by a power of two. Precision as in `RidgeGame`. An order of n
+    points takes about ``n^3 / 3 + n^2 rows`` operations for all its prefixes.
 
-    Attributes:
-      k_train: ``[players, players]``.
-      y: ``[players]``, int32 classes from 0, or float targets.
-      k_val: ``[rows, players]``.
-      y_val: ``[rows]``.
-      row_weight: ``[rows]``, summing to one.
-      penalty: scalar, ``1 / C`` in the units of the kernel.
-      damped: bool scalar, whether it was raised.
-      classes: number of classes; 0 for regression.
-      utility: one of `UTILITIES`, or of `REGRESSION_UTILITIES`.
+    Attributes, beside those of `LeastSquaresGame`:
+      k_train: ``[players, players]``, times the roots of both points' weights.
+      k_val: ``[rows, players]``, times the root of the point's weight.
     """
 
     k_train: jax.Array
-    y: jax.Array
     k_val: jax.Array
-    y_val: jax.Array
-    row_weight: jax.Array
-    penalty: jax.Array
-    damped: jax.Array
-    classes: int = field(metadata={"static": True})
-    utility: str = field(metadata={"static": True})
 
-    @property
-    def players(self) -> int:
-        """Number of players."""
-        return self.k_train.shape[0]
+    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
+        gram, across = self.k_train[order[:, None], order], self.k_val[:, order].T
+        running = kernel_sums(gram, self.penalty, self._targets(order), across)
+        return sums_at(running), running
 
-    def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
-        """Utilities of ``order[:k]`` for each ``k`` in ``sizes``.
-
-        About ``n^3 / 3 + n^2 rows`` operations for an order of n points, whatever the sizes: ask for many at once.
-        """
-        scores, damped = self._prefix_scores(order, sizes)
-
-        def worth(some: jax.Array) -> jax.Array:
-            return outcome_utility(self.utility, score_outcome(scores(some), self.y_val, self.classes), self.row_weight)
-
-        return PrefixUtilities(map_in_batches(worth, sizes, self._numbers), damped)
-
-    def prefix_outcomes(self, order: jax.Array, sizes: jax.Array) -> tuple[Outcome | RegressionOutcome, jax.Array]:
-        """What the fit to each prefix says of each validation row: an outcome of ``[sizes, rows]``, damped fits."""
-        scores, damped = self._prefix_scores(order, sizes)
-        return map_in_batches(
-            lambda some: score_outcome(scores(some), self.y_val, self.classes), sizes, self._numbers
-        ), damped
-
-    def fit(self, order: jax.Array, size: jax.Array) -> KernelFit:
-        """The regression of ``order[:size]``; the rest of the order is cut off by an identity block."""
+    def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
+        """The regression of ``order[:size]``, a `KernelFit`; the rest of the order is cut off by an identity block."""
         member = (jnp.arange(order.shape[0]) < size).astype(self.k_train.dtype)
         gram = self.k_train[order[:, None], order] * (member[:, None] * member)
         factor, damped = factorise(gram + jnp.diag(jnp.where(member > 0, self.penalty, 1.0)))
-        target = targets(self.y[order], self.classes, gram.dtype) * member[:, None]
+        target = self._targets(order) * member[:, None]
         across = self.k_val[:, order].T * member[:, None]
         half = solve_lower(factor, jnp.concatenate([target, across, jnp.eye(len(gram), dtype=gram.dtype)], 1))
         count = target.shape[1] + across.shape[1]
         root = half[:, count:]
         weights, gains = jnp.split(solve_lower(factor, half[:, :count], transpose=True), [target.shape[1]], 1)
-        scores = dot("lt,lr->tr", weights, across)
-        worth = outcome_utility(self.utility, score_outcome(scores, self.y_val, self.classes), self.row_weight)
-        unconverged = ((damped | self.damped) & (size > 0)).astype(jnp.int32)
-        return KernelFit(order, member, weights, scores, gains, root, worth, unconverged)
+        model = KernelFit(order, member, weights, dot("lt,lr->tr", weights, across), gains, root)
+        return Fitted(model, ((damped | self.damped) & (size > 0)).astype(jnp.int32))
 
-    def add_one_marginals(self, fit: KernelFit, points: jax.Array) -> jax.Array:
-        """``U(S + i) - U(S)`` for each ``i`` in ``points``, exact: one more row and column by block inversion.
+    def added(self, model: KernelFit, points: jax.Array) -> jax.Array:
+        """Scores ``[points, targets, rows]`` with one more point, by block inversion.
 
         What the members leave of the kernel is ``c(u, w) = k(u, w) - k(u, S) (K_SS + penalty)^-1 k(S, w)``; scores
         move by the point's residual times ``c(v, i) / (penalty + c(i, i))``, the same for every class. About
-        ``2 length (rows + length)`` operations a point, and arrays of ``points * max(rows * classes, length)``
-        numbers, made in parts of at most some 4 million.
+        ``2 length (rows + length)`` operations a point.
         """
+        known = self.k_train[points[:, None], model.order] * model.member
+        residual = self._targets(points) - dot("pl,lt->pt", known, model.weights)
+        own = self.k_train[points, points] - jnp.sum(dot("pl,jl->pj", known, model.root) ** 2, 1)
+        across = self.k_val[:, points].T - dot("pl,lr->pr", known, model.gains)
+        share = across / (self.penalty + jnp.maximum(own, 0.0))[:, None]
+        return model.scores + residual[:, :, None] * share[:, None, :]
 
-        def marginals(some: jax.Array) -> jax.Array:
-            known = self.k_train[some[:, None], fit.order] * fit.member
-            residual = targets(self.y[some], self.classes, known.dtype) - dot("pl,lt->pt", known, fit.weights)
-            own = self.k_train[some, some] - jnp.sum(dot("pl,jl->pj", known, fit.root) ** 2, 1)
-            across = self.k_val[:, some].T - dot("pl,lr->pr", known, fit.gains)
-            share = across / (self.penalty + jnp.maximum(own, 0.0))[:, None]
-            scores = fit.scores + residual[:, :, None] * share[:, None, :]
-            outcome = score_outcome(scores, self.y_val, self.classes)
-            return outcome_utility(self.utility, outcome, self.row_weight) - fit.utility
-
-        return map_in_batches(marginals, points, max(self._numbers, fit.order.shape[0]))
-
-    @property
-    def _numbers(self) -> int:
-        """Scores of one fit."""
-        return self.k_val.shape[0] * (self.classes if self.classes > 2 else 1)
-
-    def _prefix_scores(self, order: jax.Array, sizes: jax.Array):
-        """A function from sizes to scores ``[sizes, targets, rows]``, and how many of ``sizes`` were damped."""
-        target = targets(self.y[order], self.classes, self.k_train.dtype)
-        running = kernel_sums(self.k_train[order[:, None], order], self.penalty, target, self.k_val[:, order].T)
-        return sums_at(running), damped_fits(running, sizes, self.damped)
+    def _numbers_added(self, model: KernelFit) -> int:
+        return model.order.shape[0]
 
 
 def kernel_game(
@@ -169,6 +115,8 @@ def kernel_game(
     classes: int | None,
     utility: str = "accuracy",
     C: float = 1.0,
+    weight_val: object = None,
+    sample_weight: object = None,
 ) -> KernelGame:
     """A `KernelGame` from plain arrays, in JAX's default float type.
 
@@ -178,10 +126,13 @@ def kernel_game(
       classes: number of classes, at least 2; None or 0 for regression.
       utility: one of `UTILITIES`; for regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
       C: inverse strength of the penalty, ``1 / alpha`` of scikit-learn's ``KernelRidge``.
+      weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
+      sample_weight: ``[points]``, not negative, the weight of each point's squared error, as in scikit-learn; None
+        weighs all 1. A point of weight zero changes nothing.
 
     Raises:
-      InputError: kernels whose shapes do not fit, an asymmetric one, a utility of the wrong kind, or r2 on validation
-        targets that are all equal.
+      InputError: kernels whose shapes do not fit, an asymmetric one, weights that cannot be used, a utility of the
+        wrong kind, or r2 on validation targets that are all equal.
 
     Example:
       >>> import numpy as np
@@ -191,17 +142,28 @@ def kernel_game(
       >>> float(utility(game, np.array([True, True, False])))
       1.0
     """
-    labels, labels_val, row_weight = checked_labels(y, y_val, classes=classes, utility=utility, centre=False)
+    labels = checked_labels(
+        y,
+        y_val,
+        classes=classes,
+        utility=utility,
+        centre=False,
+        weight_val=weight_val,
+        sample_weight=sample_weight,
+    )
     gram, across = np.asarray(k_train, np.float64), np.asarray(k_val, np.float64)
-    _check_kernels(gram, across, len(labels), len(labels_val))
+    _check_kernels(gram, across, len(labels.y), len(labels.y_val))
+    root = labels.root_weight
+    gram, across = gram * (root[:, None] * root), across * root
     scale = power_of_two(float(np.max(np.abs(np.diag(gram)))))
-    penalty, damped = scaled_penalty(C, scale)
+    penalty, damped = scaled_penalty(C * labels.heaviest, scale)
     return KernelGame(
         k_train=jnp.asarray(gram / scale, dtype=float),
-        y=labels,
         k_val=jnp.asarray(across / scale, dtype=float),
-        y_val=labels_val,
-        row_weight=row_weight,
+        y=labels.y,
+        y_val=labels.y_val,
+        row_weight=labels.row_weight,
+        root_weight=jnp.asarray(root, dtype=float),
         penalty=penalty,
         damped=jnp.asarray(damped),
         classes=int(classes or 0),

@@ -19,6 +19,7 @@ import numpy as np
 
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
+from tsds_jax.games.utilities import row_weights
 
 KNN_VARIANTS = ("plain", "soft", "threshold")
 
@@ -37,7 +38,7 @@ def knn_shapley(
     k: int = 5,
     variant: str = "plain",
     threshold: float | None = None,
-    row_weight: object = None,
+    weight_val: object = None,
     chunk: int | None = None,
     per_validation_point: bool = False,
 ) -> np.ndarray:
@@ -61,7 +62,7 @@ def knn_shapley(
       variant: ``"plain"``, ``"soft"`` or ``"threshold"``, as above: `plain_values`, `soft_values`,
         `threshold_values`.
       threshold: the radius of ``"threshold"``, a Euclidean distance (inclusive); of no other variant.
-      row_weight: ``[rows]``, not negative, the weight of each validation row in the mean; None weighs all alike.
+      weight_val: ``[rows]``, not negative, the weight of each validation row in the mean; None weighs all alike.
       chunk: validation rows worked on together; None takes about two million divided by ``points``. Results do
         not depend on it, up to the rounding above.
       per_validation_point: return the values split by validation row.
@@ -96,7 +97,7 @@ def knn_shapley(
     labels, truth = label_array(y, "y", len(train)), label_array(y_val, "y_val", len(validation))
     classes, labels, truth = encode_labels(labels, truth)
     rows, points = len(validation), len(train)
-    share = _row_shares(row_weight, rows)
+    share = row_weights("accuracy", truth, weight_val)
     if chunk is None:
         chunk = max(1, _CHUNK_ENTRIES // points)
     number_in("chunk", chunk, 1, np.inf)
@@ -288,23 +289,6 @@ def _within_radius(train: _Neighbours, distance: jax.Array, y_val: jax.Array, vo
 @jax.jit
 def _weighted_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.einsum("rp,r->p", values, weight, precision=jax.lax.Precision.HIGHEST)
-
-
-def _row_shares(row_weight: object, rows: int) -> np.ndarray:
-    """Weights of validation rows, float64 ``[rows]``, summing to one."""
-    if row_weight is None:
-        return np.full(rows, 1 / rows)
-    weight = np.asarray(row_weight, np.float64)
-    if weight.shape != (rows,):
-        raise InputError(f"row_weight has shape {list(weight.shape)} for {rows} validation rows: give one a row")
-    bad = ~(np.isfinite(weight) & (weight >= 0))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(f"row_weight is {weight[row]} at row {row}: give numbers that are not negative")
-    if not weight.any():
-        raise InputError("row_weight is zero everywhere: give at least one row a weight")
-    weight = weight / weight.max()
-    return weight / weight.sum()
 
 
 def _near_zero(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,12 +1,15 @@
-"""What the least squares games, ridge and kernel, share: targets, scores, and sums that run along an order.
+"""What the least squares games, ridge and kernel, share: targets, outcomes, and sums that run along an order.
 
 The rows of a coalition taken in some order, ``K = k(S, S) + penalty = L L'``. The leading blocks of ``L`` are the
 factors of the leading blocks of ``K``, so with ``left = L^-1 targets`` and ``right = L^-1 k(S, v)`` the prediction
 for ``v`` by the fit to *every* prefix is a running sum, ``f_k(v) = sum_{i<k} left_i right_i(v)``: one factorisation
 and one triangular solve serve all prefixes and all classes.
+
+Weighted least squares are plain ones on rows, targets and constants times the roots of the weights.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.utilities import (
     REGRESSION_UTILITIES,
     UTILITIES,
     Outcome,
     RegressionOutcome,
-    row_scores,
+    checked_weights,
     row_weights,
 )
 
@@ -51,37 +55,165 @@ class Running(NamedTuple):
     damped: jax.Array
 
 
+@dataclass(frozen=True)
+class LeastSquaresGame(OutcomeGame):
+    """Ridge and kernel games: what a subclass's scores of validation rows are worth.
+
+    Attributes:
+      y: ``[players]``, int32 classes from 0, or float targets.
+      y_val: ``[rows]``.
+      row_weight: ``[rows]``, weights of the validation rows, summing to one.
+      root_weight: ``[players]``, roots of the weights in the fit, the largest 1.
+      penalty: scalar, ``1 / C`` in the units of the game's rows or kernel.
+      damped: bool scalar, whether it was raised.
+      classes: number of classes; 0 for regression.
+      utility: one of `UTILITIES`, or of `REGRESSION_UTILITIES`.
+    """
+
+    y: jax.Array
+    y_val: jax.Array
+    row_weight: jax.Array
+    root_weight: jax.Array
+    penalty: jax.Array
+    damped: jax.Array
+    classes: int = field(metadata={"static": True})
+    utility: str = field(metadata={"static": True})
+
+    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
+        raise NotImplementedError
+
+    def added(self, model: Any, points: jax.Array) -> jax.Array:
+        """Scores ``[points, targets, rows]`` of a fitted coalition with one more point."""
+        raise NotImplementedError
+
+    def prefix_map(self, order: jax.Array, sizes: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
+        """``reduce`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, and how many fits were damped.
+
+        The work is nearly that of all sizes whatever the sizes: ask for many at once.
+        """
+        scores, running = self.running(order)
+        found = map_in_batches(lambda some: reduce(self._outcome(scores(some))), sizes, self._numbers)
+        return found, damped_fits(running, sizes, self.damped)
+
+    def fitted_outcome(self, model: Any) -> Outcome | RegressionOutcome:
+        """What a fitted coalition's scores say of each validation row."""
+        return self._outcome(model.scores)
+
+    def add_one_map(self, model: Any, points: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
+        """``reduce`` of the outcomes with one more point, exact: the update of one fit, so no further fit is counted.
+
+        Arrays of ``points * rows * classes`` numbers are made in parts of at most some 4 million.
+        """
+        numbers = max(self._numbers, self._numbers_added(model))
+        found = map_in_batches(lambda some: reduce(self._outcome(self.added(model, some))), points, numbers)
+        return found, jnp.zeros(points.shape, jnp.int32)
+
+    @property
+    def _numbers(self) -> int:
+        """Scores of one fit."""
+        return self.y_val.shape[0] * (self.classes if self.classes > 2 else 1)
+
+    def _numbers_added(self, model: Any) -> int:
+        """Numbers that one more point takes beside its scores."""
+        return 0
+
+    def _targets(self, points: jax.Array) -> jax.Array:
+        """`targets` of some points times the roots of their weights."""
+        roots = self.root_weight[points]
+        return targets(self.y[points], self.classes, roots.dtype) * roots[:, None]
+
+    def _outcome(self, scores: jax.Array) -> Outcome | RegressionOutcome:
+        if self.classes:
+            return score_outcome(scores, self.y_val, self.classes)
+        mean = dot("r,r->", self.y_val, self.row_weight)
+        variance = dot("r,r->", (self.y_val - mean) ** 2, self.row_weight)
+        return RegressionOutcome(
+            (scores[..., 0, :] - self.y_val) ** 2, jnp.broadcast_to(variance, (*scores.shape[:-2], 1))
+        )
+
+
+class Labels(NamedTuple):
+    """Labels and weights as the least squares games hold them; see `LeastSquaresGame`."""
+
+    y: jax.Array
+    y_val: jax.Array
+    row_weight: jax.Array
+    root_weight: np.ndarray
+    heaviest: float
+
+
 def checked_labels(
-    y: np.ndarray, y_val: np.ndarray, *, classes: int | None, utility: str, centre: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Training labels, validation labels and row weights as the least squares games hold them.
+    y: np.ndarray,
+    y_val: np.ndarray,
+    *,
+    classes: int | None,
+    utility: str,
+    centre: bool,
+    weight_val: object = None,
+    sample_weight: object = None,
+) -> Labels:
+    """Training labels, validation labels and weights as the least squares games hold them.
 
     Args:
       y: ``[points]``; y_val: ``[rows]``; class numbers, or for regression any numbers.
       classes: number of classes, at least 2; None or 0 for regression.
       utility: must suit classification or regression.
-      centre: take the mean of ``y`` off both (regression only; what an intercept makes up for).
+      centre: take the (weighted) mean of ``y`` off both (regression only; what an intercept makes up for).
+      weight_val: ``[rows]``; sample_weight: ``[points]``; None weighs all alike.
+
+    Returns:
+      `Labels`; weights in the fit are divided by the ``heaviest``.
 
     Raises:
-      InputError: a utility of the other kind, or r2 on validation targets that are all equal.
+      InputError: a utility of the other kind, weights that cannot be used, or r2 on validation targets that are all
+        equal, or too small or large to square.
     """
     known = UTILITIES if classes else REGRESSION_UTILITIES
     if utility not in known:
         kind = f"{classes} classes" if classes else "regression"
         raise InputError(f"utility {utility!r} is not one for {kind}: use one of {', '.join(known)}")
+    weight = row_weights(utility, y_val, weight_val)
+    own = checked_weights(sample_weight, len(y), "sample_weight")
+    heaviest = 1.0 if sample_weight is None else float(np.max(np.asarray(sample_weight, np.float64)))
     if classes:
-        labels = np.asarray(y_val, np.int32)
-        return jnp.asarray(y, jnp.int32), jnp.asarray(labels), jnp.asarray(row_weights(utility, labels), dtype=float)
-    target, truth = np.asarray(y, np.float64), np.asarray(y_val, np.float64)
-    if utility == "r2" and np.all(truth == truth[0]):
-        raise InputError("utility 'r2' is undefined, y_val has one value only: use 'neg_mean_squared_error'")
-    shift = target.mean() if centre else 0.0
-    weight = np.full(len(truth), 1.0 / len(truth))
-    return (
-        jnp.asarray(target - shift, dtype=float),
-        jnp.asarray(truth - shift, dtype=float),
+        target, truth = np.asarray(y, np.int32), np.asarray(y_val, np.int32)
+    else:
+        target, truth = _checked_targets(y, "y"), _checked_targets(y_val, "y_val")
+        if utility == "r2":
+            _check_variance(truth, weight)
+        shift = np.average(target, weights=own) if centre else 0.0
+        target, truth = target - shift, truth - shift
+    number = jnp.int32 if classes else float
+    return Labels(
+        jnp.asarray(target, dtype=number),
+        jnp.asarray(truth, dtype=number),
         jnp.asarray(weight, dtype=float),
+        np.sqrt(own),
+        heaviest,
     )
+
+
+def _checked_targets(y: np.ndarray, name: str) -> np.ndarray:
+    """Regression targets as float64, refused where a mean of their squares might not be finite."""
+    target = np.asarray(y, np.float64)
+    bad = ~(np.abs(target) < 1e-3 * np.sqrt(float(jnp.finfo(jnp.result_type(float)).max)))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{name} is {target[row]:.6g} at row {row}: give finite numbers, or scale y and y_val alike")
+    return target
+
+
+def _check_variance(truth: np.ndarray, weight: np.ndarray) -> None:
+    counted = truth[weight > 0]
+    if np.all(counted == counted[0]):
+        raise InputError("utility 'r2' is undefined, y_val has one value only: use 'neg_mean_squared_error'")
+    variance = np.average((truth - np.average(truth, weights=weight)) ** 2, weights=weight)
+    limits = jnp.finfo(jnp.result_type(float))
+    if variance < limits.tiny:
+        raise InputError(
+            f"utility 'r2' needs y_val's variance, which rounds to 0 from {variance:.3g}: scale y and y_val alike"
+        )
 
 
 def scaled_penalty(C: float, square: float) -> tuple[jax.Array, bool]:
@@ -91,9 +223,10 @@ def scaled_penalty(C: float, square: float) -> tuple[jax.Array, bool]:
       C: inverse strength.
       square: what squared rows (a Gram matrix) are divided by; the largest is then about one.
     """
-    wanted = 1.0 / (C * square)
+    with np.errstate(over="ignore", divide="ignore"):  # tiny weights: a penalty past the largest allowed
+        wanted = np.float64(1.0) / C / square
     floor = _PENALTY_FLOOR * float(jnp.finfo(jnp.result_type(float)).eps)
-    return jnp.asarray(np.clip(wanted, floor, _LARGEST_PENALTY), dtype=float), wanted < floor
+    return jnp.asarray(np.clip(wanted, floor, _LARGEST_PENALTY), dtype=float), bool(wanted < floor)
 
 
 def power_of_two(size: float) -> float:
@@ -114,16 +247,12 @@ def targets(y: jax.Array, classes: int, dtype: Any) -> jax.Array:
     return jax.nn.one_hot(y, classes, dtype=dtype)
 
 
-def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome | RegressionOutcome:
-    """What scores ``[..., targets, rows]`` say of each validation row.
+def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome:
+    """What scores ``[..., targets, rows]`` say of each validation row's class.
 
     A class has probability ``softmax(2 scores)``: for two classes whose scores sum to one, the logistic curve tangent
     to the linear probability model at one half.
     """
-    if classes == 0:
-        return RegressionOutcome(
-            (scores[..., 0, :] - y_val) ** 2, jnp.broadcast_to(jnp.var(y_val), (*scores.shape[:-2], 1))
-        )
     if classes == 2:
         margin = scores[..., 0, :] * (2 * y_val - 1)
         hit = jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype))
@@ -136,12 +265,6 @@ def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome 
     ties = jnp.maximum(jnp.sum(scores >= (top - slack)[..., None, :], -2), 1)
     normaliser = jnp.log(jnp.sum(jnp.exp(2 * (scores - top[..., None, :])), -2))
     return Outcome(jnp.where(true >= top - slack, 1.0 / ties, 0.0), 2 * (true - top) - normaliser)
-
-
-def outcome_utility(utility: str, outcome: Outcome | RegressionOutcome, row_weight: jax.Array) -> jax.Array:
-    """Weighted sum of the row scores, ``[...]``; r2 is clipped below at -1."""
-    total = dot("...r,r->...", row_scores(utility, outcome), row_weight)
-    return jnp.maximum(total, -1.0) if utility == "r2" else total
 
 
 def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,22 +3,27 @@
 With one column of targets a class (one-hot) or one for regression, a fit to the coalition S minimises over weights
 and intercept
 
-    sum_{i in S} |target_i - f(x_i)|^2 + |weights|^2 / C,        f(v) = weights v + intercept,
+    sum_{i in S} w_i |target_i - f(x_i)|^2 + |weights|^2 / C,        f(v) = weights v + intercept,
 
-the intercept unpenalised: scikit-learn's ``Ridge(alpha=1/C)``. A class that S lacks scores 0 by this formula alone; of
-the empty coalition every score is 0, so each class has the same probability, and a regression predicts 0, or, with an
-intercept, the mean of all training targets (which only shifts both).
+the intercept unpenalised: scikit-learn's ``Ridge(alpha=1/C)`` with sample weights w. A class that S lacks scores 0 by
+this formula alone; of the empty coalition every score is 0, so each class has the same probability, and a regression
+predicts 0, or, with an unpenalised intercept, the mean of all training targets (which only shifts both).
 
-The intercept of every prefix. Write ``K = X X' + penalty`` and ``L L' = K`` in the prefix's order. Setting the
-gradient for the intercept ``b`` to zero in ``f(v) = b + k(v)' K^-1 (y - b 1)`` gives ``b = 1'K^-1 y / 1'K^-1 1``. So
+The intercept of every prefix. Rows ``X``, targets ``y`` and the constant, a column ``s``, are all times the roots of
+the weights: without weights ``s`` is 1. Write ``K = X X' + penalty`` and ``L L' = K`` in the prefix's order. Setting
+the gradient for the intercept ``b`` to zero in ``f(v) = b + k(v)' K^-1 (y - b s)`` gives
+``b = s'K^-1 y / s'K^-1 s``. So
 
-    f(v) = A(v) + b (1 - B(v)),   A, B = the fits without intercept to y and to the constant 1,
-    A = sum z_i Z_i(v),  B = sum o_i Z_i(v),  b = sum o_i z_i / sum o_i^2,   z, o, Z = L^-1 (y, 1, X v),
+    f(v) = A(v) + b (1 - B(v)),   A, B = the fits without intercept to y and to the constant s,
+    A = sum z_i Z_i(v),  B = sum o_i Z_i(v),  b = sum o_i z_i / sum o_i^2,   z, o, Z = L^-1 (y, s, X v),
 
-four running sums: the constant is one more target, and one more column whose kernel with every point is 1. Moving the
-features by a constant vector changes nothing but ``b``: they are centred first, which keeps ``1 - B`` exact.
+four running sums: the constant is one more target, and one more column whose kernel with every point is ``s``. Moving
+the features by a constant vector changes nothing but ``b``: they are centred first, which keeps ``1 - B`` exact.
+
+A penalised intercept is the weight of one more feature that is 1 everywhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,26 +31,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games.game import PrefixUtilities
+from tsds_jax.arrays import one_of
+from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
+    LeastSquaresGame,
     Running,
     checked_labels,
-    damped_fits,
     dot,
     factorise,
     in_blocks,
     kernel_sums,
-    map_in_batches,
-    outcome_utility,
     power_of_two,
     scaled_penalty,
-    score_outcome,
     solve_lower,
     sums_at,
     sums_before,
-    targets,
 )
-from tsds_jax.games.utilities import Outcome, RegressionOutcome
+from tsds_jax.games.outcomes import INTERCEPTS
 
 
 class _Solution(NamedTuple):
@@ -70,95 +72,82 @@ class RidgeFit(NamedTuple):
     """The ridge regression of one coalition, ready for one more point.
 
     Attributes:
-      size: float scalar, members.
-      mean: ``[features]``, the members' mean, or 0 without an intercept.
+      weight: float scalar, the members' weights together.
+      mean: ``[features]``, the members' weighted mean, or 0 without an unpenalised intercept.
       level: ``[targets]``, their targets' mean, or 0.
       solution: the regression about both.
       scores: ``[targets, rows]``, of the validation rows.
-      utility: scalar, of the coalition.
-      unconverged: int32 scalar, 1 where the fit was damped.
     """
 
-    size: jax.Array
+    weight: jax.Array
     mean: jax.Array
     level: jax.Array
     solution: _Solution
     scores: jax.Array
-    utility: jax.Array
-    unconverged: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RidgeGame:
+class RidgeGame(LeastSquaresGame):
     """Utility of a coalition = validation performance of the ridge regression fitted to its members.
 
-    Build it with `ridge_game`, which centres the features (with an intercept) and scales them by a power of two.
-    In float32, scores agree with float64 to 1e-5 of the largest while ``1 / C`` is at least 1e-3 of the largest squared
-    row (about the mean, with an intercept). Below, prefixes of about as many points as features lose digits: there the
-    fit passes close to every point, and nothing but the penalty decides between ways to. A penalty under 8 units in the
-    last place of the largest squared row is raised to that, and every fit counts as unconverged.
+    Build it with `ridge_game`, which centres the features (with a free intercept) and scales them by a power of two.
+    In float32, scores agree with float64 to some 1e-5 of the largest while ``1 / C`` is at least 1e-3 of the largest
+    squared row (about the mean, with a free intercept; times its weight). Below, prefixes of about as many points as
+    features lose digits: there the fit passes close to every point, and nothing but the penalty decides between ways
+    to. A penalty under 8 units in the last place of the largest squared row is raised to that, and every fit counts as
+    unconverged.
 
-    Attributes:
-      x: ``[players, features]``.
-      y: ``[players]``, int32 classes from 0, or float targets.
+    All prefixes of orders longer than the features are many take `feature_sums`, about ``6 n d^2`` operations and
+    ``2 s d rows`` for s sizes; of shorter ones `kernel_sums`, about ``n^3 / 3 + n^2 rows``.
+
+    Attributes, beside those of `LeastSquaresGame`:
+      x: ``[players, features]``, times the roots of the points' weights.
       x_val: ``[rows, features]``.
-      y_val: ``[rows]``.
-      row_weight: ``[rows]``, summing to one.
-      penalty: scalar, ``1 / C`` in the units of ``x``.
-      damped: bool scalar, whether it was raised.
-      classes: number of classes; 0 for regression.
-      utility: one of `UTILITIES`, or of `REGRESSION_UTILITIES`.
-      intercept: whether there is one.
+      intercept: ``"free"``, or one of the others of `INTERCEPTS`, which ``x`` and ``x_val`` already show.
     """
 
     x: jax.Array
-    y: jax.Array
     x_val: jax.Array
-    y_val: jax.Array
-    row_weight: jax.Array
-    penalty: jax.Array
-    damped: jax.Array
-    classes: int = field(metadata={"static": True})
-    utility: str = field(metadata={"static": True})
-    intercept: bool = field(metadata={"static": True})
+    intercept: str = field(metadata={"static": True})
 
-    @property
-    def players(self) -> int:
-        """Number of players."""
-        return self.x.shape[0]
+    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
+        rows, target, free = self.x[order], self._targets(order), self.intercept == "free"
+        if free:
+            target = jnp.concatenate([target, self.root_weight[order][:, None]], 1)
+        wide = rows.shape[0] <= rows.shape[1]
+        if wide:
+            gram, across = dot("if,jf->ij", rows, rows), dot("if,rf->ir", rows, self.x_val)
+            running = kernel_sums(gram, self.penalty, target, across)
+            constant = sums_before(dot("nbt,nb->nt", running.left, running.left[:, :, -1]))
+        else:
+            running = feature_sums(rows, self.penalty, target)
+            constant = _residual_sums(rows, target, running)
+        if free:
+            running = _with_constant(running, constant)
+        sums = sums_at(running)
 
-    def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
-        """Utilities of ``order[:k]`` for each ``k`` in ``sizes``.
+        def scores(sizes: jax.Array) -> jax.Array:
+            found = sums(sizes)
+            level = jnp.zeros((), found.dtype)
+            if free:
+                found, level = _without_constant(found)
+            return level + (found if wide else dot("stf,rf->str", found, self.x_val))
 
-        The work is nearly that of all sizes whatever the sizes: ask for many at once. Orders longer than the
-        features are many take `feature_sums`, about ``6 n d^2`` operations and ``2 s d rows`` for s sizes; shorter ones
-        `kernel_sums`, about ``n^3 / 3 + n^2 rows``. Arrays of more than some 4 million numbers are made in parts.
-        """
-        scores, running = self._prefix_scores(order)
+        return scores, running
 
-        def worth(some: jax.Array) -> jax.Array:
-            return outcome_utility(self.utility, score_outcome(scores(some), self.y_val, self.classes), self.row_weight)
-
-        return PrefixUtilities(map_in_batches(worth, sizes, self._numbers), damped_fits(running, sizes, self.damped))
-
-    def prefix_outcomes(self, order: jax.Array, sizes: jax.Array) -> tuple[Outcome | RegressionOutcome, jax.Array]:
-        """What the fit to each prefix says of each validation row: an outcome of ``[sizes, rows]``, damped fits."""
-        scores, running = self._prefix_scores(order)
-        outcome = map_in_batches(
-            lambda some: score_outcome(scores(some), self.y_val, self.classes), sizes, self._numbers
-        )
-        return outcome, damped_fits(running, sizes, self.damped)
-
-    def fit(self, order: jax.Array, size: jax.Array) -> RidgeFit:
-        """The regression of ``order[:size]``, about its own mean."""
-        member = (jnp.arange(order.shape[0]) < size)[:, None].astype(self.x.dtype)
-        rows, target = self.x[order], targets(self.y[order], self.classes, self.x.dtype)
+    def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
+        """The regression of ``order[:size]`` about its own mean, a `RidgeFit`."""
+        member = (jnp.arange(order.shape[0]) < size).astype(self.x.dtype)
+        root = self.root_weight[order] * member
+        rows, target = self.x[order] * member[:, None], self._targets(order) * member[:, None]
+        weight = jnp.sum(root**2)
         mean, level = jnp.zeros_like(rows[0]), jnp.zeros_like(target[0])
-        if self.intercept:
-            count = jnp.maximum(size, 1)
-            mean, level = jnp.sum(rows * member, 0) / count, jnp.sum(target * member, 0) / count
-        rows, target = (rows - mean) * member, (target - level) * member
+        if self.intercept == "free":
+            share = root / jnp.where(weight > 0, weight, 1.0)
+            mean, level = dot("l,li->i", share, rows), dot("l,lt->t", share, target)
+            rows, target = rows - root[:, None] * mean, target - root[:, None] * level
         about, features = self.x_val - mean, rows.shape[1]
 
         def few(_: None) -> _Solution:
@@ -170,76 +159,35 @@ class RidgeGame:
         # Fewer points than features leave the features' Gram matrix with nothing but the penalty in some directions.
         solution = few(None) if len(rows) <= features else jax.lax.cond(size <= features, few, many, None)
         scores = level[:, None] + dot("it,ri->tr", solution.weights, about)
-        worth = outcome_utility(self.utility, score_outcome(scores, self.y_val, self.classes), self.row_weight)
-        return RidgeFit(
-            size=jnp.asarray(size, rows.dtype),
-            mean=mean,
-            level=level,
-            solution=solution,
-            scores=scores,
-            utility=worth,
-            unconverged=((solution.damped | self.damped) & (size > 0)).astype(jnp.int32),
-        )
+        unconverged = ((solution.damped | self.damped) & (size > 0)).astype(jnp.int32)
+        return Fitted(RidgeFit(weight, mean, level, solution, scores), unconverged)
 
-    def add_one_marginals(self, fit: RidgeFit, points: jax.Array) -> jax.Array:
-        """``U(S + i) - U(S)`` for each ``i`` in ``points``, exact: one more row is a rank-one update.
+    def added(self, model: RidgeFit, points: jax.Array) -> jax.Array:
+        """Scores ``[points, targets, rows]`` with one more point, whose row is a rank-one update.
 
-        With G the members' Gram matrix about their mean m, plus the penalty, and k members, scores move by the
-        point's residual times
+        With G the members' Gram matrix about their mean m, plus the penalty, W their weight, and ``s^2`` the point's,
+        scores move by the point's residual, times s, times
 
-            (k a_v + 1) / (k (1 + a_i) + 1),   a_u = (u - m)' G^-1 (x_i - m)   (without intercept a_v / (1 + a_i)),
+            (W a_v + s) / (W (1 + a_i) + s^2),   a_v = s (v - m)' G^-1 (x_i - m),   a_i = s^2 (x_i - m)' G^-1 (x_i - m)
 
-        the same for every class, and right for the empty coalition too. About ``2 d (rows + d)`` operations a point,
-        and arrays of ``points * rows * classes`` numbers, made in parts of at most some 4 million.
+        (without a free intercept ``a_v / (1 + a_i)``), the same for every class, and right for the empty coalition too.
+        About ``2 d (rows + d)`` operations a point.
         """
-
-        def marginals(some: jax.Array) -> jax.Array:
-            about = self.x[some] - fit.mean
-            weights, gains, root, dual, _ = fit.solution
-            residual = targets(self.y[some], self.classes, about.dtype) - fit.level - dot("pi,it->pt", about, weights)
-            square = jnp.sum(dot("pi,ji->pj", about, root) ** 2, 1, keepdims=True)
-            whole = jnp.sum(about**2, 1, keepdims=True)
-            own = jnp.where(dual, jnp.maximum(whole - square, 0.0) / self.penalty, square)
-            across = dot("pi,ir->pr", about, gains)
-            # Without an intercept the terms of 1 are not there, and the size cancels.
-            size, constant = (fit.size, 1.0) if self.intercept else (1.0, 0.0)
-            share = (size * across + constant) / (size * (1 + own) + constant)
-            scores = fit.scores + residual[:, :, None] * share[:, None, :]
-            outcome = score_outcome(scores, self.y_val, self.classes)
-            return outcome_utility(self.utility, outcome, self.row_weight) - fit.utility
-
-        return map_in_batches(marginals, points, self._numbers)
-
-    @property
-    def _numbers(self) -> int:
-        """Scores of one fit."""
-        return self.x_val.shape[0] * (self.classes if self.classes > 2 else 1)
-
-    def _prefix_scores(self, order: jax.Array):
-        """A function from sizes to scores ``[sizes, targets, rows]``, and the sums behind it."""
-        rows, target = self.x[order], targets(self.y[order], self.classes, self.x.dtype)
-        if self.intercept:
-            target = jnp.concatenate([target, jnp.ones_like(rows[:, :1])], 1)
-        wide = rows.shape[0] <= rows.shape[1]
-        if wide:
-            gram, across = dot("if,jf->ij", rows, rows), dot("if,rf->ir", rows, self.x_val)
-            running = kernel_sums(gram, self.penalty, target, across)
-            constant = sums_before(dot("nbt,nb->nt", running.left, running.left[:, :, -1]))
+        root = self.root_weight[points][:, None]
+        about = self.x[points] - root * model.mean
+        weights, gains, inverse, dual, _ = model.solution
+        residual = self._targets(points) - root * model.level - dot("pi,it->pt", about, weights)
+        square = jnp.sum(dot("pi,ji->pj", about, inverse) ** 2, 1, keepdims=True)
+        whole = jnp.sum(about**2, 1, keepdims=True)
+        own = jnp.where(dual, jnp.maximum(whole - square, 0.0) / self.penalty, square)
+        across = dot("pi,ir->pr", about, gains)
+        if self.intercept == "free":
+            below = model.weight * (1 + own) + root**2
+            # Nobody, and a point of weight zero: still nobody.
+            share = jnp.where(below > 0, model.weight * across + root, 0.0) / jnp.where(below > 0, below, 1.0)
         else:
-            running = feature_sums(rows, self.penalty, target)
-            constant = _residual_sums(rows, target, running)
-        if self.intercept:
-            running = _with_constant(running, constant)
-        sums = sums_at(running)
-
-        def scores(sizes: jax.Array) -> jax.Array:
-            found = sums(sizes)
-            level = jnp.zeros((), found.dtype)
-            if self.intercept:
-                found, level = _without_constant(found)
-            return level + (found if wide else dot("stf,rf->str", found, self.x_val))
-
-        return scores, running
+            share = across / (1 + own)
+        return model.scores + residual[:, :, None] * share[:, None, :]
 
 
 def ridge_game(
@@ -251,7 +199,9 @@ def ridge_game(
     classes: int | None,
     utility: str = "accuracy",
     C: float = 1.0,
-    intercept: bool = True,
+    intercept: str = "free",
+    weight_val: object = None,
+    sample_weight: object = None,
 ) -> RidgeGame:
     """A `RidgeGame` from plain arrays, in JAX's default float type.
 
@@ -261,10 +211,15 @@ def ridge_game(
       classes: number of classes, at least 2; None or 0 for regression.
       utility: one of `UTILITIES`; for regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
       C: inverse strength of the L2 penalty, ``1 / alpha`` of scikit-learn's ``Ridge``.
-      intercept: whether the fit has one, unpenalised.
+      intercept: ``"free"`` is unpenalised; ``"penalised"`` the weight of a constant feature 1, penalised like any, so
+        that it matters where the features' origin is; ``"none"``.
+      weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
+      sample_weight: ``[points]``, not negative, the weight of each point's squared error, as in scikit-learn; None
+        weighs all 1. A point of weight zero changes nothing.
 
     Raises:
-      InputError: a utility of the wrong kind, or r2 on validation targets that are all equal.
+      InputError: weights or an intercept that cannot be used, a utility of the wrong kind, or r2 on validation targets
+        that are all equal.
 
     Example:
       >>> import numpy as np
@@ -274,24 +229,40 @@ def ridge_game(
       >>> float(utility(game, np.array([True, True, False])))
       1.0
     """
-    labels, labels_val, row_weight = checked_labels(y, y_val, classes=classes, utility=utility, centre=intercept)
+    one_of("intercept", intercept, INTERCEPTS)
+    free = intercept == "free"
+    labels = checked_labels(
+        y,
+        y_val,
+        classes=classes,
+        utility=utility,
+        centre=free,
+        weight_val=weight_val,
+        sample_weight=sample_weight,
+    )
     features, features_val = np.asarray(x, np.float64), np.asarray(x_val, np.float64)
-    if intercept:
-        mean = features.mean(0)
+    if free:
+        mean = np.average(features, 0, labels.root_weight**2)
         features, features_val = features - mean, features_val - mean
+    elif intercept == "penalised":
+        features, features_val = (
+            np.pad(some, [(0, 0), (0, 1)], constant_values=1) for some in (features, features_val)
+        )
+    features = features * labels.root_weight[:, None]
     scale = power_of_two(float(np.sqrt(np.max(np.einsum("pf,pf->p", features, features)))))
-    penalty, damped = scaled_penalty(C, scale**2)
+    penalty, damped = scaled_penalty(C * labels.heaviest, scale**2)
     return RidgeGame(
         x=jnp.asarray(features / scale, dtype=float),
-        y=labels,
         x_val=jnp.asarray(features_val / scale, dtype=float),
-        y_val=labels_val,
-        row_weight=row_weight,
+        y=labels.y,
+        y_val=labels.y_val,
+        row_weight=labels.row_weight,
+        root_weight=jnp.asarray(labels.root_weight, dtype=float),
         penalty=penalty,
         damped=jnp.asarray(damped),
         classes=int(classes or 0),
         utility=utility,
-        intercept=bool(intercept),
+        intercept=intercept,
     )
 
 
@@ -345,19 +316,19 @@ def _solve_dual(rows: jax.Array, target: jax.Array, about: jax.Array, penalty: j
 
 
 def _residual_sums(rows: jax.Array, target: jax.Array, running: Running) -> jax.Array:
-    """Sums of the residuals at the start of each block, ``[blocks, targets]``.
+    """Sums of the residuals at the start of each block times the last target, the constant: ``[blocks, targets]``.
 
-    They are ``penalty 1'K^-1 target``, the constant column's running sum. Made afresh they keep nothing of the rounding
+    They are ``penalty s'K^-1 target``, the constant column's running sum. Made afresh they keep nothing of the rounding
     of the first block, where points come to outnumber features and a small penalty is all that holds the fit.
     """
-    block = running.left.shape[1]
-    before = sums_before(jnp.sum(in_blocks(target, block), 1))
-    along = sums_before(jnp.sum(in_blocks(rows, block), 1))
+    block, constant = running.left.shape[1], target[:, -1:]
+    before = sums_before(jnp.sum(in_blocks(target * constant, block), 1))
+    along = sums_before(jnp.sum(in_blocks(rows * constant, block), 1))
     return before - dot("nf,ntf->nt", along, running.base)
 
 
 def _with_constant(running: Running, base: jax.Array) -> Running:
-    """With one more column, that of a row whose kernel with every point is 1; the last target must be the ones."""
+    """With one more column, that of a row whose kernel with every point is the constant, which must be last target."""
     return Running(
         jnp.concatenate([running.base, base[:, :, None]], 2),
         running.left,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.game import PrefixUtilities
+from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities
 
 
 @jax.tree_util.register_dataclass
@@ -36,11 +36,13 @@ class TableGame:
         coalitions = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(bits, dtype=jnp.int32)])
         return PrefixUtilities(self.utilities[coalitions[sizes]], jnp.zeros((), jnp.int32))
 
-    def fit(self, order: jax.Array, size: jax.Array) -> jax.Array:
+    def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The bits of ``order[:size]``."""
         bits = jnp.left_shift(1, order.astype(jnp.int32))
-        return jnp.sum(jnp.where(jnp.arange(order.shape[0]) < size, bits, 0), dtype=jnp.int32)
+        members = jnp.sum(jnp.where(jnp.arange(order.shape[0]) < size, bits, 0), dtype=jnp.int32)
+        return Fitted(members, jnp.zeros((), jnp.int32))
 
-    def add_one_marginals(self, fit: jax.Array, points: jax.Array) -> jax.Array:
+    def add_one_marginals(self, model: jax.Array, points: jax.Array) -> Marginals:
         """``U(S + i) - U(S)``, looked up."""
-        return self.utilities[fit | jnp.left_shift(1, points.astype(jnp.int32))] - self.utilities[fit]
+        after = self.utilities[model | jnp.left_shift(1, points.astype(jnp.int32))]
+        return Marginals(after - self.utilities[model], jnp.zeros(points.shape, jnp.int32))

@@ -5,6 +5,7 @@ depends on that row's outcome alone. So all of them come from the same fit, spli
 (`row_scores`), and the difference between two fits has a standard error from its paired rows.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -13,10 +14,12 @@ import numpy as np
 
 from tsds_jax.errors import InputError
 
-UtilityName = Literal["accuracy", "balanced_accuracy", "probability", "log_likelihood"]
+UtilityName = Literal["accuracy", "balanced_accuracy", "probability", "log_likelihood", "class_wise"]
 UTILITIES: tuple[str, ...] = get_args(UtilityName)
 RegressionUtilityName = Literal["neg_mean_squared_error", "r2"]
 REGRESSION_UTILITIES: tuple[str, ...] = get_args(RegressionUtilityName)
+
+_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Outcome(NamedTuple):
@@ -51,7 +54,7 @@ def row_scores(utility: str, outcome: Outcome | RegressionOutcome) -> jax.Array:
         if utility == "r2":
             return 1 - outcome.squared_error / outcome.variance
         raise InputError(f"utility {utility!r} is unknown: use one of {', '.join(REGRESSION_UTILITIES)}")
-    if utility in ("accuracy", "balanced_accuracy"):
+    if utility in ("accuracy", "balanced_accuracy", "class_wise"):
         return outcome.hit
     if utility == "probability":
         return jnp.exp(outcome.log_probability)
@@ -60,9 +63,61 @@ def row_scores(utility: str, outcome: Outcome | RegressionOutcome) -> jax.Array:
     raise InputError(f"utility {utility!r} is unknown: use one of {', '.join(UTILITIES)}")
 
 
-def row_weights(utility: str, labels: np.ndarray) -> np.ndarray:
-    """Weights ``[rows]`` that sum to one: equal, or for balanced accuracy equal per class present."""
-    if utility != "balanced_accuracy":
-        return np.full(len(labels), 1.0 / len(labels), np.float32)
-    present, inverse, count = np.unique(labels, return_inverse=True, return_counts=True)
-    return (1.0 / (len(present) * count[inverse])).astype(np.float32)
+def row_weights(utility: str, labels: np.ndarray, weight: object = None) -> np.ndarray:
+    """Weights of the validation rows in a utility, float64 ``[rows]``, summing to one.
+
+    Args:
+      utility: name; balanced accuracy gives every class present the same total.
+      labels: ``[rows]``.
+      weight: ``[rows]``, not negative, to which a row's weight is proportional (for balanced accuracy within its
+        class, and a class whose rows weigh nothing counts as absent); None weighs all alike.
+
+    Raises:
+      InputError: weights that cannot be used.
+    """
+    share = checked_weights(weight, len(labels), "weight_val")
+    if utility == "balanced_accuracy":
+        _, inverse = np.unique(labels, return_inverse=True)
+        total = np.bincount(inverse, share)
+        share = share / np.where(total > 0, total, 1.0)[inverse]
+    return share / share.sum()
+
+
+def checked_weights(weight: object, count: int, name: str) -> np.ndarray:
+    """Weights as float64 ``[count]``, the largest 1; ones for None.
+
+    Raises:
+      InputError: another shape, a weight that is negative or not finite, named with its row, or none but zeros.
+    """
+    if weight is None:
+        return np.ones(count)
+    try:
+        array = np.asarray(weight, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} holds no numbers: give an array [{count}] of floats") from None
+    if array.shape != (count,):
+        raise InputError(f"{name} has shape {list(array.shape)} for {count} rows: give one number a row")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{name} is {array[row]} at row {row}: give finite numbers that are not negative")
+    if not array.any():
+        raise InputError(f"{name} is zero everywhere: give at least one row a weight")
+    return array / array.max()
+
+
+def weighted_sum(scores: jax.Array, row_weight: jax.Array) -> jax.Array:
+    """Scores ``[..., rows]`` as one number, ``[...]``."""
+    return _dot("...r,r->...", scores, row_weight)
+
+
+def worth(
+    utility: str, outcome: Outcome | RegressionOutcome, row_weight: jax.Array, y_val: jax.Array, classes: int
+) -> jax.Array:
+    """What an outcome ``[..., rows]`` is worth, ``[...]``; class-wise, to each class, ``[..., classes]``."""
+    if utility == "class_wise":
+        inside = jnp.where(jnp.arange(classes)[:, None] == y_val, row_weight, 0.0)
+        own = _dot("...r,cr->...c", row_scores(utility, outcome), inside)
+        return own * jnp.exp(jnp.sum(own, -1, keepdims=True) - own)
+    total = weighted_sum(row_scores(utility, outcome), row_weight)
+    return jnp.maximum(total, -1.0) if utility == "r2" else total

@@ -1,0 +1,210 @@
+"""Speed of the numerical core on an accelerator, and how much of it that is.
+
+    python benchmarks/accelerator.py [--dry-run] [--only CASE ...] [--cache FOLDER]
+
+Where JAX finds no accelerator it says so in one line and writes nothing. Elsewhere it prints Markdown tables, and a
+whole run writes benchmarks/results/accelerator.json, each row with device, precision and JAX version. The games are
+those of core.py, made the same way or taken from its cache folder, so the folder alone has to travel to a machine
+without network. With --dry-run everything is small, runs on any backend, and nothing is written.
+
+The large row has synthetic features of the size of QQP (363,846 points). Its share of the device's peak counts the
+multiplications and additions without which there are no add-one marginals: each coalition, each point outside, each
+validation row, one product of a row with a direction,
+
+    FLOP = 2 * points * rows * features * coalitions,
+
+93 TFLOP; whatever else is computed is not counted. The peak is that of square matrix products, measured in this run.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from measures.machine import machine, versions
+from measures.ours import Logistic, RidgePrefixes
+from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
+from measures.rows import Speed, Until
+from measures.until import WANTED, compiled, converged, plan
+
+import tsds_jax
+
+RESULTS = Path(__file__).parent / "results" / "accelerator.json"
+PRECISION = "float32, matrix products at precision HIGHEST"
+
+
+@dataclass(frozen=True)
+class Large:
+    """One row of the large game.
+
+    Attributes:
+      measure: the game.
+      first: seconds of the first call of `tsds_jax.value`, compilation included.
+      seconds: of the same call again, one number a repeat.
+      flop: arithmetic counted.
+      peak: FLOP a second of matrix products, by precision.
+      device_memory: most bytes in use on the device in this process; None where it does not say.
+    """
+
+    measure: str
+    first: float
+    seconds: list[float]
+    flop: float
+    peak: dict[str, float]
+    device_memory: int | None
+
+    @property
+    def share(self) -> dict[str, float]:
+        """Of each peak, what the counted arithmetic took of it."""
+        return {name: self.flop / median(self.seconds) / peak for name, peak in self.peak.items()}
+
+    @staticmethod
+    def table(rows: "list[Large]") -> str:
+        """Markdown."""
+        lines = [
+            "| measure | first call | later calls | arithmetic | measured peak, share of it | memory on the device |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            peaks = ", ".join(f"{name} {row.peak[name] / 1e12:.3g} TFLOP/s, {row.share[name]:.1%}" for name in row.peak)
+            memory = "-" if row.device_memory is None else f"{row.device_memory / 2**30:.1f} GiB"
+            lines.append(
+                f"| {row.measure} | {row.first:.1f} s | {median(row.seconds):.2f} s "
+                f"| {row.flop / 1e12:.3g} TFLOP | {peaks} | {memory} |"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every case gets."""
+
+    cache: Path
+    dry: bool
+
+    @property
+    def repeats(self) -> int:
+        """Of each measurement."""
+        return 1 if self.dry else 5
+
+    def points(self, number: int) -> Arrays:
+        """So many tweets; of a dry run 300."""
+        return (
+            tweets(self.cache, POINTS).first(300) if self.dry else tweets(self.cache, max(number, POINTS)).first(number)
+        )
+
+
+def rate(bench: Bench, kind: type[Logistic] | type[RidgePrefixes], points: int, count: int) -> Speed:
+    """Fits a second of ours along ``count`` permutations."""
+    data = bench.points(points)
+    ours = kind(data, 2 if bench.dry else count)
+    _, first = timed(lambda: ours.rate(0))
+    _, later = timed(lambda: ours.rate(0))
+    name = "exact logistic fits along permutations" if kind is Logistic else "exact ridge prefixes"
+    rates = [ours.rate(repeat) for repeat in range(bench.repeats)]
+    return Speed(f"{name}, n = {len(data.x):,}", "fits/s", {"ours": rates}, None, None, (first, later))
+
+
+def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
+    """Seconds until the goal, everything compiled; converged values by so many samples of the estimator."""
+    data = bench.points(points)
+    reference = converged(data, bench.cache, estimator, 400 if bench.dry else samples)
+    found = plan(data, reference, 0.7 if bench.dry else WANTED, seeds=3, peer=None)
+    return compiled(data, found, None, 0, repeats=bench.repeats, quick=bench.dry)
+
+
+def large(bench: Bench) -> Large:
+    """The game of QQP's size."""
+    points, features, rows, coalitions = (3000, 16, 100, 20) if bench.dry else (363_846, 128, 1000, 1000)
+    data = synthetic(points, features, rows)
+    peak = matrix_peak(512 if bench.dry else 8192)
+
+    def run(seed: int) -> Any:
+        return tsds_jax.value(*data, source="logistic", estimator="add_one", samples=coalitions, seed=seed)
+
+    found, first = timed(lambda: run(0))
+    seconds = [timed(partial(run, repeat))[1] for repeat in range(1 if bench.dry else 3)]
+    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return Large(
+        f"N = {points:,}, {features} features, 2 classes, {rows:,} validation rows, {coalitions:,} coalitions, "
+        f"s = {found.subset_size} (synthetic features)",
+        first,
+        seconds,
+        2.0 * points * rows * features * coalitions,
+        peak,
+        memory,
+    )
+
+
+def matrix_peak(size: int) -> dict[str, float]:
+    """FLOP a second of square matrix products: full float32, float32 as the device takes it (TF32), bfloat16."""
+    kinds: dict[str, tuple[Any, jax.lax.Precision]] = {
+        "float32": (jnp.float32, jax.lax.Precision.HIGHEST),
+        "float32 at default precision": (jnp.float32, jax.lax.Precision.DEFAULT),
+        "bfloat16": (jnp.bfloat16, jax.lax.Precision.DEFAULT),
+    }
+    peak = {}
+    for name, (dtype, precision) in kinds.items():
+        a, b = (jax.random.normal(jax.random.key(seed), (size, size), dtype) for seed in range(2))
+        product = jax.jit(partial(jnp.matmul, precision=precision))
+        jax.block_until_ready(product(a, b))
+        # Several at once hide what it takes to start one.
+        eight = partial(lambda product, a, b: jax.block_until_ready([product(a, b) for _ in range(8)]), product, a, b)
+        seconds = [timed(eight)[1] for _ in range(5)]
+        peak[name] = 8 * 2.0 * size**3 / median(seconds)
+    return peak
+
+
+CASES: dict[str, Callable[[Bench], Speed | Until | Large]] = {
+    "logistic-200": lambda bench: rate(bench, Logistic, 200, 640),
+    "logistic-1000": lambda bench: rate(bench, Logistic, 1000, 128),
+    "ridge-1000": lambda bench: rate(bench, RidgePrefixes, 1000, 100),
+    "until-compiled": lambda bench: until(bench, POINTS, "permutation", 8000),
+    "until-compiled-10000": lambda bench: until(bench, MANY, "add_one", 4000),
+    "large": large,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed of the numerical core on an accelerator.")
+    parser.add_argument("--dry-run", action="store_true", help="small sizes on any backend; writes no file")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
+    cache = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
+    parser.add_argument("--cache", type=Path, default=cache, help="where representations and converged values are kept")
+    given = parser.parse_args()
+    if jax.default_backend() == "cpu" and not given.dry_run:
+        print("JAX finds no accelerator here: nothing measured, nothing written (--dry-run tries the code).")
+        return
+
+    bench, here = Bench(given.cache, given.dry_run), machine()
+    rows: list[Any] = []
+    for name, case in CASES.items():
+        if name in (given.only or CASES):
+            row, seconds = timed(partial(case, bench))
+            rows.append(row)
+            say(f"{name}: {seconds:.0f} s")
+
+    where = {"device": here["device_kind"], "precision": PRECISION, "jax": jax.__version__}
+    print(("DRY RUN, these numbers mean nothing\n" if given.dry_run else "") + ", ".join(where.values()))
+    result: dict[str, Any] = {"date": date.today().isoformat(), "machine": here, "versions": versions()}
+    kinds: dict[str, Any] = {"speed": Speed, "until": Until, "large": Large}
+    for name, kind in kinds.items():
+        some = [row for row in rows if isinstance(row, kind)]
+        if some:
+            print(f"\n{kind.table(some)}")
+        result[name] = [asdict(row) | where | ({"share": row.share} if kind is Large else {}) for row in some]
+    if not given.dry_run and not given.only:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Values of ours and pyDVL's on the same small games."""
+
+import numpy as np
+from measures.problem import Arrays
+from measures.rows import Agreement
+from peers.pydvl_process import Pydvl
+
+import tsds_jax
+
+
+def agreement(data: Arrays, pydvl: Pydvl, *, quick: bool) -> list[Agreement]:
+    """Enumeration of both, then permutations of each against our enumeration."""
+    small, larger = data.first(10), data.first(12)
+    permutations = 200 if quick else 500
+    theirs = pydvl.run(*small.double(), task="exact", converged=True)
+    sampled = pydvl.run(*larger.double(), task="permutations", permutations=permutations, seed=0, converged=True)
+    exact = tsds_jax.value(*larger, estimator="exact").values
+    ours = tsds_jax.value(*larger, estimator="permutation", samples=permutations, truncation=0.0)
+    name = f"{permutations} permutations against our enumeration"
+    return [
+        _compared(
+            "pyDVL's enumeration against ours",
+            np.array(theirs["values"]),
+            tsds_jax.value(*small, estimator="exact").values,
+        ),
+        _compared(f"pyDVL, {name}", np.array(sampled["values"]), exact, np.array(sampled["stderr"])),
+        _compared(f"ours, {name}", ours.values, exact, ours.stderr),
+    ]
+
+
+def _compared(measure: str, a: np.ndarray, b: np.ndarray, stderr: np.ndarray | None = None) -> Agreement:
+    """An `Agreement` of values ``a``, with their standard errors unless they are exact, and exact values ``b``."""
+    difference = np.abs(a - b)
+    if stderr is None:
+        return Agreement(measure, len(a), float(difference.max()), None, bool(difference.max() < 1e-4))
+    spread = float(np.sqrt(np.mean((difference / stderr) ** 2)))
+    return Agreement(measure, len(a), float(difference.max()), spread, spread < 1.8)

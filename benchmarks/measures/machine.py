@@ -1,0 +1,34 @@
+"""Where and with what a benchmark ran."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import tsds_jax
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, system, JAX's devices."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "devices": [str(device) for device in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of ours and what it stands on."""
+    names = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn")
+    found = {item.name: item.version for item in importlib.metadata.distributions() if item.name in names}
+    return {"tsds_jax": tsds_jax.__version__, "python": platform.python_version(), **found}

@@ -1,0 +1,52 @@
+"""Rates of ours alone: what a run of the core beside its peers and one on an accelerator both measure."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measures.problem import Arrays, timed
+
+from tsds_jax.estimators.permutation import walk_chains
+from tsds_jax.games import logistic_game
+from tsds_jax.games.ridge import ridge_game
+
+
+class Logistic:
+    """Exact logistic fits along whole permutations of all points, no truncation."""
+
+    def __init__(self, data: Arrays, chains: int) -> None:
+        """So many permutations a run."""
+        self.game = logistic_game(*data, classes=2)
+        self.points, self.chains, self.unconverged = len(data.x), chains, 0
+        self.lanes = 1 if jax.default_backend() == "cpu" else 16
+
+    def rate(self, seed: int) -> float:
+        """Fits a second of one run."""
+        rng = np.random.default_rng(seed)
+        orders = np.stack([rng.permutation(self.points) for _ in range(self.chains)]).astype(np.int32)
+        block = min(64, self.points)
+        walk, seconds = timed(
+            lambda: jax.device_get(
+                walk_chains(self.game, orders, jnp.float32(0), block=block, lanes=min(self.lanes, self.chains))
+            )
+        )
+        self.unconverged += int(walk.unconverged.sum())
+        # Two more utilities a chain, of nobody and of everyone, are not counted.
+        return int(walk.fits.sum() - 2 * self.chains) / seconds
+
+
+class RidgePrefixes:
+    """Ridge fit and accuracy of every prefix of an order."""
+
+    def __init__(self, data: Arrays, orders: int) -> None:
+        """So many orders a run."""
+        self.game = ridge_game(*data, classes=2)
+        self.points, self.orders = len(data.x), orders
+        sizes = jnp.arange(1, self.points + 1)
+        self.prefixes = jax.jit(lambda game, order: game.prefix_utilities(order, sizes).utility)
+
+    def rate(self, seed: int) -> float:
+        """Prefixes a second of one run."""
+        rng = np.random.default_rng(seed)
+        drawn = [rng.permutation(self.points).astype(np.int32) for _ in range(self.orders)]
+        _, seconds = timed(lambda: jax.block_until_ready([self.prefixes(self.game, order) for order in drawn]))
+        return self.orders * self.points / seconds

@@ -1,0 +1,87 @@
+"""Rates: exact fits a second along permutations, ours and the peers'."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measures.ours import Logistic, RidgePrefixes
+from measures.problem import Arrays, in_turn, timed
+from measures.rows import Speed
+from peers.pydvl_process import Pydvl
+from peers.scikit_learn import prefix_accuracy
+from sklearn.linear_model import LogisticRegression, Ridge
+
+
+def logistic_rate(data: Arrays, pydvl: Pydvl, wanted: float, *, repeats: int, quick: bool) -> Speed:
+    """Exact logistic fits a second along whole permutations, no truncation."""
+    points, double = len(data.x), data.double()
+    ours = Logistic(data, max(4, (4000 if quick else 20_000) // points))
+
+    def loop(repeat: int) -> float:
+        order = np.random.default_rng(repeat).permutation(points)
+        accuracy, seconds = timed(lambda: prefix_accuracy(*double, order=order, model=LogisticRegression()))
+        return np.count_nonzero(np.isfinite(accuracy)) / seconds
+
+    _, first = timed(lambda: ours.rate(0))
+    order = np.random.default_rng(0).permutation(points)
+    strict = prefix_accuracy(*double, order=order, model=LogisticRegression(tol=1e-8, max_iter=10_000))
+    found = prefix_utilities(ours.game, order)
+    rates = in_turn(
+        repeats,
+        {
+            "ours": ours.rate,
+            "pyDVL": lambda repeat: pydvl.rate(*double, seed=repeat, quick=quick)[0],
+            "scikit-learn": loop,
+        },
+    )
+    return Speed(
+        f"exact logistic fits along permutations, n = {points}",
+        "fits/s",
+        rates,
+        "pyDVL",
+        wanted,
+        (first, ours.chains * points / float(np.median(rates["ours"]))),
+        ("largest difference in accuracy from scikit-learn's fit, all prefixes", largest(found, strict)),
+        {"chains": ours.chains, "unconverged": ours.unconverged},
+    )
+
+
+def ridge_rate(data: Arrays, wanted: float, *, repeats: int, quick: bool) -> Speed:
+    """Exact ridge prefixes a second: fit and accuracy of every prefix of an order."""
+    points = len(data.x)
+    ours = RidgePrefixes(data, 5 if quick else 50)
+    signed = data._replace(y=2.0 * data.y - 1)
+
+    def loop(repeat: int) -> float:
+        order = np.random.default_rng(repeat).permutation(points)
+        _, seconds = timed(lambda: prefix_accuracy(*signed, order=order, model=Ridge(alpha=1.0)))
+        return points / seconds
+
+    _, first = timed(lambda: jax.block_until_ready(ours.prefixes(ours.game, jnp.arange(points))))
+    order = np.random.default_rng(0).permutation(points)
+    found = np.asarray(ours.prefixes(ours.game, order))
+    difference = largest(found, prefix_accuracy(*signed, order=order, model=Ridge(alpha=1.0)))
+    rates = in_turn(repeats, {"ours": ours.rate, "scikit-learn": loop})
+    return Speed(
+        f"exact ridge prefixes, n = {points}",
+        "prefixes/s",
+        rates,
+        "scikit-learn",
+        wanted,
+        (first, points / float(np.median(rates["ours"]))),
+        ("largest difference in accuracy from scikit-learn's fit, all prefixes", difference),
+        {"orders": ours.orders},
+    )
+
+
+def prefix_utilities(game: Any, order: np.ndarray) -> np.ndarray:
+    """Our utility of every prefix but the empty one, 50 at a time."""
+    step = jax.jit(lambda sizes: game.prefix_utilities(jnp.asarray(order, jnp.int32), sizes).utility)
+    sizes = np.arange(1, len(order) + 1, dtype=np.int32).reshape(-1, 50)
+    return np.concatenate([np.asarray(step(some)) for some in sizes])
+
+
+def largest(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference where both say something."""
+    return float(np.nanmax(np.abs(ours - theirs)))

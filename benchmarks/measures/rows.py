@@ -1,0 +1,191 @@
+"""Rows of the benchmark's tables, what each column means, and their Markdown."""
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One row of the speed table.
+
+    Attributes:
+      measure: what is measured.
+      unit: of every number in ``rates``; more is better.
+      rates: for each side, ``ours`` first, one number a repeat.
+      peer: the side that ours is measured against; None if ours has none here.
+      wanted: how many times the peer's rate ours should have.
+      first_call: seconds of ours' first run, compilation included, and of a later one like it.
+      check: what was compared to make sure that both sides did the same work, and the number.
+      about: whatever else is to be known.
+    """
+
+    measure: str
+    unit: str
+    rates: dict[str, list[float]]
+    peer: str | None
+    wanted: float | None
+    first_call: tuple[float, float]
+    check: tuple[str, float] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Median rate of ours over the peer's."""
+        return median(self.rates["ours"]) / median(self.rates[self.peer]) if self.peer else None
+
+    @staticmethod
+    def table(rows: "list[Speed]") -> str:
+        """Markdown: medians, with the lowest and the highest repeat."""
+        lines = [
+            "| measure | ours | peer | times the peer (wanted) | other peers | first call, of it compilation | check |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            others = [f"{name} {_rates(rates)}" for name, rates in row.rates.items() if name not in ("ours", row.peer)]
+            whole, later = row.first_call
+            peer, times = (f"{row.peer} {_rates(row.rates[row.peer])}", _times(row)) if row.peer else ("-", "-")
+            check = f"{row.check[0]}: {row.check[1]:.1g}" if row.check else "-"
+            lines.append(
+                f"| {row.measure} ({row.unit}) | {_rates(row.rates['ours'])} | {peer} | {times} "
+                f"| {', '.join(others) or '-'} | {whole:.1f} s, {max(whole - later, 0):.1f} s | {check} |"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Until:
+    """One row of the table of times until the values are as good as wanted.
+
+    Attributes:
+      measure: what is measured, from when to when.
+      seconds: for each side, ``ours`` first, one number a repeat; less is better.
+      peer: the side that ours is measured against; None if ours has none here.
+      wanted: how many times less ours should take.
+      samples: for each side, coalitions of ours and samples a point of the peer, the fewest that reach the goal.
+      spearman: rank correlation of ours with the reference in each timed run, with seeds not used in the search.
+      reference: where the converged values come from.
+      reliability: the squared correlation to expect of the reference with endless sampling, from its two halves.
+      parts: what ours' seconds are made of, for each part one number a repeat.
+      about: whatever else is to be known.
+    """
+
+    measure: str
+    seconds: dict[str, list[float]]
+    peer: str | None
+    wanted: float | None
+    samples: dict[str, int]
+    spearman: list[float]
+    reference: str
+    reliability: float
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Median seconds of the peer over ours."""
+        return median(self.seconds[self.peer]) / median(self.seconds["ours"]) if self.peer else None
+
+    @staticmethod
+    def table(rows: "list[Until]") -> str:
+        """Markdown: medians, with the lowest and the highest repeat."""
+        lines = [
+            "| until | ours, coalitions | of it | peer, samples a point | times less (wanted) | Spearman | reference |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            parts = ", ".join(f"{name} {median(seconds):.2g} s" for name, seconds in row.parts.items()) or "-"
+            peer = times = "-"
+            if row.peer:
+                peer = f"{row.peer} {_seconds(row.seconds[row.peer])}, {row.samples[row.peer]}"
+                times = _times(row)
+            lines.append(
+                f"| {row.measure} | {_seconds(row.seconds['ours'])}, {row.samples['ours']} "
+                f"| {parts} | {peer} | {times} "
+                f"| {median(row.spearman):.3f} ({min(row.spearman):.3f} to {max(row.spearman):.3f}) "
+                f"| {row.reference}, reliability {row.reliability:.3f} |"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One row of the memory table.
+
+    Attributes:
+      measure: what was run, in a process of its own.
+      peak: most memory that the process held, bytes, for each repeat.
+      most: how much it may hold, bytes.
+      seconds: of the whole process, for each repeat.
+      about: whatever else is to be known.
+    """
+
+    measure: str
+    peak: list[int]
+    most: int
+    seconds: list[float]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def table(rows: "list[Memory]") -> str:
+        """Markdown."""
+        lines = ["| measure | peak memory (at most) | seconds, cold |", "|---|---|---|"]
+        lines += [
+            f"| {row.measure} | {max(row.peak) / 2**30:.2f} GiB ({row.most / 2**30:g}) | {_seconds(row.seconds)} |"
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One row of the agreement table: values of the same game by two ways.
+
+    Attributes:
+      measure: the two ways.
+      points: players of the game.
+      largest: largest difference between two values.
+      spread: root mean square difference in standard errors, about 1 if sampling is all there is; None if none is.
+      agrees: largest below 1e-4 where both are exact, else ``spread`` below 1.8 (one run in 10,000 is above).
+    """
+
+    measure: str
+    points: int
+    largest: float
+    spread: float | None
+    agrees: bool
+
+    @staticmethod
+    def table(rows: "list[Agreement]") -> str:
+        """Markdown."""
+        lines = [
+            "| values | points | largest difference | RMS difference in standard errors | agree |",
+            "|---|---|---|---|---|",
+        ]
+        for row in rows:
+            spread = "-" if row.spread is None else f"{row.spread:.2f}"
+            lines.append(
+                f"| {row.measure} | {row.points} | {row.largest:.1g} | {spread} | {'yes' if row.agrees else 'NO'} |"
+            )
+        return "\n".join(lines)
+
+
+def _times(row: Speed | Until) -> str:
+    return f"{row.ratio:,.0f} ({row.wanted:g})"
+
+
+def _rates(rates: list[float]) -> str:
+    """Median, with the lowest and the highest if there are several."""
+    middle = f"{median(rates):,.0f}"
+    return middle if len(rates) == 1 else f"{middle} ({min(rates):,.0f} to {max(rates):,.0f})"
+
+
+def _seconds(seconds: list[float]) -> str:
+    """Median, with the lowest and the highest if there are several."""
+    middle = f"{_digits(median(seconds))} s"
+    return middle if len(seconds) == 1 else f"{middle} ({_digits(min(seconds))} to {_digits(max(seconds))})"
+
+
+def _digits(number: float) -> str:
+    """Two digits behind the point below ten, none from there."""
+    return f"{number:.2f}" if number < 10 else f"{number:,.0f}"

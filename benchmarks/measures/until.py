@@ -1,0 +1,284 @@
+"""Seconds until the values rank the points as endless sampling would: Spearman's correlation at least .95.
+
+Converged values are the mean of two long runs with seeds of their own; how well they are converged is known from the
+correlation of the two. Samples needed are searched with other seeds, and the runs that are timed have others again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from measures.cold import run_cold
+from measures.problem import Arrays, in_turn, say, timed
+from measures.rows import Until
+from peers.pydvl_process import Pydvl
+from scipy.stats import spearmanr
+
+import tsds_jax
+
+WANTED = 0.95
+SUBSET = 200
+EXTRAPOLATED = "pyDVL, extrapolated"
+_SEARCH, _CHECK, _TIMED, _REFERENCE, _PEER = 0, 100, 200, 1000, 10_000  # first seeds
+_START, _MOST = 16, 8192
+_PEER_START, _PEER_MOST = 20, 20_000
+
+
+class Converged(NamedTuple):
+    """Converged values: the mean of two runs.
+
+    Attributes:
+      values: ``[points]``.
+      halves: ``[2, points]``, each run's.
+      about: how they were made.
+    """
+
+    values: np.ndarray
+    halves: np.ndarray
+    about: str
+
+    @property
+    def reliability(self) -> float:
+        """Of the mean, from the correlation of the two runs (Spearman and Brown's formula)."""
+        return doubled(spearman(*self.halves))
+
+
+class Plan(NamedTuple):
+    """What it takes to reach the goal.
+
+    Attributes:
+      reference: the converged values.
+      goal: the rank correlation with them that is to be reached.
+      ours: fewest coalitions with which the median of several seeds reaches it.
+      peers: fewest samples a point of exact permutations, likewise; 0 if not asked for.
+      about: what the search found besides.
+    """
+
+    reference: Converged
+    goal: float
+    ours: int
+    peers: int
+    about: dict[str, Any]
+
+
+def converged(data: Arrays, cache: Path, estimator: str, samples: int) -> Converged:
+    """Values of the game by two runs of half the samples each, kept in the folder for the next time."""
+    options: dict[str, Any] = {
+        "estimator": estimator,
+        "samples": samples // 2,
+        "subset_size": SUBSET,
+        "source": "logistic",
+    }
+    options |= {"truncation": 0.0} if estimator == "permutation" else {}
+    # Neither another game nor another way to compute it may be answered by what is kept.
+    digest = hashlib.sha256(json.dumps([tsds_jax.__version__, options]).encode())
+    package = Path(tsds_jax.__file__).parent
+    for file in sorted([*package.glob("games/*.py"), *package.glob("estimators/*.py")]):
+        digest.update(file.read_bytes())
+    for array in data:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    file = cache / f"converged-{len(data.x)}-{estimator}-{digest.hexdigest()[:16]}.npy"
+    if not file.exists():
+        say(f"converged values of {len(data.x):,} points by {samples:,} samples of {estimator}, this once")
+        halves = [tsds_jax.value(*data, **options, seed=_REFERENCE + half).values for half in range(2)]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.stack(halves))
+    halves = np.load(file)
+    return Converged(halves.mean(0), halves, f"{estimator}, {samples:,} samples")
+
+
+def plan(data: Arrays, reference: Converged, goal: float, *, seeds: int, peer: int | None = 0) -> Plan:
+    """Searches how many coalitions ours needs, and how many samples a point exact permutations.
+
+    Args:
+      data: the game.
+      reference: its converged values.
+      goal: rank correlation with them that is to be reached.
+      seeds: of the search.
+      peer: 0 searches the permutations' samples too; a number extrapolates them from a run of so many; None does not
+        ask for them.
+    """
+
+    def reached(samples: int, first: int = _SEARCH) -> float:
+        found = [ours(data, samples, first + seed) for seed in range(seeds)]
+        return median(spearman(values, reference.values) for values in found)
+
+    needed = fewest(reached, goal, _START, _MOST)
+    # The search takes the luckiest of the numbers that it tries; other seeds must agree.
+    while needed < _MOST and reached(needed, _CHECK) < goal:
+        needed += -(-needed // 8)
+    say(f"{len(data.x):,} points: {needed} coalitions")
+    about: dict[str, Any]
+    if peer is None:
+        return Plan(reference, goal, needed, 0, {})
+    if peer:
+        samples, about = permutations_extrapolated(data, reference, goal, peer)
+    else:
+        samples, about = permutations_searched(data, reference, goal, seeds)
+    say(f"{len(data.x):,} points: {samples} samples a point by permutations")
+    return Plan(reference, goal, needed, samples, about)
+
+
+def fewest(reached: Callable[[int], float], wanted: float, start: int, most: int) -> int:
+    """The fewest samples that reach what is wanted, to a sixteenth: doubled from ``start``, then halved in between."""
+    high = start
+    while (now := reached(high)) < wanted:
+        if high >= most:
+            raise SystemExit(f"{high} coalitions reach a Spearman correlation of {now:.3f}, not {wanted}")
+        high *= 2
+    low = max(start, high // 2)
+    while high - low > max(1, high // 16):
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) >= wanted else (middle, high)
+    return high
+
+
+def permutations_searched(
+    data: Arrays, reference: Converged, goal: float, seeds: int
+) -> tuple[int, dict[str, list[int]]]:
+    """Samples a point of exact permutation chains, untruncated, until they reach the goal: the median of several seeds.
+
+    Ours stand in for pyDVL's: the estimator is the same, only its fits are faster. A run is continued by another with
+    a seed of its own, which is the same as a longer run: its chains value every point alike.
+    """
+
+    def needed(seed: int) -> int:
+        total, done, number = np.zeros(len(data.x)), 0, _PEER + 1000 * seed
+        while done < _PEER_MOST:
+            samples = max(_PEER_START, done // 16)
+            total += samples * permutations(data, samples, number)
+            done, number = done + samples, number + 1
+            if spearman(total / done, reference.values) >= goal:
+                return done
+        raise SystemExit(f"{done} permutation samples a point do not reach a Spearman correlation of {goal}")
+
+    found = [needed(seed) for seed in range(seeds)]
+    return round(median(found)), {"peer_samples_by_seed": found}
+
+
+def permutations_extrapolated(
+    data: Arrays, reference: Converged, goal: float, samples: int
+) -> tuple[int, dict[str, float]]:
+    """The same from so many samples alone, whose noise falls as their number rises.
+
+    Two runs of half the samples tell the variance of the noise over that of the values, ``c / samples``. Values whose
+    noise is that and a reference of reliability R are correlated by ``sqrt(R / (1 + c / samples))``.
+    """
+    halves = [permutations(data, samples // 2, _PEER + half) for half in range(2)]
+    reliability = doubled(spearman(*halves))
+    noise = samples * (1 / reliability - 1)
+    room = reference.reliability / goal**2 - 1
+    if room <= 0:
+        raise SystemExit(f"a reference of reliability {reference.reliability:.3f} allows no correlation of {goal}")
+    correlation = spearman(np.mean(halves, 0), reference.values)
+    return round(noise / room), {
+        "peer_samples_extrapolated_from": samples,
+        "reliability_of_these": reliability,
+        # Would be 1 if nothing but noise separated the reference's values from those of exact permutations.
+        "their_correlation_with_the_reference_without_noise": correlation
+        / (reliability * reference.reliability) ** 0.5,
+    }
+
+
+def permutations(data: Arrays, samples: int, seed: int) -> np.ndarray:
+    """Values by exact permutation chains without truncation."""
+    options: dict[str, Any] = {"source": "logistic", "estimator": "permutation", "truncation": 0.0}
+    return tsds_jax.value(*data, **options, samples=samples, subset_size=SUBSET, seed=seed).values
+
+
+def compiled(data: Arrays, found: Plan, pydvl: Pydvl | None, wanted: float, *, repeats: int, quick: bool) -> Until:
+    """Seconds of `tsds_jax.value`, everything compiled, until the goal."""
+    _, first = timed(lambda: ours(data, found.ours, _CHECK))
+    correlations: list[float] = []
+
+    def run(repeat: int) -> float:
+        values, seconds = timed(lambda: ours(data, found.ours, _TIMED + repeat))
+        correlations.append(spearman(values, found.reference.values))
+        return seconds
+
+    sides: dict[str, Callable[[int], float]] = {"ours": run}
+    if pydvl:
+        sides[EXTRAPOLATED] = lambda repeat: _pydvl_seconds(data, found, pydvl, repeat, quick=quick)[0]
+    seconds = in_turn(repeats, sides)
+    return _row("compiled", data, found, seconds, wanted if pydvl else None, correlations, {}, {"call_before": first})
+
+
+def cold(data: Arrays, found: Plan, pydvl: Pydvl | None, wanted: float, *, repeats: int, quick: bool) -> Until:
+    """Seconds from the start of a process, imports and compilation included, until the goal."""
+    parts: dict[str, list[float]] = {"imports": [], "compilation": [], "the same call again": []}
+    correlations: list[float] = []
+    peaks: list[int] = []
+
+    def run(repeat: int) -> float:
+        run = run_cold(data, again=True, **_ours(found.ours, _TIMED + repeat))
+        for part, seconds in zip(parts, (run.imports, run.first - run.again, run.again), strict=True):
+            parts[part].append(seconds)
+        correlations.append(spearman(run.values, found.reference.values))
+        peaks.append(run.peak)
+        return run.seconds
+
+    sides: dict[str, Callable[[int], float]] = {"ours": run}
+    if pydvl:
+        sides[EXTRAPOLATED] = lambda repeat: sum(_pydvl_seconds(data, found, pydvl, repeat, quick=quick))
+    seconds = in_turn(repeats, sides)
+    without = [whole - imports for whole, imports in zip(seconds["ours"], parts["imports"], strict=True)]
+    about = {"ours_without_imports": without, "peak_memory": peaks}
+    return _row("from a cold process", data, found, seconds, wanted if pydvl else None, correlations, parts, about)
+
+
+def ours(data: Arrays, samples: int, seed: int) -> np.ndarray:
+    """Values by so many coalitions."""
+    return tsds_jax.value(*data, **_ours(samples, seed)).values
+
+
+def _ours(samples: int, seed: int) -> dict[str, Any]:
+    return {"source": "logistic", "estimator": "add_one", "samples": samples, "subset_size": SUBSET, "seed": seed}
+
+
+def _pydvl_seconds(data: Arrays, found: Plan, pydvl: Pydvl, repeat: int, *, quick: bool) -> tuple[float, float]:
+    """pyDVL's seconds for its samples at the rate of a run on `SUBSET` of the points, and those that it took to start.
+
+    It has no chains of s points: as its users would, it values a random subset of s points after another.
+    """
+    rate, start = pydvl.rate(*data.first(SUBSET).double(), seed=repeat, quick=quick)
+    return found.peers * len(data.x) / rate, start
+
+
+def _row(
+    when: str,
+    data: Arrays,
+    found: Plan,
+    seconds: dict[str, list[float]],
+    wanted: float | None,
+    correlations: list[float],
+    parts: dict[str, list[float]],
+    about: dict[str, Any],
+) -> Until:
+    peer = EXTRAPOLATED if EXTRAPOLATED in seconds else None
+    return Until(
+        f"Spearman {found.goal} with the converged values, logistic, accuracy, "
+        f"s = {SUBSET}, N = {len(data.x):,}, {when}",
+        seconds,
+        peer,
+        wanted,
+        {"ours": found.ours} | ({peer: found.peers} if peer else {}),
+        correlations,
+        found.reference.about,
+        found.reference.reliability,
+        parts,
+        found.about | about,
+    )
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation."""
+    return float(spearmanr(a, b).statistic)
+
+
+def doubled(correlation: float) -> float:
+    """Reliability of twice the samples, from the correlation of two halves (Spearman and Brown)."""
+    return 2 * correlation / (1 + correlation)

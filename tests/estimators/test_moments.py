@@ -1,0 +1,169 @@
+"""Moments against plain averages of the same contributions, and standard errors against many runs."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
+from tsds_jax.estimators.moments import Moments, size_bins
+from tsds_jax.games import TableGame
+
+
+def contributions(players, sizes, rounds, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, players, rounds), rng.integers(0, sizes, rounds), rng.normal(size=rounds), np.arange(rounds)
+
+
+@given(st.integers(1, 5000))
+def test_bins_part_the_sizes_and_are_symmetric_and_single_at_both_ends(sizes):
+    edges = size_bins(sizes)
+    assert edges[0] == 0
+    assert edges[-1] == sizes
+    assert (np.diff(edges) > 0).all()
+    np.testing.assert_array_equal(edges, sizes - edges[::-1])
+    ends = [*range(4), *range(sizes - 4, sizes)]
+    assert all({k, k + 1} <= set(edges) for k in ends if 0 <= k < sizes) or sizes < 8
+    assert len(edges) <= 9 + 4 * np.log2(sizes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 200), st.integers(0, 9))
+def test_the_mean_is_the_plain_average_and_the_error_its_usual_one(players, sizes, rounds, seed):
+    who, size, what, number = contributions(players, sizes, rounds, seed)
+    mean, error = Moments.zeros(players, sizes).add(who, size, what, number).mean()
+    for player in range(players):
+        own = what[who == player]
+        assert mean[player] == pytest.approx(own.mean() if len(own) else np.nan, abs=1e-12, nan_ok=True)
+        wanted = own.std(ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan
+        assert error[player] == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 60), max_size=4), st.booleans())
+def test_sums_do_not_depend_on_how_many_contributions_come_at_a_time(cuts, outside):
+    given = contributions(5, 5, 60)
+    whole = Moments.zeros(5, 5, outside=outside).add(*given)
+    parts = Moments.zeros(5, 5, outside=outside)
+    edges = [0, *sorted(cuts), 60]
+    for a, b in pairwise(edges):
+        parts = parts.add(*(array[a:b] for array in given))
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(parts.arrays()[name], array)
+
+
+def test_halves_hold_every_other_round_and_together_are_the_mean():
+    who, size, what, number = contributions(4, 6, 400)
+    moments = Moments.zeros(4, 6).add(who, size, what, number)
+    even, odd = moments.halves()
+    np.testing.assert_allclose(even, [what[(who == i) & (number % 2 == 0)].mean() for i in range(4)])
+    np.testing.assert_allclose(odd, [what[(who == i) & (number % 2 == 1)].mean() for i in range(4)])
+    counts = moments.counts.sum(1)
+    np.testing.assert_allclose((even * counts[0] + odd * counts[1]) / counts.sum(0), moments.mean()[0])
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_round_of_a_coalition_is_the_sum_of_its_contributions_and_says_nothing_of_members(outside):
+    rng = np.random.default_rng(0)
+    rounds, singly = Moments.zeros(30, 30, outside=outside), Moments.zeros(30, 30, outside=outside)
+    for number in range(20):
+        size = int(rng.integers(0, 30))
+        free = np.ones(30, bool)
+        free[rng.permutation(30)[:size]] = False
+        marginals = np.where(free, rng.normal(size=30), np.nan).astype(np.float32)
+        rounds = rounds.add_round(free, size, marginals, number)
+        singly = singly.add(np.flatnonzero(free), size, marginals[free], number)
+    for name, array in rounds.arrays().items():
+        np.testing.assert_allclose(array, singly.arrays()[name], atol=1e-12)
+    assert rounds.drawn.dtype == np.int64
+
+
+def test_semivalue_weights_weigh_sizes_and_what_they_say_of_sizes_never_sampled_is_left_out():
+    who, size, what, number = contributions(3, 7, 900)
+    moments = Moments.zeros(3, 7).add(who, size, what, number)
+    weights = np.array([1.0, 4, 0, 2, 0, 0, 3])  # every size up to 7 has its own bin
+    wanted = [np.average(what[who == i], weights=weights[size[who == i]]) for i in range(3)]
+    np.testing.assert_allclose(moments.mean(weights)[0], wanted)
+    np.testing.assert_allclose(moments.mean(np.append(weights, [10, 10]))[0], wanted)
+    assert moments.reach(np.append(weights, [5, 5])) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="6 weights for 7 coalition sizes"):
+        moments.mean(weights[:6])
+
+
+@pytest.mark.parametrize("how", [{}, {"outside": True}, {"antithetic": True}])
+def test_arrays_lead_back_to_the_same_moments(how, tmp_path):
+    who, size, what, number = contributions(4, 4, 50)
+    moments = Moments.zeros(4, 4, **how).add(who, size, what, number, what[::-1] if "antithetic" in how else None)
+    np.savez(tmp_path / "moments.npz", values=np.zeros(4), **moments.arrays())
+    with np.load(tmp_path / "moments.npz", allow_pickle=False) as stored:
+        again = Moments.from_arrays(dict(stored))
+    for one, other in zip(again.mean(), moments.mean(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again.arrays().keys() == moments.arrays().keys()
+
+
+def test_nobody_drawn_has_no_value_and_one_draw_no_error():
+    mean, error = Moments.zeros(3, 4).add(np.array([0, 1, 1]), 2, np.array([1.0, 2.0, 3.0]), 0).mean()
+    np.testing.assert_array_equal(mean, [1, 2.5, np.nan])
+    np.testing.assert_array_equal(np.isnan(error), [True, False, True])
+
+
+def test_coalitions_of_even_sizes_with_all_outside_valued_lead_to_the_closed_form(mean_alignment):
+    game, by_size = mean_alignment(1000)
+    rng = np.random.default_rng(0)
+    value = jax.jit(lambda order, size: game.add_one_marginals(game.fit(order, size).model, jnp.arange(1000)).marginal)
+    for sizes in (40, 200, 1000):
+        moments = Moments.zeros(1000, sizes, outside=True)
+        for number in range(400):
+            size = int((0.3 + number * 0.6180339887498949) % 1 * sizes)
+            order = rng.permutation(1000)
+            outside = np.ones(1000, bool)
+            outside[order[:size]] = False
+            moments = moments.add_round(outside, size, value(order[:sizes], size), number)
+        mean, error = moments.mean()
+        exact = by_size[:sizes].mean(0)
+        # One coalition values everyone, so that errors of different players go together.
+        assert np.mean(np.abs(mean - exact) < 1.96 * error) > 0.93
+        assert sizes == 1000 or np.corrcoef(mean, exact)[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_95_percent_intervals_hold_the_exact_value_93_to_97_percent_of_the_time(random_table, last, antithetic):
+    game = random_table(6, seed=2)
+    exact = enumerate_coalitions(game).by_size
+    held = {"truncated": [], "shapley": []}
+    for seed in range(350):
+        estimate = last(
+            permutation(game, subset_size=6, samples=100, seed=seed, truncation=0.0, antithetic=antithetic, chunk=100)
+        )
+        for kind, found in held.items():
+            weights = semivalue_weights(kind, 6, size=4)
+            mean, error = estimate.moments.mean(weights)
+            found.append(np.abs(mean - weights @ exact) < 1.96 * error)
+    for found in held.values():
+        assert 0.93 < np.mean(found) < 0.97
+
+
+def test_intervals_of_coalitions_that_value_all_outside_hold_the_exact_value_as_often():
+    rng = np.random.default_rng(0)
+    codes = np.arange(2**9)
+    utilities = np.sqrt(np.bitwise_count(codes)) + 0.3 * rng.normal(size=len(codes))
+    exact = enumerate_coalitions(TableGame(jnp.asarray(utilities, jnp.float32))).by_size[:6].mean(0)
+    held = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        moments, start = Moments.zeros(9, 6, outside=True), rng.random()
+        for number in range(200):
+            size = int((start + number * 0.6180339887498949) % 1 * 6)
+            members = rng.permutation(9)[:size]
+            outside = np.ones(9, bool)
+            outside[members] = False
+            coalition = np.sum(1 << members)
+            moments.add_round(outside, size, utilities[coalition | (1 << np.arange(9))] - utilities[coalition], number)
+        mean, error = moments.mean()
+        held.append(np.abs(mean - exact) < 1.96 * error)
+    assert 0.93 < np.mean(held) < 0.97

@@ -1,0 +1,298 @@
+"""Logistic regressions of two classes: from nothing, along the prefixes of an order, and with one point more."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tsds_jax.games.descent import descend, row_sums
+from tsds_jax.games.newton import Local, Minimum, minimise
+
+# Above this many numbers the outer products of all rows are not kept: each lane has a product of its own.
+_OUTER_LIMIT = 2**24
+# Fewer fits than this are not worth anchors.
+_FEW = 32
+# Fits that share an anchor.
+_GROUP = 25
+# Lanes up to which a Gram matrix each costs less than all outer products.
+_FEW_GRAMS = 32
+
+# Hopper multiplies float32 matrices in TF32 unless told otherwise; Newton steps need the digits.
+_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+class Own(NamedTuple):
+    """A point of its own for each lane: ``x`` is ``[lanes, features]``, ``y`` and ``weight`` are ``[lanes]``."""
+
+    x: jax.Array
+    y: jax.Array
+    weight: jax.Array
+
+
+class BinaryLosses(NamedTuple):
+    """``sum_i weight_i log(1 + exp(-+ rows_i point)) + sum_f ridge_f point_f^2 / 2`` in every lane (`Losses`).
+
+    Attributes:
+      rows: ``[points, features]``.
+      target: ``[points]``, 0 or 1.
+      weight: ``[lanes, points]``, or ``[1, points]`` for all lanes alike.
+      ridge: ``[features]``.
+      live: bool ``[lanes]``; the other lanes stay where they start.
+      own: one further point in each lane, or None.
+    """
+
+    rows: jax.Array
+    target: jax.Array
+    weight: jax.Array
+    ridge: jax.Array
+    live: jax.Array
+    own: Own | None = None
+
+    def predict(self, direction: jax.Array) -> tuple[jax.Array, ...]:
+        """Logits ``[lanes, points]``, and those of the own points ``[lanes]``."""
+        logit = _dot("lf,pf->lp", direction, self.rows)
+        return (logit,) if self.own is None else (logit, jnp.sum(direction * self.own.x, 1))
+
+    def probabilities(self, prediction: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        """Of label 1, in the shapes of the predictions."""
+        # Left to itself the compiler makes them anew for each use.
+        return jax.lax.optimization_barrier(jax.tree.map(jax.nn.sigmoid, prediction))
+
+    def gradient(self, point: jax.Array, probability: tuple[jax.Array, ...]) -> jax.Array:
+        """``[lanes, features]``."""
+        gradient = _dot("lp,pf->lf", self.weight * (probability[0] - self.target), self.rows) + self.ridge * point
+        if self.own is not None:
+            gradient += (self.own.weight * (probability[1] - self.own.y))[:, None] * self.own.x
+        return jnp.where(self.live[:, None], gradient, 0.0)
+
+    def curvature(
+        self, probability: tuple[jax.Array, ...], direction: jax.Array, change: tuple[jax.Array, ...]
+    ) -> jax.Array:
+        """``[lanes]``."""
+        p = probability[0]
+        found = row_sums(self.weight * (p * (1 - p)) * change[0] ** 2) + row_sums(self.ridge * direction**2)
+        if self.own is None:
+            return found
+        p = probability[1]
+        return found + self.own.weight * p * (1 - p) * change[1] ** 2
+
+    def take(self, lanes: jax.Array) -> "BinaryLosses":
+        """Of these lanes alone."""
+        weight = self.weight if len(self.weight) == 1 else self.weight[lanes]
+        own = None if self.own is None else Own(*(part[lanes] for part in self.own))
+        return self._replace(weight=weight, live=self.live[lanes], own=own)
+
+
+class Anchor(NamedTuple):
+    """Fits from which others are reached.
+
+    Attributes:
+      parameters: ``[..., features]``.
+      inverse: ``[..., features, features]``, of the Hessian there.
+    """
+
+    parameters: jax.Array
+    inverse: jax.Array
+
+
+def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax.Array) -> Minimum:
+    """Logistic regressions on weighted copies of the same rows, by Newton's method from zero.
+
+    Args:
+      rows: ``[points, features]``, the last column constant one.
+      labels: ``[points]``, 0 or 1.
+      weight: ``[lanes, points]``, the weight of each point in each fit.
+      ridge: ``[features]``, the penalty on each parameter.
+
+    Returns:
+      `Minimum` with parameters ``[lanes, features]``, the intercept last. A lane without two classes of positive weight
+      gets the intercept of the rule of succession and zero weights.
+    """
+    target = labels.astype(rows.dtype)
+    sign = 1 - 2 * target
+    mass = class_mass(labels, weight, 2)
+    both = jnp.all(mass > 0, 1)
+    weight = weight * both[:, None]
+    # Lanes without a fit keep a solvable system: an intercept held at zero.
+    ridges = jnp.broadcast_to(ridge, (len(weight), len(ridge))).at[:, -1].add(1.0 - both)
+    gram = weighted_gram(rows)
+
+    def local(point: jax.Array) -> Local:
+        logit = _dot("bf,pf->bp", point, rows)
+        probability = jax.nn.sigmoid(logit)
+        loss = jnp.sum(weight * jax.nn.softplus(sign * logit), 1) + 0.5 * jnp.sum(ridges * point**2, 1)
+        gradient = _dot("bp,pf->bf", weight * (probability - target), rows) + ridges * point
+        hessian = gram(weight * probability * (1 - probability)) + jax.vmap(jnp.diag)(ridges)
+        factor = jax.scipy.linalg.cho_factor(hessian, lower=True)
+        return Local(loss, -jax.scipy.linalg.cho_solve(factor, gradient[..., None])[..., 0])
+
+    fit = minimise(local, jnp.zeros((len(weight), len(ridge)), rows.dtype))
+    return fit._replace(parameters=jnp.where(both[:, None], fit.parameters, succession(mass, len(ridge))))
+
+
+def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: jax.Array, ridge: jax.Array) -> Minimum:
+    """Logistic regressions of ``rows[:k]`` for each ``k`` in ``sizes``: those of `fit_binary`, in less time.
+
+    Neighbouring sizes share an anchor, the fit to the middle one by `fit_binary`, and descend from it (`descend`).
+    Whatever does not get there is fitted by `fit_binary` after all.
+
+    Args:
+      rows: ``[points, features]``, the last column constant one.
+      labels: ``[points]``, 0 or 1.
+      weight: ``[points]``.
+      sizes: ``[sizes]``, each from 0 to ``points``.
+      ridge: ``[features]``.
+    """
+    target = labels.astype(rows.dtype)
+
+    def weights(sizes: jax.Array) -> jax.Array:
+        return (jnp.arange(len(rows)) < sizes[:, None]) * weight
+
+    if len(sizes) < _FEW:
+        return fit_binary(rows, labels, weights(sizes), ridge)
+    rank = jnp.argsort(jnp.argsort(sizes))
+    sizes = jnp.sort(sizes)
+
+    def near(sizes: jax.Array, anchors: Anchor) -> Minimum:
+        count, lanes = len(anchors.inverse), len(sizes)
+        width = lanes // count
+        member = weights(sizes)
+        mass = class_mass(labels, member, 2)
+        both = jnp.all(mass > 0, 1)
+
+        def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
+            if some is not None:
+                return _dot("lf,lfg->lg", gradient, anchors.inverse[some // width])
+            return _dot("awf,afg->awg", gradient.reshape(count, width, -1), anchors.inverse).reshape(lanes, -1)
+
+        losses = BinaryLosses(rows, target, member, ridge, both)
+        found = descend(losses, jnp.repeat(anchors.parameters, width, 0), precondition)
+        return found._replace(parameters=jnp.where(both[:, None], found.parameters, succession(mass, len(ridge))))
+
+    groups = -(-len(sizes) // _GROUP)
+    width = -(-len(sizes) // groups)
+    padded = jnp.concatenate([sizes, jnp.broadcast_to(sizes[-1], (groups * width - len(sizes),))])
+    middle = weights(padded.reshape(groups, width)[:, width // 2])
+    start = fit_binary(rows, labels, middle, ridge).parameters
+    found = near(padded, anchor(rows, middle, start, ridge))
+
+    # A loop where a condition would do: mapped over chains, a condition would always take both ways.
+    def again(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
+        # Tied to the loop, or the compiler takes these fits out of it and makes them always.
+        found, _ = state
+        member, _ = jax.lax.optimization_barrier((weights(padded), state))
+        cold = fit_binary(rows, labels, member, ridge)
+        keep = found.converged
+        parameters = jnp.where(keep[:, None], found.parameters, cold.parameters)
+        return Minimum(parameters, keep | cold.converged), jnp.asarray(True)
+
+    found, _ = jax.lax.while_loop(
+        lambda state: ~jnp.all(state[0].converged) & ~state[1], again, (found, jnp.asarray(False))
+    )
+    return jax.tree.map(lambda part: part[rank], found)
+
+
+def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Anchor:
+    """Inverse Hessians at ``parameters`` ``[lanes, features]`` of fits with ``weight`` ``[lanes, points]``.
+
+    Where one cannot be inverted its place is taken by a multiple of the identity: slow, but a direction down.
+    """
+    probability = jax.nn.sigmoid(_dot("lf,pf->lp", parameters, rows))
+    curved = weight * probability * (1 - probability)
+    # Nothing holds the intercept of nobody; any number does.
+    lone = jnp.where(jnp.sum(curved, 1) > 0, 0.0, 1.0)
+    diagonal = jnp.broadcast_to(ridge, parameters.shape).at[:, -1].add(lone)
+    hessian = weighted_gram(rows)(curved) + jax.vmap(jnp.diag)(diagonal)
+    identity = jnp.broadcast_to(jnp.eye(len(ridge), dtype=rows.dtype), hessian.shape)
+    root = jax.lax.linalg.triangular_solve(jnp.linalg.cholesky(hessian), identity, left_side=True, lower=True)
+    inverse = _dot("lki,lkj->lij", root, root)
+    scale = jnp.max(jnp.diagonal(hessian, axis1=1, axis2=2), 1)[:, None, None]
+    fine = jnp.all(jnp.isfinite(inverse), (1, 2), keepdims=True)
+    return Anchor(parameters, jnp.where(fine, inverse, identity / scale))
+
+
+def fit_one_more(
+    rows: jax.Array,
+    labels: jax.Array,
+    weight: jax.Array,
+    known: Anchor,
+    ridge: jax.Array,
+    own: Own,
+    tolerance: float | jax.Array,
+) -> Minimum:
+    """Logistic regressions of the rows and one point more, each from the fit without it.
+
+    With ``H`` the Hessian of the fit ``beta`` without it, the fit with point ``(x, y)`` is ``beta + t H^-1 x`` up to
+    the change of the other points' weights, where ``t = y - sigmoid(x beta + t x H^-1 x)``, a scalar equation that is
+    solved exactly. `descend` takes out what the change of weights leaves, preconditioned with ``H`` and the new
+    point's own rank-one term; the error before it falls as the square of the number of rows.
+
+    Args:
+      rows: ``[points, features]``; labels: ``[points]``; weight: ``[points]``.
+      known: parameters ``[features]`` of the fit without, and its inverse Hessian ``[features, features]``; zeros and
+        what holds there, where the rows are of one class.
+      ridge: ``[features]``.
+      own: the further points, one a lane.
+      tolerance: of `descend`.
+
+    Returns:
+      `Minimum` with parameters ``[lanes, features]``.
+    """
+    direction = _dot("lf,fg->lg", own.x, known.inverse)
+    reach = jnp.sum(direction * own.x, 1)
+    logit = _dot("lf,f->l", own.x, known.parameters)
+
+    def newton(_, t: jax.Array) -> jax.Array:
+        p = jax.nn.sigmoid(logit + t * reach)
+        change = (t - own.weight * (own.y - p)) / (1 + own.weight * reach * p * (1 - p))
+        return jnp.clip(t - change, own.weight * (own.y - 1), own.weight * own.y)
+
+    t = jax.lax.fori_loop(0, 8, newton, jnp.zeros_like(logit))
+    p = jax.nn.sigmoid(logit + t * reach)
+    curved = own.weight * p * (1 - p)
+    share = curved / (1 + curved * reach)
+
+    def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
+        plain = _dot("lf,fg->lg", gradient, known.inverse)
+        x, d, s = (part if some is None else part[some] for part in (own.x, direction, share))
+        return plain - (s * jnp.sum(plain * x, 1))[:, None] * d
+
+    start = known.parameters + t[:, None] * direction
+    mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)
+    both = jnp.all(mass > 0, 1)
+    losses = BinaryLosses(rows, labels.astype(rows.dtype), weight[None], ridge, both, own)
+    found = descend(losses, start, precondition, tolerance)
+    parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
+    return Minimum(parameters, found.converged | ~both)
+
+
+def class_mass(labels: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
+    """Weight of each class in each lane, ``[lanes, classes]``."""
+    return _dot("bp,pc->bc", weight, jax.nn.one_hot(labels, classes, dtype=weight.dtype))
+
+
+def weighted_gram(rows: jax.Array):
+    """A function from weights ``[lanes, points]`` to ``rows' diag(weights) rows``, ``[lanes, features, features]``.
+
+    The outer products of the rows make this one matrix product for many lanes: more arithmetic than needed for
+    prefixes, all of it at the speed of a large product. Few lanes have a product each.
+    """
+    points, features = rows.shape
+    square = features * features
+    outer = (rows[:, :, None] * rows[:, None, :]).reshape(points, square) if points * square <= _OUTER_LIMIT else None
+
+    def gram(weight: jax.Array) -> jax.Array:
+        if len(weight) <= _FEW_GRAMS:
+            return _dot("bpf,pg->bfg", weight[:, :, None] * rows, rows)
+        if outer is not None:
+            return _dot("bp,pq->bq", weight, outer).reshape(-1, features, features)
+        return jax.lax.map(lambda one: _dot("pf,pg->fg", rows * one[:, None], rows), weight)
+
+    return gram
+
+
+def succession(mass: jax.Array, features: int) -> jax.Array:
+    """Parameters that give the second class the odds ``(1 + its mass) / (1 + the other's)``."""
+    intercept = jnp.log1p(mass[:, 1]) - jnp.log1p(mass[:, 0])
+    return jnp.zeros((len(mass), features), mass.dtype).at[:, -1].set(intercept)
