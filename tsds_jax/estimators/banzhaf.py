@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
+from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 _TOGETHER = 16
 
@@ -99,7 +101,7 @@ def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
         yield Estimate(sums, done, done, 0, unconverged, samples)
 
 
-@jax.jit
+@partial(jax.jit, compiler_options=COMPILER_OPTIONS)
 def _coalitions(game: Game, key: jax.Array, numbers: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
     def one(number: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
         member = jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (game.players,))

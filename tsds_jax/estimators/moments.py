@@ -211,7 +211,7 @@ class Moments:
             else:
                 spread = spread * effective / (effective - 1)
                 if self.mass is not None:
-                    spread = np.where(counts > 1, self._within(mu, total, squares, counts, mass, heavy), spread)
+                    spread = np.where(counts > 1, self._within(mu, total, squares, counts, mass), spread)
                 variance = np.sum(share**2 * spread, 0)
             error = np.sqrt(np.maximum(variance, 0)) / weight
         enough = np.sum(counts * (share > 0), 0) > (2 if self.cross is not None else 1)
@@ -254,13 +254,15 @@ class Moments:
         width = np.diff(self.edges)
         return (np.add.reduceat(np.asarray(weights, np.float64)[: self.sizes], self.edges[:-1]) / width)[:, None]
 
-    @staticmethod
-    def _within(mu, total, squares, counts, mass, heavy) -> np.ndarray:
+    def _within(self, mu, total, squares, counts, mass) -> np.ndarray:
         """What evenly spread sizes leave of the spread: contributions about their bin's mean, ``[bins, players]``.
 
         That a player is outside the coalition remains chance. It moves the sum by ``bin's mean - mu`` with variance
-        ``v - 1``, so next to nothing where coalitions are small.
+        ``1 / (1 - size / players) - 1`` a round, so next to nothing where coalitions are small.
         """
         mean = total / mass
-        about = np.maximum(squares - heavy * mean * total, 0) * counts / (counts - 1)
-        return about + (heavy - 1) * mass * (mean - mu) ** 2
+        about = np.maximum(squares - total**2 / counts, 0) * counts / (counts - 1)
+        chance = np.ones(self.sizes) if self.chance is None else self.chance
+        drawn = (np.add.reduceat(chance, self.edges[:-1]) / np.diff(self.edges))[:, None]
+        left_out = np.maximum(mass / counts * drawn - 1, 0)
+        return about + left_out / drawn * mass * (mean - mu) ** 2

@@ -16,6 +16,8 @@ from tsds_jax.games.newton import Minimum
 
 # Of the preconditioned gradient, relative: what float32 can still resolve, with some to spare.
 TOLERANCE = 2e-5
+# Parameters that are all smaller than this need no more digits than this one.
+_ZERO = 0.05
 _ITERATIONS = 100
 
 # From gradients ``[some, parameters]`` of some lanes, int ``[some]`` or None for all, to steps: nearly the inverse
@@ -54,6 +56,7 @@ class _State(NamedTuple):
     gradient: jax.Array
     step: jax.Array  # the preconditioned gradient
     direction: jax.Array
+    limit: jax.Array  # of the length along it
     done: jax.Array
     iteration: jax.Array
 
@@ -65,8 +68,8 @@ def descend(
 
     Polak-Ribiere conjugate gradients; the step along a direction is Newton's for that line, whose curvature costs no
     product with the rows beyond the one that moves the predictions. A lane ends where its preconditioned gradient,
-    which estimates the distance to the minimum, is at most ``tolerance * (1 + max|point|)`` in every coordinate. Lanes
-    wait for each other, so once three in four are there the others go on by themselves.
+    which estimates the distance to the minimum, is at most ``tolerance * (0.05 + max|point|)`` in every coordinate.
+    Lanes wait for each other, so once three in four are there the others go on by themselves.
 
     Args:
       losses: what to minimise.
@@ -93,14 +96,15 @@ def _descend(
     leave: int,
 ) -> Minimum:
     def small(step: jax.Array, point: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(step), 1) <= tolerance * (1 + jnp.max(jnp.abs(point), 1))
+        return jnp.max(jnp.abs(step), 1) <= tolerance * (_ZERO + jnp.max(jnp.abs(point), 1))
 
     def body(state: _State) -> _State:
         change = losses.predict(state.direction)
         curvature = losses.curvature(state.probability, state.direction, change)
         slope = -row_sums(state.gradient * state.direction)
         # A lane that is done stays where it is, whatever its neighbours still do.
-        length = jnp.where(state.done | ~(curvature > 0), 0.0, slope / jnp.where(curvature > 0, curvature, 1.0))
+        length = jnp.minimum(slope / jnp.where(curvature > 0, curvature, 1.0), state.limit)
+        length = jnp.where(state.done | ~(curvature > 0), 0.0, length)
         point = state.point + length[:, None] * state.direction
         prediction = jax.tree.map(
             lambda old, new: old + length.reshape(-1, *[1] * (old.ndim - 1)) * new, state.prediction, change
@@ -113,8 +117,14 @@ def _descend(
         direction = jnp.maximum(turn, 0.0)[:, None] * state.direction - step
         downhill = row_sums(direction * gradient) < 0  # False of a NaN too
         direction = jnp.where(downhill[:, None], direction, -step)
+        # Where a step went too far, for the curvature grows along the line, the next goes back on it, to where the
+        # slopes at both ends say that its lowest point is.
+        rise = row_sums(gradient * state.direction)
+        beyond = rise > 0.5 * slope
+        direction = jnp.where(beyond[:, None], -state.direction, direction)
+        limit = jnp.where(beyond, length * rise / (slope + rise), jnp.inf)
         done = state.done | small(step, point)
-        return _State(point, prediction, probability, gradient, step, direction, done, state.iteration + 1)
+        return _State(point, prediction, probability, gradient, step, direction, limit, done, state.iteration + 1)
 
     def unfinished(state: _State) -> jax.Array:
         return (jnp.sum(~state.done) > leave) & (state.iteration < _ITERATIONS)
@@ -123,8 +133,8 @@ def _descend(
     probability = losses.probabilities(prediction)
     gradient = losses.gradient(start, probability)
     step = precondition(gradient)
-    zero = jnp.zeros((), jnp.int32)
-    begin = _State(start, prediction, probability, gradient, step, -step, small(step, start), zero)
+    zero, limit = jnp.zeros((), jnp.int32), jnp.full(len(start), jnp.inf, start.dtype)
+    begin = _State(start, prediction, probability, gradient, step, -step, limit, small(step, start), zero)
     end = jax.lax.while_loop(unfinished, body, begin)
     fine = jnp.all(jnp.isfinite(end.point), 1)
     return Minimum(jnp.where(fine[:, None], end.point, start), end.done & fine)

@@ -39,7 +39,7 @@ from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_we
 # To this size a coalition's fit with one point more is as exact as any; beyond, its error is a hundredth of what the
 # point changes.
 _SMALL = 16
-_ADD_ONE_TOLERANCE = 3e-3
+_ADD_ONE_TOLERANCE = 1e-3
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
 _LONG = 512
 
@@ -155,7 +155,7 @@ class LogisticGame(OutcomeGame):
         """``reduce`` of the outcomes with one more point, for each in ``points``; unconverged fits, ``[points]``.
 
         Fits with one point more start from the coalition's, a rank-one step of it for two classes, and descend until
-        they are within 2e-5 (coalitions of up to 16, or of one class) or 3e-3 of their minimum, relative to their
+        they are within 2e-5 (coalitions of up to 16, or of one class) or 1e-3 of their minimum, relative to their
         largest parameter.
         """
         own = Own(self.x[points], self.y[points], self.weight[points])

@@ -184,13 +184,17 @@ def fit_one_more_softmax(
     start = jnp.broadcast_to(known.parameters, (len(own.x), len(known.parameters)))
 
     def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
+        inside = present if some is None else present[some]
+        gradient = _centred(gradient, inside)  # on both sides, or conjugate directions are none
         if len(known.inverse) == gradient.shape[1]:
             step = _dot("lf,fg->lg", gradient, known.inverse)
         else:
             step = _dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
             step = step.reshape(gradient.shape)
-        return _centred(step, present if some is None else present[some])
+        return _centred(step, inside)
 
+    # A bound of the Hessian makes steps short, and so the distance look small.
+    tolerance = tolerance if len(known.inverse) == len(known.parameters) else 0.02 * tolerance
     return descend(losses, start, precondition, tolerance)
 
 

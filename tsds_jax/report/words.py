@@ -20,6 +20,7 @@ _UTILITIES = {
     "log_likelihood": "mean validation log-likelihood",
     "probability": "mean probability of the true class on validation rows",
     "balanced_accuracy": "balanced validation accuracy",
+    "class_wise": "class-wise validation accuracy",
     "macro_f1": "validation macro-F1",
 }
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -34,6 +35,12 @@ _ESTIMATORS = {
     "add_one": "the classifier was fitted on random subsets, and each other row\u2019s effect on it computed",
     "permutation": "rows of random subsets were added one by one in random order, with a fit at every step",
     "exact": "every subset of the rows was fitted",
+    "banzhaf": "the classifier was fitted on random halves of the rows, with and without each row",
+    "banzhaf_add_one": "the classifier was fitted on random halves of the rows, and each row\u2019s effect computed",
+}
+_STOPPED = {
+    "reliability": ", and sampling stopped when the values were as reliable as wanted",
+    "budget": ", after which the values were not yet as reliable as wanted",
 }
 _RULES = {
     "argmax": "the cut with the best validation score",
@@ -230,7 +237,15 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
     fits, samples = as_float(valuation.get("fits")), as_float(valuation.get("samples"))
     if math.isfinite(fits):
         each = f"; {whole(samples)} marginal contributions a row were asked for" if math.isfinite(samples) else ""
-        sentences.append(f"This took {whole(fits)} fits{each}.")
+        ended = _STOPPED.get(str(valuation.get("stopped", "")), "")
+        sentences.append(f"This took {whole(fits)} fits{each}{ended}.")
+    bias, error = as_float(valuation.get("bias")), as_float(valuation.get("bias_stderr"))
+    if math.isfinite(error):
+        done = "added to the values" if valuation.get("corrected") else "not added to the values"
+        sentences.append(
+            f"Exact refits of random contributions differ from those used by {bias:.2g} on average"
+            f" (standard error {error:.1g}); this is {done}."
+        )
     truncation = as_float(valuation.get("truncation"))
     if truncation > 0:
         sentences.append(f"A pass stopped early once its score was within {truncation:g} of the full subset\u2019s.")
