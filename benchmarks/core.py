@@ -103,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of the numerical core beside its peers.")
     parser.add_argument("--quick", action="store_true", help="one repeat at smaller sizes; writes no file")
     parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
+    parser.add_argument("--save", action="store_true", help="write the file with --only too, with those cases alone")
     parser.add_argument("--venv", type=Path, default=cache / "pydvl-venv", help="pyDVL's environment, made if missing")
     parser.add_argument("--cache", type=Path, default=cache, help="where representations and converged values are kept")
     given = parser.parse_args()
@@ -137,7 +138,7 @@ def main() -> None:
         if some:
             print(f"\n{kind.table(some)}")
             result[name] = [asdict(row) | ({"ratio": row.ratio} if hasattr(row, "ratio") else {}) for row in some]
-    if not given.quick and not given.only:
+    if not given.quick and (given.save or not given.only):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     if not all(row.agrees for row in rows if isinstance(row, Agreement)):

@@ -94,7 +94,7 @@ def test_one_run_gives_other_semivalues_and_smaller_subsets():
         lambda v: v.semivalue("shapley"),
         lambda v: v.semivalue("beta", 16, 1),
         lambda v: v.semivalue("banzhaf"),
-        lambda v: v.truncated_at(4),
+        lambda v: v.truncated(4),
     ):
         expected, found = ask(exact), ask(run)
         assert not expected.stderr.any()
@@ -102,7 +102,7 @@ def test_one_run_gives_other_semivalues_and_smaller_subsets():
         assert np.abs((found.values - expected.values) / found.stderr).max() < 4.5
     np.testing.assert_allclose(run.semivalue("shapley").values, run.values, atol=1e-12)
     alone = tsds.value(*data, utility="probability", estimator="exact", subset_size=4)
-    np.testing.assert_allclose(exact.truncated_at(4).values, alone.values, atol=1e-9)
+    np.testing.assert_allclose(exact.truncated(4).values, alone.values, atol=1e-9)
 
 
 def test_banzhaf_estimators_agree_with_enumeration():
@@ -121,6 +121,9 @@ def test_sampling_stops_at_the_wanted_reliability_or_at_the_budget_and_says_whic
     assert enough.stopped == "reliability"
     assert enough.split_half >= 0.8
     assert enough.counts.max() < 1000
+    both = tsds.value(X, Y, X_VAL, Y_VAL, reliability=0.8, top_overlap=0.85, samples=4000, **how)
+    assert both.stopped == "reliability"
+    assert both.counts.max() >= enough.counts.max()
     short = tsds.value(X, Y, X_VAL, Y_VAL, reliability=0.999, samples=48, **how)
     assert short.stopped == "budget"
     assert tsds.value(X, Y, X_VAL, Y_VAL, samples=8, **how).stopped == "samples"
@@ -239,6 +242,7 @@ def with_entry(array, place, entry):
         ({"source": "kernel", "intercept": "penalised"}, "intercept 'penalised' is not for source 'kernel'"),
         ({"intercept": "maybe"}, "intercept 'maybe' is unknown: use one of free, penalised, none"),
         ({"reliability": 1.0}, "reliability is 1.0: give a number from 0 to 0.999"),
+        ({"top_overlap": 0.5}, "top_overlap is given without reliability: give both"),
         ({"sample_weight": np.ones(3)}, r"sample_weight has shape \[3\] for 160 rows"),
         ({"weight_val": -np.ones(120)}, "weight_val is -1.0 at row 0"),
         ({"antithetic": True}, "antithetic is for chains, not for 'add_one'"),

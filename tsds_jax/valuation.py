@@ -67,7 +67,7 @@ class Valuation:
       stopped: why the run ended: ``"samples"`` (as many as asked for), ``"reliability"`` (as reliable as asked for),
         ``"budget"`` (not so after ``samples``) or ``"exact"`` (nothing was sampled).
       fits: source classifiers fitted.
-      truncated: share of the contributions set to zero by truncation.
+      truncated_share: share of the contributions set to zero by truncation.
       unconverged: fits that stopped before their tolerance or were damped.
       bias: mean of what exact refits of random contributions say more than the estimator's own; 0 where these are
         exact.
@@ -94,7 +94,7 @@ class Valuation:
     seed: int
     stopped: str
     fits: int
-    truncated: float
+    truncated_share: float
     unconverged: int
     bias: float
     bias_stderr: float
@@ -163,7 +163,7 @@ class Valuation:
         weights = semivalue_weights(kind, self.subset_size, alpha=alpha, beta=beta)
         return self._weighed(weights, f"beta({alpha:g}, {beta:g})" if kind == "beta" else kind)
 
-    def truncated_at(self, size: int) -> "Valuation":
+    def truncated(self, size: int) -> "Valuation":
         """The values of chains of ``size`` points, at most ``subset_size``, from the same run without new fits.
 
         Raises:
@@ -229,6 +229,7 @@ def value(
     subset_size: int | None = None,
     samples: int = _DEFAULT.samples,
     reliability: float | None = None,
+    top_overlap: float | None = None,
     C: float = 1.0,
     truncation: float = _DEFAULT.truncation,
     antithetic: bool = False,
@@ -265,6 +266,8 @@ def value(
       samples: marginal contributions sampled per point: of ``"permutation"``, a fit each; else coalitions.
       reliability: if given, sampling stops as soon as the correlation to expect with another such run (`split_half`) is
         this high, at the latest after ``samples``; `Valuation.stopped` says which it was.
+      top_overlap: if given, sampling goes on besides until this share of the lowest tenth of the points by one half of
+        the run is also in the lowest tenth by the other.
       C: inverse L2 strength of the source classifier, as in scikit-learn.
       truncation: a chain's walk ends where its utility is this close to the whole chain's; 0 never.
       antithetic: whether every chain is also walked backwards.
@@ -324,6 +327,7 @@ def value(
         subset_size=subset_size,
         samples=samples,
         reliability=reliability,
+        top_overlap=top_overlap,
         truncation=truncation,
         antithetic=antithetic,
         correct=correct,
@@ -341,6 +345,7 @@ def value_game(
     subset_size: int | None = None,
     samples: int = _DEFAULT.samples,
     reliability: float | None = None,
+    top_overlap: float | None = None,
     truncation: float = 0.0,
     antithetic: bool = False,
     correct: bool = True,
@@ -374,6 +379,10 @@ def value_game(
     number_in("samples", samples, 1, np.inf)
     number_in("truncation", truncation, 0, np.inf, whole=False)
     number_in("seed", seed, 0, 2**32 - 1)
+    if top_overlap is not None:
+        number_in("top_overlap", top_overlap, 0, 1, whole=False)
+        if reliability is None:
+            raise InputError("top_overlap is given without reliability: give both")
     if antithetic and estimator != "permutation":
         raise InputError(f"antithetic is for chains, not for {estimator!r}: leave it out, or use 'permutation'")
     if per_validation_point and estimator == "banzhaf":
@@ -396,7 +405,12 @@ def value_game(
         weights = semivalue_weights("truncated", points, size=size)
         split = None if enumeration.by_row is None else np.tensordot(weights, enumeration.by_row, 1)
         counts = np.full(points, 2 ** (points - 1), np.int64)
-        about = {"fits": enumeration.fits, "truncated": 0.0, "unconverged": enumeration.unconverged, "by_row": split}
+        about = {
+            "fits": enumeration.fits,
+            "truncated_share": 0.0,
+            "unconverged": enumeration.unconverged,
+            "by_row": split,
+        }
         common |= {"samples": int(counts[0]), "stopped": "exact", "corrected": False}
         return Valuation(
             weights @ enumeration.by_size,
@@ -411,7 +425,7 @@ def value_game(
 
     estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic)
     pilot = 4 * -(-points // size) if estimator == "permutation" else 32
-    wanted = None if reliability is None else Stopping(float(reliability), pilot=pilot)
+    wanted = None if reliability is None else Stopping(float(reliability), top_overlap, pilot=pilot)
     estimate, check = _last(estimates, wanted, int(samples) * points, progress)
     sums = estimate.moments
     values, stderr = sums.mean()
@@ -426,7 +440,7 @@ def value_game(
         **common,
         stopped="samples" if check is None or check.reason is None else check.reason,
         fits=estimate.fits,
-        truncated=estimate.truncated / max(1, int(sums.drawn.sum())),
+        truncated_share=estimate.truncated / max(1, int(sums.drawn.sum())),
         unconverged=estimate.unconverged,
         bias=bias,
         bias_stderr=bias_stderr,

@@ -177,3 +177,13 @@ v = tsds_jax.value(x[:720], y[:720], x[720:], y[720:], subset_size=700, samples=
 assert v.unconverged == 0 and np.isfinite(v.values).all()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
+
+
+def test_intervals_cover_the_value_in_about_95_percent_of_runs():
+    game = random_table()
+    exact = semivalue_weights("truncated", 8, size=6) @ enumerate_coalitions(game).by_size
+    inside = []
+    for seed in range(50):
+        mean, error = last(add_one(game, subset_size=6, samples=240, seed=seed)).moments.mean()
+        inside.append(np.abs(mean - exact) < 1.96 * error)
+    assert 0.92 < np.mean(inside) < 0.98

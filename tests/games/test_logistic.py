@@ -141,7 +141,7 @@ def test_wide_features_do_not_take_gigabytes():
     assert memory.temp_size_in_bytes < 2**29
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     points=st.integers(1, 12),
     features=st.sampled_from([1, 3, 20]),

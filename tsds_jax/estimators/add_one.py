@@ -16,7 +16,6 @@ from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 # Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
 _CHUNK_NUMBERS = 2**22
 _TOGETHER = 16
-_FIT_NUMBERS = 2**20
 _GOLDEN = (5**0.5 - 1) / 2
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
 _SHIFT, _EVEN = 3.0, 1 / 3
@@ -111,13 +110,11 @@ def add_one_rounds(
             own_part(game, change, checked) if part_of(game) is not None else change, pair.unconverged
         )
 
-    # Small fits one by one leave the processor waiting: a few coalitions are fitted together.
     drawn = jax.vmap(draw)(numbers)
-    numbers_each = sum(part.size for part in jax.tree.leaves(jax.eval_shape(fit, jax.tree.map(lambda d: d[0], drawn))))
-    together = max(1, min(len(numbers), _FIT_NUMBERS // numbers_each))
-    fits = jax.lax.map(fit, drawn, batch_size=together)
+    # One after another: batches of a few fits are faster, but on a CPU some of them never end (jaxlib 0.10.2).
+    fits = jax.lax.map(fit, drawn)
     check = getattr(game, "approximate", False)
-    pairs = jax.lax.map(refit, drawn, batch_size=together) if check else None
+    pairs = jax.lax.map(refit, drawn) if check else None
 
     def one(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
         number, (order, size), fit, pair = given
