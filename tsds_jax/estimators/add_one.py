@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
-from tsds_jax.games.game import Fitted, Game, PrefixUtilities, own_part, part_of
+from tsds_jax.games.game import Game, PrefixUtilities, own_part, part_of
 from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 # Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
@@ -96,12 +96,7 @@ def add_one_rounds(
         size = jnp.searchsorted(below, place, side="right").astype(jnp.int32)
         return order, jnp.minimum(size, subset_size - 1)
 
-    def fit(drawn: tuple[jax.Array, jax.Array]) -> Fitted:
-        order, size = drawn
-        return game.fit(order[: length if half else max(1, length - 1)], size)
-
-    def refit(drawn: tuple[jax.Array, jax.Array]) -> PrefixUtilities:
-        order, size = drawn
+    def refit(order: jax.Array, size: jax.Array) -> PrefixUtilities:
         pair = game.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
         change = pair.utility[1] - pair.utility[0]
         # A coalition of everybody leaves nobody to check; it is left out later.
@@ -110,14 +105,12 @@ def add_one_rounds(
             own_part(game, change, checked) if part_of(game) is not None else change, pair.unconverged
         )
 
-    drawn = jax.vmap(draw)(numbers)
-    # One after another: batches of a few fits are faster, but on a CPU some of them never end (jaxlib 0.10.2).
-    fits = jax.lax.map(fit, drawn)
     check = getattr(game, "approximate", False)
-    pairs = jax.lax.map(refit, drawn) if check else None
+    others = length if half else max(1, length - 1)
 
-    def one(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
-        number, (order, size), fit, pair = given
+    def one(by_row: jax.Array | None, number: jax.Array) -> tuple[jax.Array | None, Round]:
+        order, size = draw(number)
+        fit = game.fit(order[:others], size)
         found = jax.lax.map(lambda some: game.add_one_marginals(fit.model, some), points)
         marginal, unconverged = (part.reshape(-1, *part.shape[2:])[:players] for part in found)
         member = jnp.zeros(players, bool).at[order].set(jnp.arange(length) < size)
@@ -127,14 +120,17 @@ def add_one_rounds(
             marginal = jnp.sum(marginal, 1)
         failed = jnp.sum(jnp.where(member, 0, unconverged), dtype=jnp.int32) + fit.unconverged
         exact = jnp.zeros((), marginal.dtype)
-        if pair is not None:
+        if check:
+            pair = refit(order, size)
             exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
         checked = order[jnp.minimum(size, length - 1)]
         return by_row, Round(size, member, marginal, failed, checked, exact)
 
-    model = jax.tree.map(lambda part: part[0], fits.model)
-    rows = jax.eval_shape(lambda: game.add_one_marginals(model, points[0])).marginal.shape[1:]
-    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, (numbers, drawn, fits, pairs))
+    rows = jax.eval_shape(
+        lambda: game.add_one_marginals(game.fit(points[0, :1], points[0, 0]).model, points[0])
+    ).marginal.shape[1:]
+    # One after another: batches of a few fits are faster, but on a CPU some of them never end (jaxlib 0.10.2).
+    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, numbers)
     return rounds, by_row
 
 
