@@ -77,6 +77,10 @@ def walk_chains(game: Game, orders: jax.Array, truncation: jax.Array, *, block: 
       block: prefixes of a chain evaluated together.
       lanes: chains walked together.
     """
+    return _walk(game, orders, truncation, block, lanes)
+
+
+def _walk(game: Game, orders: jax.Array, truncation: jax.Array, block: int, lanes: int) -> Walk:
     chains, size = orders.shape
     blocks = -(-size // block)
     block = -(-size // blocks)  # the same number of blocks, with less left over in the last
@@ -209,8 +213,8 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
 
 
 def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) -> Walk:
-    """`walk_chains` of one chain, ``order`` int32 ``[size]``: the same without the leading axis."""
-    walk = walk_chains(game, order[None], truncation, block=block, lanes=1)
+    """`walk_chains` of one chain, int32 ``[size]``, without the leading axis; for use inside a jitted function."""
+    walk = _walk(game, order[None], truncation, block, 1)
     return Walk(*(array[0] for array in walk))
 
 
