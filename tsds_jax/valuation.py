@@ -273,6 +273,7 @@ def value(
       antithetic: whether every chain is also walked backwards.
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
+        Not with ``per_validation_point``, where it is not measured.
       intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
       sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
@@ -370,15 +371,12 @@ def value_game(
       [0.667, 0.167, 0.167]
     """
     began = time.perf_counter()
-    one_of("estimator", estimator, ESTIMATORS)
+    _check_sampling(estimator, samples, reliability, truncation, seed)
     points = game.players
     whole = estimator.startswith("banzhaf")
     check_points(points, subset_size, estimator)
     size = points if subset_size is None else int(subset_size)
     number_in("subset_size", size, 1, points)
-    number_in("samples", samples, 1, np.inf)
-    number_in("truncation", truncation, 0, np.inf, whole=False)
-    number_in("seed", seed, 0, 2**32 - 1)
     if top_overlap is not None:
         number_in("top_overlap", top_overlap, 0, 1, whole=False)
         if reliability is None:
@@ -462,10 +460,10 @@ def _sampled(
         rows = len(getattr(plain, "y_val", (0,))) * max(1, getattr(plain, "classes", 1))
         half = estimator == "banzhaf_add_one"
         return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half)
-    # Prefixes of the least squares games come from one factorisation, which every block of them would do again.
-    block = 100 if size <= 256 else 250
-    if not isinstance(plain, LogisticGame):
-        block = size
+    block = size
+    # Other games' prefixes come from one factorisation, which every block of them would do again.
+    if isinstance(plain, LogisticGame):
+        block = 100 if size <= 256 else 250
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": block}
     return permutation(game, subset_size=size, samples=samples, seed=seed, **how)
 
@@ -515,15 +513,23 @@ def check_value_options(
     seed: int,
 ) -> None:
     """Raises InputError for the first option of `value` that is wrong whatever the data."""
-    one_of("source", source, SOURCES)
-    one_of("utility", utility, UTILITIES if source == "logistic" else (*UTILITIES, *REGRESSION_UTILITIES))
-    one_of("estimator", estimator, ESTIMATORS)
+    _check_source(source, utility, C)
     if subset_size is not None:
         number_in("subset_size", subset_size, 1, np.inf)
+    _check_sampling(estimator, samples, reliability, truncation, seed)
+
+
+def _check_source(source: str, utility: str, C: float) -> None:
+    one_of("source", source, SOURCES)
+    one_of("utility", utility, UTILITIES if source == "logistic" else (*UTILITIES, *REGRESSION_UTILITIES))
+    number_in("C", C, 1e-6, 1e6, whole=False)
+
+
+def _check_sampling(estimator: str, samples: int, reliability: float | None, truncation: float, seed: int) -> None:
+    one_of("estimator", estimator, ESTIMATORS)
     number_in("samples", samples, 1, np.inf)
     if reliability is not None:
         number_in("reliability", reliability, 0, 0.999, whole=False)
-    number_in("C", C, 1e-6, 1e6, whole=False)
     number_in("truncation", truncation, 0, np.inf, whole=False)
     number_in("seed", seed, 0, 2**32 - 1)
 
@@ -556,9 +562,7 @@ def source_game(
     Raises:
       InputError: an array or option that cannot be used.
     """
-    one_of("source", source, SOURCES)
-    one_of("utility", utility, UTILITIES if source == "logistic" else (*UTILITIES, *REGRESSION_UTILITIES))
-    number_in("C", C, 1e-6, 1e6, whole=False)
+    _check_source(source, utility, C)
     x, xv = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
     if x.shape[1] != xv.shape[1]:
         raise InputError(f"x_val has {xv.shape[1]} features and x_train {x.shape[1]}: give both the same")

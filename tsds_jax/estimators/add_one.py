@@ -10,7 +10,7 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
-from tsds_jax.games.game import Game, PrefixUtilities, own_part, part_of
+from tsds_jax.games.game import Game, PrefixUtilities, own_part
 from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 # Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
@@ -101,9 +101,7 @@ def add_one_rounds(
         change = pair.utility[1] - pair.utility[0]
         # A coalition of everybody leaves nobody to check; it is left out later.
         checked = order[jnp.minimum(size, length - 1)]
-        return PrefixUtilities(
-            own_part(game, change, checked) if part_of(game) is not None else change, pair.unconverged
-        )
+        return PrefixUtilities(own_part(game, change, checked), pair.unconverged)
 
     check = getattr(game, "approximate", False)
     others = length if half else max(1, length - 1)
@@ -122,7 +120,7 @@ def add_one_rounds(
         exact = jnp.zeros((), marginal.dtype)
         if check:
             pair = refit(order, size)
-            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
+            exact, failed = pair.utility, failed + pair.unconverged
         checked = order[jnp.minimum(size, length - 1)]
         return by_row, Round(size, member, marginal, failed, checked, exact)
 

@@ -1,13 +1,13 @@
 """Logistic regressions of two classes: from nothing, along the prefixes of an order, and with one point more."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.descent import descend, row_sums
+from tsds_jax.games.descent import descend
 from tsds_jax.games.newton import Local, Minimum, minimise
+from tsds_jax.games.products import dot, row_sums
 
 # Above this many numbers the outer products of all rows are not kept: each lane has a product of its own.
 _OUTER_LIMIT = 2**24
@@ -18,9 +18,6 @@ _GROUP = 25
 # Lanes up to which a Gram matrix each costs less than all outer products.
 _FEW_GRAMS = 32
 
-# Hopper multiplies float32 matrices in TF32 unless told otherwise; Newton steps need the digits.
-_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-
 
 class Own(NamedTuple):
     """A point of its own for each lane: ``x`` is ``[lanes, features]``, ``y`` and ``weight`` are ``[lanes]``."""
@@ -28,6 +25,10 @@ class Own(NamedTuple):
     x: jax.Array
     y: jax.Array
     weight: jax.Array
+
+    def take(self, lanes: jax.Array) -> "Own":
+        """Of these lanes alone."""
+        return Own(*(part[lanes] for part in self))
 
 
 class BinaryLosses(NamedTuple):
@@ -51,7 +52,7 @@ class BinaryLosses(NamedTuple):
 
     def predict(self, direction: jax.Array) -> tuple[jax.Array, ...]:
         """Logits ``[lanes, points]``, and those of the own points ``[lanes]``."""
-        logit = _dot("lf,pf->lp", direction, self.rows)
+        logit = dot("lf,pf->lp", direction, self.rows)
         return (logit,) if self.own is None else (logit, jnp.sum(direction * self.own.x, 1))
 
     def probabilities(self, prediction: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -61,7 +62,7 @@ class BinaryLosses(NamedTuple):
 
     def gradient(self, point: jax.Array, probability: tuple[jax.Array, ...]) -> jax.Array:
         """``[lanes, features]``."""
-        gradient = _dot("lp,pf->lf", self.weight * (probability[0] - self.target), self.rows) + self.ridge * point
+        gradient = dot("lp,pf->lf", self.weight * (probability[0] - self.target), self.rows) + self.ridge * point
         if self.own is not None:
             gradient += (self.own.weight * (probability[1] - self.own.y))[:, None] * self.own.x
         return jnp.where(self.live[:, None], gradient, 0.0)
@@ -80,7 +81,7 @@ class BinaryLosses(NamedTuple):
     def take(self, lanes: jax.Array) -> "BinaryLosses":
         """Of these lanes alone."""
         weight = self.weight if len(self.weight) == 1 else self.weight[lanes]
-        own = None if self.own is None else Own(*(part[lanes] for part in self.own))
+        own = None if self.own is None else self.own.take(lanes)
         return self._replace(weight=weight, live=self.live[lanes], own=own)
 
 
@@ -119,10 +120,10 @@ def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax
     gram = weighted_gram(rows)
 
     def local(point: jax.Array) -> Local:
-        logit = _dot("bf,pf->bp", point, rows)
+        logit = dot("bf,pf->bp", point, rows)
         probability = jax.nn.sigmoid(logit)
         loss = jnp.sum(weight * jax.nn.softplus(sign * logit), 1) + 0.5 * jnp.sum(ridges * point**2, 1)
-        gradient = _dot("bp,pf->bf", weight * (probability - target), rows) + ridges * point
+        gradient = dot("bp,pf->bf", weight * (probability - target), rows) + ridges * point
         hessian = gram(weight * probability * (1 - probability)) + jax.vmap(jnp.diag)(ridges)
         factor = jax.scipy.linalg.cho_factor(hessian, lower=True)
         return Local(loss, -jax.scipy.linalg.cho_solve(factor, gradient[..., None])[..., 0])
@@ -144,7 +145,6 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
       sizes: ``[sizes]``, each from 0 to ``points``.
       ridge: ``[features]``.
     """
-    target = labels.astype(rows.dtype)
 
     def weights(sizes: jax.Array) -> jax.Array:
         return (jnp.arange(len(rows)) < sizes[:, None]) * weight
@@ -154,35 +154,30 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     rank = jnp.argsort(jnp.argsort(sizes))
     sizes = jnp.sort(sizes)
 
-    def near(sizes: jax.Array, anchors: Anchor) -> Minimum:
-        count, lanes = len(anchors.inverse), len(sizes)
-        width = lanes // count
-        member = weights(sizes)
-        mass = class_mass(labels, member, 2)
-        both = jnp.all(mass > 0, 1)
-
-        def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
-            if some is not None:
-                return _dot("lf,lfg->lg", gradient, anchors.inverse[some // width])
-            return _dot("awf,afg->awg", gradient.reshape(count, width, -1), anchors.inverse).reshape(lanes, -1)
-
-        losses = BinaryLosses(rows, target, member, ridge, both)
-        found = descend(losses, jnp.repeat(anchors.parameters, width, 0), precondition)
-        return found._replace(parameters=jnp.where(both[:, None], found.parameters, succession(mass, len(ridge))))
-
     groups = -(-len(sizes) // _GROUP)
     width = -(-len(sizes) // groups)
     padded = jnp.concatenate([sizes, jnp.broadcast_to(sizes[-1], (groups * width - len(sizes),))])
     middle = weights(padded.reshape(groups, width)[:, width // 2])
-    start = fit_binary(rows, labels, middle, ridge).parameters
-    found = near(padded, anchor(rows, middle, start, ridge))
+    anchors = anchor(rows, middle, fit_binary(rows, labels, middle, ridge).parameters, ridge)
+
+    def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
+        if some is not None:
+            return dot("lf,lfg->lg", gradient, anchors.inverse[some // width])
+        return dot("awf,afg->awg", gradient.reshape(groups, width, -1), anchors.inverse).reshape(gradient.shape)
+
+    member = weights(padded)
+    mass = class_mass(labels, member, 2)
+    both = jnp.all(mass > 0, 1)
+    losses = BinaryLosses(rows, labels.astype(rows.dtype), member, ridge, both)
+    found = descend(losses, jnp.repeat(anchors.parameters, width, 0), precondition)
+    found = found._replace(parameters=jnp.where(both[:, None], found.parameters, succession(mass, len(ridge))))
 
     # A loop where a condition would do: mapped over chains, a condition would always take both ways.
     def again(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
         # Tied to the loop, or the compiler takes these fits out of it and makes them always.
         found, _ = state
-        member, _ = jax.lax.optimization_barrier((weights(padded), state))
-        cold = fit_binary(rows, labels, member, ridge)
+        tied, _ = jax.lax.optimization_barrier((member, state))
+        cold = fit_binary(rows, labels, tied, ridge)
         keep = found.converged
         parameters = jnp.where(keep[:, None], found.parameters, cold.parameters)
         return Minimum(parameters, keep | cold.converged), jnp.asarray(True)
@@ -198,7 +193,7 @@ def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax
 
     Where one cannot be inverted its place is taken by a multiple of the identity: slow, but a direction down.
     """
-    probability = jax.nn.sigmoid(_dot("lf,pf->lp", parameters, rows))
+    probability = jax.nn.sigmoid(dot("lf,pf->lp", parameters, rows))
     curved = weight * probability * (1 - probability)
     # Nothing holds the intercept of nobody; any number does.
     lone = jnp.where(jnp.sum(curved, 1) > 0, 0.0, 1.0)
@@ -206,7 +201,7 @@ def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax
     hessian = weighted_gram(rows)(curved) + jax.vmap(jnp.diag)(diagonal)
     identity = jnp.broadcast_to(jnp.eye(len(ridge), dtype=rows.dtype), hessian.shape)
     root = jax.lax.linalg.triangular_solve(jnp.linalg.cholesky(hessian), identity, left_side=True, lower=True)
-    inverse = _dot("lki,lkj->lij", root, root)
+    inverse = dot("lki,lkj->lij", root, root)
     scale = jnp.max(jnp.diagonal(hessian, axis1=1, axis2=2), 1)[:, None, None]
     fine = jnp.all(jnp.isfinite(inverse), (1, 2), keepdims=True)
     return Anchor(parameters, jnp.where(fine, inverse, identity / scale))
@@ -239,9 +234,9 @@ def fit_one_more(
     Returns:
       `Minimum` with parameters ``[lanes, features]``.
     """
-    direction = _dot("lf,fg->lg", own.x, known.inverse)
+    direction = dot("lf,fg->lg", own.x, known.inverse)
     reach = jnp.sum(direction * own.x, 1)
-    logit = _dot("lf,f->l", own.x, known.parameters)
+    logit = dot("lf,f->l", own.x, known.parameters)
 
     def newton(_, t: jax.Array) -> jax.Array:
         p = jax.nn.sigmoid(logit + t * reach)
@@ -254,7 +249,7 @@ def fit_one_more(
     share = curved / (1 + curved * reach)
 
     def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
-        plain = _dot("lf,fg->lg", gradient, known.inverse)
+        plain = dot("lf,fg->lg", gradient, known.inverse)
         x, d, s = (part if some is None else part[some] for part in (own.x, direction, share))
         return plain - (s * jnp.sum(plain * x, 1))[:, None] * d
 
@@ -269,7 +264,7 @@ def fit_one_more(
 
 def class_mass(labels: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
     """Weight of each class in each lane, ``[lanes, classes]``."""
-    return _dot("bp,pc->bc", weight, jax.nn.one_hot(labels, classes, dtype=weight.dtype))
+    return dot("bp,pc->bc", weight, jax.nn.one_hot(labels, classes, dtype=weight.dtype))
 
 
 def weighted_gram(rows: jax.Array):
@@ -284,10 +279,10 @@ def weighted_gram(rows: jax.Array):
 
     def gram(weight: jax.Array) -> jax.Array:
         if len(weight) <= _FEW_GRAMS:
-            return _dot("bpf,pg->bfg", weight[:, :, None] * rows, rows)
+            return dot("bpf,pg->bfg", weight[:, :, None] * rows, rows)
         if outer is not None:
-            return _dot("bp,pq->bq", weight, outer).reshape(-1, features, features)
-        return jax.lax.map(lambda one: _dot("pf,pg->fg", rows * one[:, None], rows), weight)
+            return dot("bp,pq->bq", weight, outer).reshape(-1, features, features)
+        return jax.lax.map(lambda one: dot("pf,pg->fg", rows * one[:, None], rows), weight)
 
     return gram
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from tsds_jax.games.newton import Minimum
+from tsds_jax.games.products import row_sums
 
 # Of the preconditioned gradient, relative: what float32 can still resolve, with some to spare.
 TOLERANCE = 2e-5
@@ -138,9 +139,3 @@ def _descend(
     end = jax.lax.while_loop(unfinished, body, begin)
     fine = jnp.all(jnp.isfinite(end.point), 1)
     return Minimum(jnp.where(fine[:, None], end.point, start), end.done & fine)
-
-
-def row_sums(values: jax.Array) -> jax.Array:
-    """Sums over the last axis, as a product with ones: a CPU runs a sum fused with what is summed one by one."""
-    ones = jnp.ones(values.shape[-1], values.dtype)
-    return jnp.einsum("...i,i->...", values, ones, precision=jax.lax.Precision.HIGHEST)

@@ -22,7 +22,6 @@ from tsds_jax.games.least_squares import (
     LeastSquaresGame,
     Running,
     checked_labels,
-    dot,
     factorise,
     kernel_sums,
     power_of_two,
@@ -30,6 +29,7 @@ from tsds_jax.games.least_squares import (
     solve_lower,
     sums_at,
 )
+from tsds_jax.games.products import dot
 
 
 class KernelFit(NamedTuple):

@@ -19,6 +19,7 @@ import numpy as np
 
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
+from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import row_weights
 
 KNN_VARIANTS = ("plain", "soft", "threshold")
@@ -246,7 +247,7 @@ def _values(train: _Neighbours, x_val: np.ndarray, y_val: np.ndarray, vote: _Vot
 @jax.jit
 def _distances(train: _Neighbours, x_val: jax.Array) -> jax.Array:
     """Squared distances ``[rows, points]``."""
-    product = jnp.einsum("rf,pf->rp", x_val, train.x, precision=jax.lax.Precision.HIGHEST)
+    product = dot("rf,pf->rp", x_val, train.x)
     distance = (train.length - 2 * product) + jnp.sum(jnp.square(x_val), 1, keepdims=True)
     # A product's rounding may depend on where in the matrix a column stands; equal points must tie all the same.
     return jnp.maximum(distance, 0)[:, train.first]
@@ -288,7 +289,7 @@ def _within_radius(train: _Neighbours, distance: jax.Array, y_val: jax.Array, vo
 
 @jax.jit
 def _weighted_sum(values: jax.Array, weight: jax.Array) -> jax.Array:
-    return jnp.einsum("rp,r->p", values, weight, precision=jax.lax.Precision.HIGHEST)
+    return dot("rp,r->p", values, weight)
 
 
 def _near_zero(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -10,7 +10,6 @@ Weighted least squares are plain ones on rows, targets and constants times the r
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import numpy as np
 
 from tsds_jax.errors import InputError
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
+from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import (
     REGRESSION_UTILITIES,
     UTILITIES,
@@ -34,9 +34,6 @@ _SUM_BLOCK = 32
 # A penalty below this many units in the last place of the largest squared row is lost in it.
 _PENALTY_FLOOR = 8
 _LARGEST_PENALTY = 1e18
-
-# Hopper multiplies float32 matrices in TF32 unless told otherwise.
-dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Running(NamedTuple):
@@ -175,21 +172,22 @@ def checked_labels(
         raise InputError(f"utility {utility!r} is not one for {kind}: use one of {', '.join(known)}")
     weight = row_weights(utility, y_val, weight_val)
     own = checked_weights(sample_weight, len(y), "sample_weight")
-    heaviest = 1.0 if sample_weight is None else float(np.max(np.asarray(sample_weight, np.float64)))
+    heaviest = float(own.max())
+    share: np.ndarray = own / heaviest
     if classes:
         target, truth = np.asarray(y, np.int32), np.asarray(y_val, np.int32)
     else:
         target, truth = _checked_targets(y, "y"), _checked_targets(y_val, "y_val")
         if utility == "r2":
             _check_variance(truth, weight)
-        shift = np.average(target, weights=own) if centre else 0.0
+        shift = np.average(target, weights=share) if centre else 0.0
         target, truth = target - shift, truth - shift
     number = jnp.int32 if classes else float
     return Labels(
         jnp.asarray(target, dtype=number),
         jnp.asarray(truth, dtype=number),
         jnp.asarray(weight, dtype=float),
-        np.sqrt(own),
+        np.sqrt(share),
         heaviest,
     )
 

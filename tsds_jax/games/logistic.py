@@ -12,7 +12,6 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,17 +32,15 @@ from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import map_in_batches
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
+from tsds_jax.games.products import dot
 from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_anchor
 from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_weights
 
-# To this size a coalition's fit with one point more is as exact as any; beyond, its error is a hundredth of what the
-# point changes.
+# To this size a coalition's fit with one point more is as exact as any; beyond, this far from it, relatively.
 _SMALL = 16
 _ADD_ONE_TOLERANCE = 1e-3
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
 _LONG = 512
-
-_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class LogisticFit(NamedTuple):
@@ -235,8 +232,6 @@ def logistic_game(
     one_of("intercept", intercept, INTERCEPTS)
     one_of("utility", utility, UTILITIES)
     weight = checked_weights(sample_weight, len(y), "sample_weight")
-    if sample_weight is not None:
-        weight = np.asarray(sample_weight, np.float64)
 
     def with_constant(features: np.ndarray, constant: float) -> jax.Array:
         column = np.full((len(features), 1), constant, np.float32)
@@ -261,7 +256,7 @@ def logistic_game(
 
 
 def _binary_outcome(parameters: jax.Array, x_val: jax.Array, y_val: jax.Array) -> Outcome:
-    margin = _dot("bf,rf->br", parameters, x_val) * (2 * y_val - 1)
+    margin = dot("bf,rf->br", parameters, x_val) * (2 * y_val - 1)
     return Outcome(
         hit=jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype)),
         log_probability=-jax.nn.softplus(-margin),
@@ -271,7 +266,7 @@ def _binary_outcome(parameters: jax.Array, x_val: jax.Array, y_val: jax.Array) -
 def _softmax_outcome(parameters: jax.Array, mass: jax.Array, x_val: jax.Array, y_val: jax.Array) -> Outcome:
     lanes, classes = mass.shape
     present = mass > 0
-    logit = _dot("bcf,rf->bcr", parameters.reshape(lanes, classes, -1), x_val)
+    logit = dot("bcf,rf->bcr", parameters.reshape(lanes, classes, -1), x_val)
     absent = classes - jnp.sum(present, 1)
     whole = jnp.sum(mass, 1) + classes  # members and one imagined point a class
     inside = jax.nn.log_softmax(jnp.where(present[:, :, None], logit, -jnp.inf), 1)

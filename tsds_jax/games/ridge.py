@@ -37,7 +37,6 @@ from tsds_jax.games.least_squares import (
     LeastSquaresGame,
     Running,
     checked_labels,
-    dot,
     factorise,
     in_blocks,
     kernel_sums,
@@ -48,6 +47,7 @@ from tsds_jax.games.least_squares import (
     sums_before,
 )
 from tsds_jax.games.outcomes import INTERCEPTS
+from tsds_jax.games.products import dot
 
 
 class _Solution(NamedTuple):

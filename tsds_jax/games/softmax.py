@@ -4,21 +4,18 @@ Parameters are ``[lanes, classes * features]``, zero for the classes that a lane
 changes no probability; minima sum to zero over the classes, whose intercepts nothing else holds.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tsds_jax.games.binary import Anchor, Own, class_mass, weighted_gram
-from tsds_jax.games.descent import descend, row_sums
+from tsds_jax.games.descent import descend
 from tsds_jax.games.newton import Local, Minimum, minimise
+from tsds_jax.games.products import dot, row_sums
 
 # Beyond so many parameters a Hessian's inverse costs more than the iterations that it saves.
 _LARGEST_HESSIAN = 512
-
-# Hopper multiplies float32 matrices in TF32 unless told otherwise; Newton steps need the digits.
-_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class SoftmaxLosses(NamedTuple):
@@ -43,8 +40,8 @@ class SoftmaxLosses(NamedTuple):
     def predict(self, direction: jax.Array) -> tuple[jax.Array, ...]:
         """Logits ``[lanes, classes, points]``, and those of the own points ``[lanes, classes]``."""
         by_class = direction.reshape(len(direction), len(self.target), -1)
-        logit = _dot("lcf,pf->lcp", by_class, self.rows)
-        return (logit,) if self.own is None else (logit, _dot("lcf,lf->lc", by_class, self.own.x))
+        logit = dot("lcf,pf->lcp", by_class, self.rows)
+        return (logit,) if self.own is None else (logit, dot("lcf,lf->lc", by_class, self.own.x))
 
     def probabilities(self, prediction: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         """Of each class, in the shapes of the predictions."""
@@ -59,7 +56,7 @@ class SoftmaxLosses(NamedTuple):
     def gradient(self, point: jax.Array, probability: tuple[jax.Array, ...]) -> jax.Array:
         """``[lanes, classes * features]``."""
         target = self.target * self.present[:, :, None]
-        gradient = _dot("lcp,pf->lcf", self.weight[:, None] * (probability[0] - target), self.rows)
+        gradient = dot("lcp,pf->lcf", self.weight[:, None] * (probability[0] - target), self.rows)
         if self.own is not None:
             residual = probability[1] - jax.nn.one_hot(self.own.y, len(self.target), dtype=point.dtype)
             gradient += (self.own.weight[:, None] * residual)[:, :, None] * self.own.x[:, None]
@@ -83,14 +80,14 @@ class SoftmaxLosses(NamedTuple):
             weight=self.weight if len(self.weight) == 1 else self.weight[lanes],
             ridge=self.ridge[lanes],
             present=self.present[lanes],
-            own=None if self.own is None else Own(*(part[lanes] for part in self.own)),
+            own=None if self.own is None else self.own.take(lanes),
         )
 
     def hessian_product(self, probability: tuple[jax.Array, ...], v: jax.Array) -> jax.Array:
         """The Hessian at these probabilities times ``v`` ``[lanes, classes * features]``, without own points."""
         change = self.predict(v)[0]
         curved = probability[0] * (change - jnp.sum(probability[0] * change, 1, keepdims=True))
-        return _dot("lcp,pf->lcf", self.weight[:, None] * curved, self.rows).reshape(v.shape) + self._ridges * v
+        return dot("lcp,pf->lcf", self.weight[:, None] * curved, self.rows).reshape(v.shape) + self._ridges * v
 
     @property
     def _ridges(self) -> jax.Array:
@@ -148,7 +145,7 @@ def softmax_anchor(
     present = class_mass(labels, weight[None], classes)[0] > 0
     if len(parameters) > _LARGEST_HESSIAN:
         return Anchor(parameters, _bound_inverse(rows, weight[None], ridge)[0])
-    logit = _dot("cf,pf->cp", parameters.reshape(classes, -1), rows)
+    logit = dot("cf,pf->cp", parameters.reshape(classes, -1), rows)
     probability = softmax(logit[None], present[None])[1][0]
     mixed = jnp.eye(classes)[:, :, None] * probability[:, None] - probability[:, None] * probability
     blocks = weighted_gram(rows)((mixed * weight).reshape(classes * classes, -1))
@@ -187,9 +184,9 @@ def fit_one_more_softmax(
         inside = present if some is None else present[some]
         gradient = _centred(gradient, inside)  # on both sides, or conjugate directions are none
         if len(known.inverse) == gradient.shape[1]:
-            step = _dot("lf,fg->lg", gradient, known.inverse)
+            step = dot("lf,fg->lg", gradient, known.inverse)
         else:
-            step = _dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
+            step = dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
             step = step.reshape(gradient.shape)
         return _centred(step, inside)
 

@@ -5,7 +5,6 @@ depends on that row's outcome alone. So all of them come from the same fit, spli
 (`row_scores`), and the difference between two fits has a standard error from its paired rows.
 """
 
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -13,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.products import dot
 
 UtilityName = Literal["accuracy", "balanced_accuracy", "probability", "log_likelihood", "class_wise"]
 UTILITIES: tuple[str, ...] = get_args(UtilityName)
 RegressionUtilityName = Literal["neg_mean_squared_error", "r2"]
 REGRESSION_UTILITIES: tuple[str, ...] = get_args(RegressionUtilityName)
-
-_dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Outcome(NamedTuple):
@@ -76,6 +74,7 @@ def row_weights(utility: str, labels: np.ndarray, weight: object = None) -> np.n
       InputError: weights that cannot be used.
     """
     share = checked_weights(weight, len(labels), "weight_val")
+    share = share / share.max()  # a sum of the largest floats, or of the smallest, is none
     if utility == "balanced_accuracy":
         _, inverse = np.unique(labels, return_inverse=True)
         total = np.bincount(inverse, share)
@@ -84,7 +83,7 @@ def row_weights(utility: str, labels: np.ndarray, weight: object = None) -> np.n
 
 
 def checked_weights(weight: object, count: int, name: str) -> np.ndarray:
-    """Weights as float64 ``[count]``, the largest 1; ones for None.
+    """Weights as float64 ``[count]``; ones for None.
 
     Raises:
       InputError: another shape, a weight that is negative or not finite, named with its row, or none but zeros.
@@ -103,12 +102,12 @@ def checked_weights(weight: object, count: int, name: str) -> np.ndarray:
         raise InputError(f"{name} is {array[row]} at row {row}: give finite numbers that are not negative")
     if not array.any():
         raise InputError(f"{name} is zero everywhere: give at least one row a weight")
-    return array / array.max()
+    return array
 
 
 def weighted_sum(scores: jax.Array, row_weight: jax.Array) -> jax.Array:
     """Scores ``[..., rows]`` as one number, ``[...]``."""
-    return _dot("...r,r->...", scores, row_weight)
+    return dot("...r,r->...", scores, row_weight)
 
 
 def worth(
@@ -117,7 +116,7 @@ def worth(
     """What an outcome ``[..., rows]`` is worth, ``[...]``; class-wise, to each class, ``[..., classes]``."""
     if utility == "class_wise":
         inside = jnp.where(jnp.arange(classes)[:, None] == y_val, row_weight, 0.0)
-        own = _dot("...r,cr->...c", row_scores(utility, outcome), inside)
+        own = dot("...r,cr->...c", row_scores(utility, outcome), inside)
         return own * jnp.exp(jnp.sum(own, -1, keepdims=True) - own)
     total = weighted_sum(row_scores(utility, outcome), row_weight)
     return jnp.maximum(total, -1.0) if utility == "r2" else total
