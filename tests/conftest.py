@@ -1,6 +1,8 @@
 """What all tests share: no hub, warnings are errors (see pyproject.toml), small labelled files, a tiny encoder."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,27 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Most of a test's time is compilation: what one process has compiled the others read, the command line's too. The first
+# process to get here, pytest's own, makes the folder; those that it starts inherit it.
+_COMPILED = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="tsds-compiled-")
+if _COMPILED:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+def pytest_unconfigure() -> None:
+    if _COMPILED:
+        shutil.rmtree(_COMPILED, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_do_not_pile_up():
+    """A system allows a process some 65,000 memory maps, and all programs of the suite together take more."""
+    yield
+    import jax
+
+    jax.clear_caches()
+
 
 GOOD = ["good", "great", "fine", "lovely", "happy", "bright", "warm", "best", "funny", "clever"]
 BAD = ["bad", "awful", "poor", "sad", "dull", "cold", "worst", "boring", "weak", "slow"]

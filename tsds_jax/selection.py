@@ -10,7 +10,6 @@ from tsds_jax.arrays import number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
 from tsds_jax.games.utilities import row_scores
-from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 RULES = ("argmax", "one_se")
 
@@ -63,9 +62,7 @@ def removal_curve(
     removed = removed[points - removed >= complete]
     # What is kept after a cut is a prefix of that order.
     order = jnp.asarray(ranking[::-1].copy(), jnp.int32)
-    outcome, _ = jax.jit(type(game).prefix_outcomes, compiler_options=COMPILER_OPTIONS)(
-        game, order, jnp.asarray(points - removed, jnp.int32)
-    )
+    outcome, _ = jax.jit(type(game).prefix_outcomes)(game, order, jnp.asarray(points - removed, jnp.int32))
     scores = np.asarray(row_scores(game.utility, outcome), np.float64)
     weight = np.asarray(game.row_weight, np.float64)
     accuracy = np.asarray(outcome.hit, np.float64).mean(1)

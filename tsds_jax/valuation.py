@@ -460,12 +460,14 @@ def _sampled(
         rows = len(getattr(plain, "y_val", (0,))) * max(1, getattr(plain, "classes", 1))
         half = estimator == "banzhaf_add_one"
         return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half)
-    block = size
-    # Other games' prefixes come from one factorisation, which every block of them would do again.
-    if isinstance(plain, LogisticGame):
-        block = 100 if size <= 256 else 250
-    how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": block}
+    how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}
     return permutation(game, subset_size=size, samples=samples, seed=seed, **how)
+
+
+def chain_block(game: Game, size: int) -> int:
+    """How many prefixes of a chain of ``size`` points are best fitted together."""
+    # Other games' prefixes come from one factorisation, which every block of them would do again.
+    return min(size, 100 if size <= 256 else 250) if isinstance(game, LogisticGame) else size
 
 
 def _last(

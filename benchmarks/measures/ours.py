@@ -8,6 +8,7 @@ from measures.problem import Arrays, timed
 from tsds_jax.estimators.permutation import walk_chains
 from tsds_jax.games import logistic_game
 from tsds_jax.games.ridge import ridge_game
+from tsds_jax.valuation import chain_block
 
 
 class Logistic:
@@ -23,7 +24,7 @@ class Logistic:
         """Fits a second of one run."""
         rng = np.random.default_rng(seed)
         orders = np.stack([rng.permutation(self.points) for _ in range(self.chains)]).astype(np.int32)
-        block = min(64, self.points)
+        block = chain_block(self.game, self.points)
         walk, seconds = timed(
             lambda: jax.device_get(
                 walk_chains(self.game, orders, jnp.float32(0), block=block, lanes=min(self.lanes, self.chains))

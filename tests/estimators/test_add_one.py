@@ -1,7 +1,5 @@
 """Add-one marginals against exact values, exact refits, and what must not change them."""
 
-import subprocess
-import sys
 from collections import deque
 
 import jax
@@ -165,18 +163,6 @@ def test_coalitions_of_few_among_many_players_are_uniform():
     for position in range(5):
         counts = np.bincount(np.asarray(drawn)[:, position], minlength=40)
         assert np.abs(counts - 100).max() < 50  # five standard deviations
-
-
-def test_coalitions_of_hundreds_do_not_stall():
-    """A process of its own, for where they do nothing in it ever ends."""
-    script = """
-import numpy as np, tsds_jax
-rng = np.random.default_rng(0)
-x = rng.normal(size=(760, 32)); y = (x[:, 0] + rng.logistic(size=760) > 0).astype(int)
-v = tsds_jax.value(x[:720], y[:720], x[720:], y[720:], subset_size=700, samples=16)
-assert v.unconverged == 0 and np.isfinite(v.values).all()
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
 
 
 def test_intervals_cover_the_value_in_about_95_percent_of_runs():

@@ -73,9 +73,12 @@ def test_scores_of_every_prefix_are_scikit_learns(shape, classes, C, intercept):
     ours = np.asarray(_scores(game, jnp.asarray(order), jnp.arange(points + 1)), np.float64)
     shift = y.mean() if not classes and intercept == "free" else 0.0  # which the game takes off the targets
     assert not ours[0].any()
+    # At C = 10 a Gram matrix's condition is some 400, and processors round it differently: 1.01e-5 was seen.
+    tolerance = 2e-5 if C == 10.0 else 1e-5
     for size in range(1, points + 1):
         first = order[:size]
-        close(ours[size] + shift, in_columns(sklearn_scores(x[first], y[first], x_val, classes, C, intercept), classes))
+        theirs = in_columns(sklearn_scores(x[first], y[first], x_val, classes, C, intercept), classes)
+        close(ours[size] + shift, theirs, tolerance)
 
 
 @pytest.mark.parametrize("shift", [3.0, 100.0])

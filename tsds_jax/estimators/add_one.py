@@ -11,7 +11,6 @@ import numpy as np
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
-from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 # Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
 _CHUNK_NUMBERS = 2**22
@@ -56,7 +55,7 @@ class Round(NamedTuple):
     exact: jax.Array
 
 
-@partial(jax.jit, static_argnames=("subset_size", "chunk", "half"), compiler_options=COMPILER_OPTIONS)
+@partial(jax.jit, static_argnames=("subset_size", "chunk", "half"))
 def add_one_rounds(
     game: Game, key: jax.Array, numbers: jax.Array, end: jax.Array, *, subset_size: int, chunk: int, half: bool = False
 ) -> tuple[Round, jax.Array | None]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
-from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 _TOGETHER = 16
 
@@ -101,7 +99,7 @@ def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
         yield Estimate(sums, done, done, 0, unconverged, samples)
 
 
-@partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+@jax.jit
 def _coalitions(game: Game, key: jax.Array, numbers: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
     def one(number: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
         member = jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (game.players,))

@@ -10,7 +10,6 @@ from scipy.special import comb
 
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
-from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 MAX_PLAYERS = 16
 
@@ -73,6 +72,6 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
     return np.add.reduceat(marginal[order], first, 0) / many.reshape(-1, *[1] * (marginal.ndim - 1))
 
 
-@partial(jax.jit, static_argnames="batch", compiler_options=COMPILER_OPTIONS)
+@partial(jax.jit, static_argnames="batch")
 def _utilities(game: Game, members: jax.Array, batch: int = 256) -> PrefixUtilities:
     return jax.lax.map(lambda coalition: coalition_utility(game, coalition), members, batch_size=batch)

@@ -19,7 +19,6 @@ from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.game import Game, own_part, part_of
-from tsds_jax.runtime.compiling import COMPILER_OPTIONS
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
 _CALL = 2048
@@ -59,7 +58,7 @@ class _Block(NamedTuple):
     unconverged: jax.Array
 
 
-@partial(jax.jit, static_argnames=("block", "lanes"), compiler_options=COMPILER_OPTIONS)
+@partial(jax.jit, static_argnames=("block", "lanes"))
 def walk_chains(game: Game, orders: jax.Array, truncation: jax.Array, *, block: int, lanes: int) -> Walk:
     """Walks chains, ``lanes`` at a time, ``block`` prefixes of each at a time.
 

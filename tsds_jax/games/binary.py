@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tsds_jax.games.descent import descend
+from tsds_jax.games.descent import Precondition, descend
+from tsds_jax.games.factors import cholesky, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.products import dot, row_sums
 
@@ -14,7 +16,7 @@ _OUTER_LIMIT = 2**24
 # Fewer fits than this are not worth anchors.
 _FEW = 32
 # Fits that share an anchor.
-_GROUP = 25
+_GROUP = 50
 # Lanes up to which a Gram matrix each costs less than all outer products.
 _FEW_GRAMS = 32
 
@@ -25,10 +27,6 @@ class Own(NamedTuple):
     x: jax.Array
     y: jax.Array
     weight: jax.Array
-
-    def take(self, lanes: jax.Array) -> "Own":
-        """Of these lanes alone."""
-        return Own(*(part[lanes] for part in self))
 
 
 class BinaryLosses(NamedTuple):
@@ -78,12 +76,6 @@ class BinaryLosses(NamedTuple):
         p = probability[1]
         return found + self.own.weight * p * (1 - p) * change[1] ** 2
 
-    def take(self, lanes: jax.Array) -> "BinaryLosses":
-        """Of these lanes alone."""
-        weight = self.weight if len(self.weight) == 1 else self.weight[lanes]
-        own = None if self.own is None else self.own.take(lanes)
-        return self._replace(weight=weight, live=self.live[lanes], own=own)
-
 
 class Anchor(NamedTuple):
     """Fits from which others are reached.
@@ -125,8 +117,9 @@ def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax
         loss = jnp.sum(weight * jax.nn.softplus(sign * logit), 1) + 0.5 * jnp.sum(ridges * point**2, 1)
         gradient = dot("bp,pf->bf", weight * (probability - target), rows) + ridges * point
         hessian = gram(weight * probability * (1 - probability)) + jax.vmap(jnp.diag)(ridges)
-        factor = jax.scipy.linalg.cho_factor(hessian, lower=True)
-        return Local(loss, -jax.scipy.linalg.cho_solve(factor, gradient[..., None])[..., 0])
+        factor = cholesky(hessian)
+        half = solve_lower(factor, gradient[..., None])
+        return Local(loss, -solve_lower(factor, half, transpose=True)[..., 0])
 
     fit = minimise(local, jnp.zeros((len(weight), len(ridge)), rows.dtype))
     return fit._replace(parameters=jnp.where(both[:, None], fit.parameters, succession(mass, len(ridge))))
@@ -135,8 +128,8 @@ def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax
 def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: jax.Array, ridge: jax.Array) -> Minimum:
     """Logistic regressions of ``rows[:k]`` for each ``k`` in ``sizes``: those of `fit_binary`, in less time.
 
-    Neighbouring sizes share an anchor, the fit to the middle one by `fit_binary`, and descend from it (`descend`).
-    Whatever does not get there is fitted by `fit_binary` after all.
+    Neighbouring sizes share an anchor, the fit to the middle one by `fit_binary`. Each starts at its own Newton step
+    from there (`neighbours`) and descends (`descend`). Whatever does not get there is fitted by `fit_binary` after all.
 
     Args:
       rows: ``[points, features]``, the last column constant one.
@@ -157,19 +150,17 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     groups = -(-len(sizes) // _GROUP)
     width = -(-len(sizes) // groups)
     padded = jnp.concatenate([sizes, jnp.broadcast_to(sizes[-1], (groups * width - len(sizes),))])
-    middle = weights(padded.reshape(groups, width)[:, width // 2])
+    grouped = padded.reshape(groups, width)
+    middle = weights(grouped[:, width // 2])
     anchors = anchor(rows, middle, fit_binary(rows, labels, middle, ridge).parameters, ridge)
-
-    def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
-        if some is not None:
-            return dot("lf,lfg->lg", gradient, anchors.inverse[some // width])
-        return dot("awf,afg->awg", gradient.reshape(groups, width, -1), anchors.inverse).reshape(gradient.shape)
+    target = labels.astype(rows.dtype)
+    start, precondition = neighbours(anchors, rows, target, weight, grouped)
 
     member = weights(padded)
     mass = class_mass(labels, member, 2)
     both = jnp.all(mass > 0, 1)
-    losses = BinaryLosses(rows, labels.astype(rows.dtype), member, ridge, both)
-    found = descend(losses, jnp.repeat(anchors.parameters, width, 0), precondition)
+    losses = BinaryLosses(rows, target, member, ridge, both)
+    found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition)
     found = found._replace(parameters=jnp.where(both[:, None], found.parameters, succession(mass, len(ridge))))
 
     # A loop where a condition would do: mapped over chains, a condition would always take both ways.
@@ -188,6 +179,65 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     return jax.tree.map(lambda part: part[rank], found)
 
 
+def neighbours(
+    anchors: Anchor, rows: jax.Array, target: jax.Array, weight: jax.Array, sizes: jax.Array
+) -> tuple[jax.Array, Precondition]:
+    """A Newton step from each anchor to the sizes around it, and their Hessians' inverses there.
+
+    With ``H`` the anchor's Hessian and ``x_1, x_2, ...`` the rows that come (or go) one after another on the way to a
+    size, each times the root of its weight's curvature, the size's own Hessian has the inverse (Woodbury)
+
+        (H +- sum_{i<=j} x_i x_i')^-1 = H^-1 -+ sum_{i<=j} z_i z_i',    z = L^-1 (x H^-1),    L L' = I +- x H^-1 x',
+
+    for the leading blocks of ``L`` are the factors of the leading blocks: one small factorisation a side serves all
+    sizes on it. Of sizes that are several rows apart only the last row counts; nothing is exact then, nor need it be.
+
+    Args:
+      anchors: of the sizes in the middle.
+      rows: ``[points, features]``; target: ``[points]``, 0 or 1; weight: ``[points]``.
+      sizes: ``[anchors, width]``, rising.
+
+    Returns:
+      Parameters ``[anchors * width, features]``, and what takes gradients there to steps.
+    """
+    groups, width = sizes.shape
+    middle = width // 2
+
+    def side(come: bool) -> tuple[jax.Array, jax.Array]:
+        """``z`` and the gradients' sums, ``[anchors, sizes on this side, features]``, from the anchor outwards."""
+        # Of each size on the way its last row, and whether the size before it is without.
+        index, moved = jnp.maximum(sizes[:, 1:] - 1, 0), jnp.diff(sizes) > 0
+        here = slice(middle, None) if come else slice(middle - 1, None, -1) if middle else slice(0)
+        index, moved = index[:, here], moved[:, here]
+        x, own = rows[index], moved * weight[index]
+        p = jax.nn.sigmoid(dot("asf,af->as", x, anchors.parameters))
+        sign = 1.0 if come else -1.0
+        gradient = jnp.cumsum((sign * own * (p - target[index]))[..., None] * x, 1)
+        x = jnp.sqrt(own * p * (1 - p))[..., None] * x
+        across = dot("asf,afg->asg", x, anchors.inverse)
+        identity = jnp.eye(x.shape[1], dtype=x.dtype)
+        z = solve_lower(cholesky(identity + sign * dot("asf,atf->ast", across, x)), across)
+        fine = jnp.all(jnp.isfinite(z), (1, 2), keepdims=True)
+        return jnp.where(fine, z, 0.0), jnp.where(fine, gradient, 0.0)
+
+    gone, came = side(False), side(True)
+    z = jnp.concatenate([gone[0][:, ::-1], jnp.zeros_like(gone[0][:, :1]), came[0]], 1)
+    gradient = jnp.concatenate([gone[1][:, ::-1], jnp.zeros_like(gone[1][:, :1]), came[1]], 1)
+    place = np.arange(width)
+    # Between the anchor and a size, itself included, lie the rows that make the difference: taken, or given back.
+    added = (place[:, None] >= place) & (place > middle)
+    taken = (place[:, None] <= place) & (place < middle)
+    between = jnp.asarray(added.astype(np.float32) - taken, z.dtype)
+
+    def precondition(gradient: jax.Array) -> jax.Array:
+        gradient = gradient.reshape(groups, width, -1)
+        share = dot("awf,avf->awv", gradient, z) * between
+        step = dot("awf,afg->awg", gradient, anchors.inverse) - dot("awv,avf->awf", share, z)
+        return step.reshape(groups * width, -1)
+
+    return jnp.repeat(anchors.parameters, width, 0) - precondition(gradient), precondition
+
+
 def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Anchor:
     """Inverse Hessians at ``parameters`` ``[lanes, features]`` of fits with ``weight`` ``[lanes, points]``.
 
@@ -199,12 +249,10 @@ def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax
     lone = jnp.where(jnp.sum(curved, 1) > 0, 0.0, 1.0)
     diagonal = jnp.broadcast_to(ridge, parameters.shape).at[:, -1].add(lone)
     hessian = weighted_gram(rows)(curved) + jax.vmap(jnp.diag)(diagonal)
-    identity = jnp.broadcast_to(jnp.eye(len(ridge), dtype=rows.dtype), hessian.shape)
-    root = jax.lax.linalg.triangular_solve(jnp.linalg.cholesky(hessian), identity, left_side=True, lower=True)
-    inverse = dot("lki,lkj->lij", root, root)
+    found = inverse(hessian)
     scale = jnp.max(jnp.diagonal(hessian, axis1=1, axis2=2), 1)[:, None, None]
-    fine = jnp.all(jnp.isfinite(inverse), (1, 2), keepdims=True)
-    return Anchor(parameters, jnp.where(fine, inverse, identity / scale))
+    fine = jnp.all(jnp.isfinite(found), (1, 2), keepdims=True)
+    return Anchor(parameters, jnp.where(fine, found, jnp.eye(len(ridge), dtype=rows.dtype) / scale))
 
 
 def fit_one_more(
@@ -248,10 +296,9 @@ def fit_one_more(
     curved = own.weight * p * (1 - p)
     share = curved / (1 + curved * reach)
 
-    def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
+    def precondition(gradient: jax.Array) -> jax.Array:
         plain = dot("lf,fg->lg", gradient, known.inverse)
-        x, d, s = (part if some is None else part[some] for part in (own.x, direction, share))
-        return plain - (s * jnp.sum(plain * x, 1))[:, None] * d
+        return plain - (share * jnp.sum(plain * own.x, 1))[:, None] * direction
 
     start = known.parameters + t[:, None] * direction
     mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.factors import solve_lower
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
     LeastSquaresGame,
@@ -26,7 +27,6 @@ from tsds_jax.games.least_squares import (
     kernel_sums,
     power_of_two,
     scaled_penalty,
-    solve_lower,
     sums_at,
 )
 from tsds_jax.games.products import dot

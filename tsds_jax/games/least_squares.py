@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.factors import cholesky, solve_lower
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import (
@@ -281,20 +282,15 @@ def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         factor, damping, _ = state
         bad = broken(factor)[..., None, None]
         damping = jnp.where(bad, jnp.maximum(30 * damping, 30 * jnp.finfo(matrix.dtype).eps), damping)
-        again = jnp.linalg.cholesky(matrix + damping * scale * identity)
+        again = cholesky(matrix + damping * scale * identity)
         return jnp.where(bad, again, factor), damping, bad[..., 0, 0]
 
-    first = jnp.linalg.cholesky(matrix)
+    first = cholesky(matrix)
     start = (first, jnp.zeros_like(scale), jnp.zeros(scale.shape[:-2], bool))
     factor, damping, _ = jax.lax.while_loop(
         lambda state: jnp.any(broken(state[0]) & (state[1][..., 0, 0] < 1e6)), body, start
     )
     return factor, damping[..., 0, 0] > 0
-
-
-def solve_lower(factor: jax.Array, right: jax.Array, *, transpose: bool = False) -> jax.Array:
-    """``factor^-1 right``, or ``factor^-T right``."""
-    return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, transpose_a=transpose)
 
 
 def in_blocks(values: jax.Array, block: int) -> jax.Array:

@@ -152,7 +152,7 @@ class LogisticGame(OutcomeGame):
         """``reduce`` of the outcomes with one more point, for each in ``points``; unconverged fits, ``[points]``.
 
         Fits with one point more start from the coalition's, a rank-one step of it for two classes, and descend until
-        they are within 2e-5 (coalitions of up to 16, or of one class) or 1e-3 of their minimum, relative to their
+        they are within 1e-5 (coalitions of up to 16, or of one class) or 1e-3 of their minimum, relative to their
         largest parameter.
         """
         own = Own(self.x[points], self.y[points], self.weight[points])

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import one_of
+from tsds_jax.games.factors import solve_lower
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
     LeastSquaresGame,
@@ -42,7 +43,6 @@ from tsds_jax.games.least_squares import (
     kernel_sums,
     power_of_two,
     scaled_penalty,
-    solve_lower,
     sums_at,
     sums_before,
 )

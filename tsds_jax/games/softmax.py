@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from tsds_jax.games.binary import Anchor, Own, class_mass, weighted_gram
 from tsds_jax.games.descent import descend
+from tsds_jax.games.factors import inverse
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.products import dot, row_sums
 
@@ -73,15 +74,6 @@ class SoftmaxLosses(NamedTuple):
 
         found = row_sums(self._ridges * direction**2) + row_sums(self.weight * bend(probability[0], change[0]))
         return found if self.own is None else found + self.own.weight * bend(probability[1], change[1])
-
-    def take(self, lanes: jax.Array) -> "SoftmaxLosses":
-        """Of these lanes alone."""
-        return self._replace(
-            weight=self.weight if len(self.weight) == 1 else self.weight[lanes],
-            ridge=self.ridge[lanes],
-            present=self.present[lanes],
-            own=None if self.own is None else self.own.take(lanes),
-        )
 
     def hessian_product(self, probability: tuple[jax.Array, ...], v: jax.Array) -> jax.Array:
         """The Hessian at these probabilities times ``v`` ``[lanes, classes * features]``, without own points."""
@@ -154,9 +146,9 @@ def softmax_anchor(
     hessian = hessian.reshape(classes * features, classes * features)
     strength = _ridge(ridge, present[None])[0]
     held = strength.at[-1].add(jnp.where(strength[-1] > 0, 0.0, 0.25))
-    inverse = jnp.linalg.inv(hessian + jnp.diag(jnp.tile(held, classes)))
+    found = inverse(hessian + jnp.diag(jnp.tile(held, classes)))
     spare = jnp.eye(classes * features, dtype=rows.dtype) / jnp.max(jnp.diagonal(hessian) + 1.0)
-    return Anchor(parameters, jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, spare))
+    return Anchor(parameters, jnp.where(jnp.all(jnp.isfinite(found)), found, spare))
 
 
 def fit_one_more_softmax(
@@ -180,15 +172,14 @@ def fit_one_more_softmax(
     losses = SoftmaxLosses(rows, target, weight[None], _ridge(ridge, present), present, own)
     start = jnp.broadcast_to(known.parameters, (len(own.x), len(known.parameters)))
 
-    def precondition(gradient: jax.Array, some: jax.Array | None) -> jax.Array:
-        inside = present if some is None else present[some]
-        gradient = _centred(gradient, inside)  # on both sides, or conjugate directions are none
+    def precondition(gradient: jax.Array) -> jax.Array:
+        gradient = _centred(gradient, present)  # on both sides, or conjugate directions are none
         if len(known.inverse) == gradient.shape[1]:
             step = dot("lf,fg->lg", gradient, known.inverse)
         else:
             step = dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
             step = step.reshape(gradient.shape)
-        return _centred(step, inside)
+        return _centred(step, present)
 
     # A bound of the Hessian makes steps short, and so the distance look small.
     tolerance = tolerance if len(known.inverse) == len(known.parameters) else 0.02 * tolerance
@@ -212,15 +203,15 @@ def _bound_inverse(rows: jax.Array, weight: jax.Array, ridge: jax.Array) -> jax.
     # The intercept's bound is zero where nothing is fitted: a quarter keeps it solvable.
     held = ridge.at[-1].add(jnp.where(ridge[-1] > 0, 0.0, 0.25))
     # Digits do not matter here, and one product a step instead of two solves does.
-    return jnp.linalg.inv(0.5 * weighted_gram(rows)(weight) + jnp.diag(held))
+    return inverse(0.5 * weighted_gram(rows)(weight) + jnp.diag(held))
 
 
 def _bound(rows: jax.Array, weight: jax.Array, ridge: jax.Array, present: jax.Array):
-    inverse = _bound_inverse(rows, weight, ridge)
+    inverses = _bound_inverse(rows, weight, ridge)
 
     def precondition(v: jax.Array) -> jax.Array:
         by_class = v.reshape(len(v), present.shape[1], -1)
-        step = jnp.matmul(by_class, inverse, precision=jax.lax.Precision.HIGHEST).reshape(v.shape)
+        step = jnp.matmul(by_class, inverses, precision=jax.lax.Precision.HIGHEST).reshape(v.shape)
         return _centred(step, present)
 
     return precondition
