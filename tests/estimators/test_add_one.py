@@ -46,10 +46,14 @@ def test_one_run_gives_every_semivalue(kind, how):
     assert np.abs((mean - weights @ enumerate_coalitions(game).by_size) / error).max() < 4
 
 
+_utilities = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, sizes).utility)
+_added = jax.jit(lambda game, order, size, points: game.add_one_marginals(game.fit(order, size).model, points).marginal)
+
+
 def brute(game, order, size, points):
     """Every ``U(S + i) - U(S)``, each fitted from scratch."""
-    both = jax.jit(lambda order: game.prefix_utilities(order, jnp.array([size, size + 1])).utility)
-    found = [both(jnp.concatenate([order[:size], jnp.array([point])])) for point in points]
+    sizes = jnp.array([size, size + 1])
+    found = [_utilities(game, order.at[size].set(point), sizes) for point in points]
     return np.array([utility[1] - utility[0] for utility in found])
 
 
@@ -72,7 +76,7 @@ def test_logistic_marginals_are_those_of_exact_refits(classes, size, tolerance):
     game = crowd(classes=classes)
     order = jnp.asarray(np.random.default_rng(3).permutation(120))
     points = order[size:][:25]
-    found = jax.jit(lambda: game.add_one_marginals(game.fit(order[:100], size).model, points).marginal)()
+    found = _added(game, order[:100], size, points)
     np.testing.assert_allclose(found, brute(game, order, size, points), atol=tolerance)
 
 
@@ -81,8 +85,8 @@ def test_a_large_coalition_of_one_class_is_refitted_exactly():
     order = jnp.asarray(np.argsort(np.asarray(game.y), kind="stable"))
     size = 30
     assert len(set(np.asarray(game.y[order[:size]]))) == 1
-    points = jnp.concatenate([order[size : size + 3], order[-3:]])
-    found = jax.jit(lambda: game.add_one_marginals(game.fit(order[:100], size).model, points).marginal)()
+    points = jnp.concatenate([order[size : size + 12], order[-13:]])
+    found = _added(game, order[:100], size, points)
     np.testing.assert_allclose(found, brute(game, order, size, points), atol=1e-5)
 
 
@@ -110,10 +114,10 @@ def test_with_half_of_the_players_the_mean_is_the_banzhaf_value():
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_checked_contributions_are_those_of_exact_refits(classes):
-    estimate = last(add_one(crowd(classes=classes), subset_size=60, samples=40, seed=0))
+    estimate = last(add_one(crowd(classes=classes), subset_size=40, samples=40, seed=0))
     size, difference, _ = estimate.checks.T
     assert len(size) == 40
-    assert size.max() < 60
+    assert size.max() < 40
     assert np.abs(difference).max() < 3e-3
     assert np.abs(difference[size <= 16]).max() < 2e-5
     assert np.abs(difference[size > 16]).max() > 0  # approximate they are

@@ -33,14 +33,35 @@ def test_bins_part_the_sizes_and_are_symmetric_and_single_at_both_ends(sizes):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 200), st.integers(0, 9))
-def test_the_mean_is_the_plain_average_and_the_error_its_usual_one(players, sizes, rounds, seed):
+def test_the_mean_is_the_plain_average_and_an_error_needs_two_contributions(players, sizes, rounds, seed):
     who, size, what, number = contributions(players, sizes, rounds, seed)
     mean, error = Moments.zeros(players, sizes).add(who, size, what, number).mean()
     for player in range(players):
         own = what[who == player]
         assert mean[player] == pytest.approx(own.mean() if len(own) else np.nan, abs=1e-12, nan_ok=True)
-        wanted = own.std(ddof=1) / np.sqrt(len(own)) if len(own) > 1 else np.nan
-        assert error[player] == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+        assert np.isfinite(error[player]) == (len(own) > 1)
+
+
+@pytest.mark.parametrize(("players", "sizes", "rounds", "within"), [(1, 1, 7, 1e-9), (5, 40, 40_000, 0.05)])
+def test_the_error_of_one_size_or_of_many_contributions_is_the_usual_one(players, sizes, rounds, within):
+    who, size, what, number = contributions(players, sizes, rounds)
+    error = Moments.zeros(players, sizes).add(who, size, what / (1 + size), number).mean()[1]
+    for player in range(players):
+        own = (what / (1 + size))[who == player]
+        assert error[player] == pytest.approx(own.std(ddof=1) / np.sqrt(len(own)), rel=within)
+
+
+@pytest.mark.parametrize("samples", [50, 100, 300])
+def test_intervals_hold_the_value_where_it_rests_on_contributions_that_most_players_have_none_of(samples):
+    players, sizes = 400, 200
+    rng = np.random.default_rng(samples)
+    who = np.repeat(np.arange(players), samples)
+    size = rng.integers(0, sizes, len(who))
+    sign = np.where(who % 2, 0.3, -0.3)
+    what = np.where(size == 0, sign, 0.0) + rng.normal(size=len(who)) * np.where(size == 1, 0.2, 0.01)
+    mean, error = Moments.zeros(players, sizes).add(who, size, what, np.arange(len(who))).mean()
+    exact = np.where(np.arange(players) % 2, 0.3, -0.3) / sizes
+    assert 0.92 < np.mean(np.abs(mean - exact) < 1.96 * error) < 0.98
 
 
 @settings(max_examples=20, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.games import UTILITIES, logistic_game, utility
-from tsds_jax.games.binary import fit_binary, fit_prefixes
+from tsds_jax.games.binary import anchor, fit_binary, fit_prefixes, neighbours
 from tsds_jax.games.descent import descend
 from tsds_jax.games.softmax import fit_softmax
 
@@ -195,6 +195,28 @@ def test_prefixes_fitted_from_anchors_are_scikit_learns(C, start):
             theirs = sklearn_fit(x[:size], y[:size], C)
             expected = np.append(theirs.coef_[0], theirs.intercept_)
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_every_size_around_an_anchor_has_its_own_newton_step():
+    x, y, *_ = problem(points=80)
+    rows, target, weight = with_constant(x), jnp.asarray(y, jnp.float32), np.random.default_rng(0).uniform(0.5, 2, 80)
+    weight[[33, 60]] = 0
+    sizes = np.array([*range(30, 50), 49, 50, *range(50, 70)])
+    sizes.sort()
+    middle = jnp.asarray((np.arange(80) < sizes[len(sizes) // 2]) * weight, jnp.float32)[None]
+    fit = fit_binary(rows, jnp.asarray(y), middle, ridge(5))
+    known = anchor(rows, middle, fit.parameters, ridge(5))
+    start, precondition = neighbours(known, rows, target, jnp.asarray(weight, jnp.float32), jnp.asarray(sizes)[None])
+    beta, wide = np.asarray(fit.parameters[0], np.float64), np.asarray(rows, np.float64)
+    p = 1 / (1 + np.exp(-wide @ beta))
+    some = np.random.default_rng(1).normal(size=(len(sizes), 6))
+    steps = precondition(jnp.asarray(some, jnp.float32))
+    for place, size in enumerate(sizes):
+        of = wide[:size]
+        hessian = of.T @ ((weight * p * (1 - p))[:size, None] * of) + np.diag(ridge(5))
+        gradient = of.T @ (weight * (p - y))[:size] + np.asarray(ridge(5)) * beta
+        np.testing.assert_allclose(steps[place], np.linalg.solve(hessian, some[place]), rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(start[place], beta - np.linalg.solve(hessian, gradient), rtol=2e-3, atol=1e-4)
 
 
 def test_sizes_in_any_order_get_the_same_fits():

@@ -1,0 +1,39 @@
+"""How often intervals of 1.96 standard errors hold the values of endless sampling, on real text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measures.problem import Arrays
+from measures.rows import Coverage
+from measures.until import SUBSET, converged
+
+import tsds_jax
+
+# Estimator, samples, runs.
+RUNS = (
+    ("add_one", 64, 20),
+    ("add_one", 128, 20),
+    ("add_one", 300, 20),
+    ("permutation", 100, 5),
+    ("permutation", 300, 5),
+)
+
+
+def coverage(data: Arrays, cache: Path, *, quick: bool) -> list[Coverage]:
+    """Share of the points, by run, whose interval holds the mean of a run that is many times longer.
+
+    The longer run's own noise, known from its halves, is added to the intervals.
+    """
+    reference = converged(data, cache, "add_one", 1000 if quick else 16_000)
+    noise = np.sqrt(np.mean((reference.halves[0] - reference.halves[1]) ** 2) / 4)
+    rows = []
+    for estimator, samples, runs in RUNS:
+        shares = []
+        for seed in range(2 if quick else runs):
+            options: dict[str, Any] = {"estimator": estimator, "samples": samples, "subset_size": SUBSET, "seed": seed}
+            v = tsds_jax.value(*data, **options, truncation=0.0)
+            error = np.hypot(v.stderr, noise)
+            shares.append(float(np.mean(np.abs(v.values - reference.values) < 1.96 * error)))
+        rows.append(Coverage(f"{estimator}, {samples} samples, s = {SUBSET}", len(data.x), reference.about, shares))
+    return rows
