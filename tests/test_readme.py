@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,6 +22,27 @@ def test_the_readme_shows_what_the_demo_printed_and_where():
     for fact in (result["date"], result["machine"]["processor"], f"{result['peak_memory_gib']} GiB"):
         assert fact in shown[1]
     assert f"{result['wall_seconds'] / 60:.1f} minutes" in shown[1]
+
+
+def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    table = re.search(r"<!-- core -->(.*?)<!-- /core -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+    result = json.loads((ROOT / "benchmarks" / "results" / "core.json").read_text("utf-8"))
+    cases = ["logistic-200", "logistic-1000", "ridge-1000", "until-compiled", "until-cold", "until-cold-10000"]
+    for line, case in zip(table, cases, strict=True):
+        row = result["cases"][case]["rows"][0]
+        sides = row.get("rates") or row["seconds"]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        shown = [float(cell.split()[-1].replace(",", "")) for cell in cells[1:]]
+        expected = [median(sides["ours"]), median(sides[row["peer"]]), row["ratio"]]
+        assert shown == pytest.approx(expected, rel=0.01)
+    facts = [
+        result["machine"]["processor"],
+        result["versions"]["jax"],
+        *{case["date"] for case in result["cases"].values()},
+    ]
+    facts.append(f"{result['cases']['memory-100000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
+    assert all(fact in text for fact in facts)
 
 
 def test_the_readme_names_the_test_line_that_ci_runs():
