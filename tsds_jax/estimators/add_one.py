@@ -126,7 +126,7 @@ def add_one_rounds(
     rows = jax.eval_shape(
         lambda: game.add_one_marginals(game.fit(points[0, :1], points[0, 0]).model, points[0])
     ).marginal.shape[1:]
-    # One after another: batches of a few fits are faster, but on a CPU some of them never end (jaxlib 0.10.2).
+    # One after another: the memory of one coalition's contributions, however many rounds.
     by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, numbers)
     return rounds, by_row
 

@@ -187,9 +187,10 @@ class Moments:
         (those to coalitions of 0 or 1, far larger than all others). So each bin is taken to have as many contributions
         as sizes drawn evenly have there, and their mean square is the player's own together with one contribution of
         the average player's. Where coalitions value all outside them, sizes are spread evenly over the rounds, so only
-        what varies within a bin counts, wherever a bin has two contributions or more. The two chains of an antithetic
-        pair count as one draw, of the player's own contributions alone: there it takes some ten of each size. What
-        truncation, or a game's approximate marginals, add is bias, and not part of it.
+        what varies within a bin counts, wherever a bin has two contributions or more; all players share the few
+        coalitions of a short run, and below some 100 its errors are too small more often than that. The two chains of
+        an antithetic pair count as one draw, of the player's own contributions alone: there it takes some ten of each
+        size. What truncation, or a game's approximate marginals, add is bias, and not part of it.
 
         Args:
           weights: ``[sizes]``, or longer; what it says of sizes that were never sampled is left out (see `reach`).
