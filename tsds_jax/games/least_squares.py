@@ -316,7 +316,13 @@ def kernel_sums(gram: jax.Array, penalty: jax.Array, target: jax.Array, across: 
     """
     factor, damped = factorise(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
     solved = solve_lower(factor, jnp.concatenate([target, across], 1))
-    left, right = (in_blocks(part, _SUM_BLOCK) for part in jnp.split(solved, [target.shape[1]], 1))
+    left, right = jnp.split(solved, [target.shape[1]], 1)
+    return running_sums(left, right, damped)
+
+
+def running_sums(left: jax.Array, right: jax.Array, damped: jax.Array, block: int = _SUM_BLOCK) -> Running:
+    """Running sums of ``left`` ``[points, targets]`` times ``right`` ``[points, columns]``, of one factorisation."""
+    left, right = in_blocks(left, block), in_blocks(right, block)
     base = sums_before(dot("nbt,nbc->ntc", left, right))
     return Running(base, left, right, jnp.broadcast_to(damped, len(base)))
 

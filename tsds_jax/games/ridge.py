@@ -40,8 +40,8 @@ from tsds_jax.games.least_squares import (
     checked_labels,
     factorise,
     in_blocks,
-    kernel_sums,
     power_of_two,
+    running_sums,
     scaled_penalty,
     sums_at,
     sums_before,
@@ -92,14 +92,14 @@ class RidgeGame(LeastSquaresGame):
     """Utility of a coalition = validation performance of the ridge regression fitted to its members.
 
     Build it with `ridge_game`, which centres the features (with a free intercept) and scales them by a power of two.
-    In float32, scores agree with float64 to some 1e-5 of the largest while ``1 / C`` is at least 1e-3 of the largest
+    In float32, scores agree with float64 within 1e-5 of the largest while ``1 / C`` is at least 2e-5 of the largest
     squared row (about the mean, with a free intercept; times its weight). Below, prefixes of about as many points as
     features lose digits: there the fit passes close to every point, and nothing but the penalty decides between ways
     to. A penalty under 8 units in the last place of the largest squared row is raised to that, and every fit counts as
     unconverged.
 
-    All prefixes of orders longer than the features are many take `feature_sums`, about ``6 n d^2`` operations and
-    ``2 s d rows`` for s sizes; of shorter ones `kernel_sums`, about ``n^3 / 3 + n^2 rows``.
+    All prefixes of orders of n points take `feature_sums`, about ``6 n d^2`` operations and ``2 s d rows`` for s sizes;
+    up to twice as many points as features `row_terms`, about ``6 n^2 d + 4 n^3 + 2 n d rows``.
 
     Attributes, beside those of `LeastSquaresGame`:
       x: ``[players, features]``, times the roots of the points' weights.
@@ -116,16 +116,14 @@ class RidgeGame(LeastSquaresGame):
         rows, target, free = self.x[order], self._targets(order), self.intercept == "free"
         if free:
             target = jnp.concatenate([target, self.root_weight[order][:, None]], 1)
-        wide = rows.shape[0] <= rows.shape[1]
-        if wide:
-            gram, across = dot("if,jf->ij", rows, rows), dot("if,rf->ir", rows, self.x_val)
-            running = kernel_sums(gram, self.penalty, target, across)
-            constant = sums_before(dot("nbt,nb->nt", running.left, running.left[:, :, -1]))
+        short = rows.shape[0] <= 2 * rows.shape[1]
+        if short:
+            left, right, damped = row_terms(rows, self.penalty, target)
+            running = running_sums(left, dot("nf,rf->nr", right, self.x_val), damped)
         else:
             running = feature_sums(rows, self.penalty, target)
-            constant = _residual_sums(rows, target, running)
         if free:
-            running = _with_constant(running, constant)
+            running = _with_constant(running)
         sums = sums_at(running)
 
         def scores(sizes: jax.Array) -> jax.Array:
@@ -133,7 +131,7 @@ class RidgeGame(LeastSquaresGame):
             level = jnp.zeros((), found.dtype)
             if free:
                 found, level = _without_constant(found)
-            return level + (found if wide else dot("stf,rf->str", found, self.x_val))
+            return level + (found if short else dot("stf,rf->str", found, self.x_val))
 
         return scores, running
 
@@ -266,13 +264,42 @@ def ridge_game(
     )
 
 
+def row_terms(rows: jax.Array, penalty: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The terms of ridge fits' running sums where points do not far outnumber features: sums are weights.
+
+    ``L L' = rows rows' + penalty`` is factorised twice: ``near = L^-1 [rows, root of penalty]`` has rows that are
+    orthonormal but for rounding, and the factor of ``near near'`` takes that off L. So the error grows with the root of
+    the condition number, as a QR factorisation's, not with the number itself (Cholesky QR2: Yamamoto, Nakatsukasa,
+    Yanagisawa & Fukaya, ETNA 2015); it is largest for prefixes of about as many points as features.
+
+    Args:
+      rows: ``[points, features]`` in order.
+      penalty: scalar.
+      target: ``[points, targets]``.
+
+    Returns:
+      ``left`` ``[points, targets]`` and ``right`` ``[points, features]``, whose products summed over a prefix are its
+      fit's weights, and whether the factorisation was damped.
+    """
+    points = len(rows)
+    identity, root = jnp.eye(points, dtype=rows.dtype), jnp.sqrt(penalty)
+    factor, _ = factorise(dot("if,jf->ij", rows, rows) + penalty * identity)
+    whole = solve_lower(factor, jnp.concatenate([target, rows, root * identity], 1))
+    near = whole[:, target.shape[1] :]
+    again, damped = factorise(dot("if,jf->ij", near, near))
+    left, right = jnp.split(solve_lower(again, whole[:, :-points]), [target.shape[1]], 1)
+    # In the units of `feature_sums`' later blocks, whose factors are those of the identity plus a Gram matrix.
+    return left * root, right / root, damped
+
+
 def feature_sums(rows: jax.Array, penalty: jax.Array, target: jax.Array) -> Running:
-    """Running sums of ridge fits where points outnumber features: sums are weights.
+    """Running sums of ridge fits where points far outnumber features: sums are weights.
 
     The order is cut into blocks of about as many points as features. Running Gram matrices give the fit at the start
-    of each block; within it, its own points are conditioned on that fit as `kernel_sums` conditions all points on
+    of each block; within it, its own points are conditioned on that fit as `row_terms` conditions all points on
     nothing. Blocks do not wait for each other, unlike the steps of a recursive least squares, and no error is carried
-    from one to the next.
+    from one to the next. The first two blocks are left to `row_terms`: where points come to outnumber features, Gram
+    matrices are at their worst.
 
     Args:
       rows: ``[points, features]`` in order.
@@ -285,9 +312,13 @@ def feature_sums(rows: jax.Array, penalty: jax.Array, target: jax.Array) -> Runn
     features = rows.shape[1]
     block = -(-features // 8) * 8
     x, y = in_blocks(rows, block), in_blocks(target, block)
+    head = running_sums(*row_terms(rows[: 2 * block], penalty, target[: 2 * block]), block)
+    if len(x) <= 2:
+        return head
     identity = jnp.eye(features, dtype=rows.dtype)
-    gram = sums_before(dot("nbi,nbj->nij", x, x)) + penalty * identity
-    moment = sums_before(dot("nbi,nbt->nit", x, y))
+    gram = sums_before(dot("nbi,nbj->nij", x, x))[2:] + penalty * identity
+    moment = sums_before(dot("nbi,nbt->nit", x, y))[2:]
+    x, y = x[2:], y[2:]
     factor, damped = factorise(gram)
     half = solve_lower(factor, jnp.concatenate([jnp.swapaxes(x, 1, 2), moment], 2))
     gains, weights = jnp.split(solve_lower(factor, half, transpose=True), [block], 2)
@@ -296,7 +327,8 @@ def feature_sums(rows: jax.Array, penalty: jax.Array, target: jax.Array) -> Runn
     surprise = y - dot("nbf,nft->nbt", x, weights)
     solved = solve_lower(inner, jnp.concatenate([surprise, jnp.swapaxes(gains, 1, 2)], 2))
     left, right = jnp.split(solved, [target.shape[1]], 2)
-    return Running(jnp.swapaxes(weights, 1, 2), left, right, damped | damped_within)
+    tail = Running(jnp.swapaxes(weights, 1, 2), left, right, damped | damped_within)
+    return Running(*(jnp.concatenate(parts) for parts in zip(head, tail, strict=True)))
 
 
 def _solve_primal(rows: jax.Array, target: jax.Array, about: jax.Array, penalty: jax.Array) -> _Solution:
@@ -315,25 +347,12 @@ def _solve_dual(rows: jax.Array, target: jax.Array, about: jax.Array, penalty: j
     return _Solution(dot("jf,jt->ft", root, half), gains, root, jnp.asarray(True), damped)
 
 
-def _residual_sums(rows: jax.Array, target: jax.Array, running: Running) -> jax.Array:
-    """Sums of the residuals at the start of each block times the last target, the constant: ``[blocks, targets]``.
-
-    They are ``penalty s'K^-1 target``, the constant column's running sum. Made afresh they keep nothing of the rounding
-    of the first block, where points come to outnumber features and a small penalty is all that holds the fit.
-    """
-    block, constant = running.left.shape[1], target[:, -1:]
-    before = sums_before(jnp.sum(in_blocks(target * constant, block), 1))
-    along = sums_before(jnp.sum(in_blocks(rows * constant, block), 1))
-    return before - dot("nf,ntf->nt", along, running.base)
-
-
-def _with_constant(running: Running, base: jax.Array) -> Running:
+def _with_constant(running: Running) -> Running:
     """With one more column, that of a row whose kernel with every point is the constant, which must be last target."""
-    return Running(
-        jnp.concatenate([running.base, base[:, :, None]], 2),
-        running.left,
-        jnp.concatenate([running.right, running.left[:, :, -1:]], 2),
-        running.damped,
+    constant = running.left[:, :, -1:]
+    base = sums_before(dot("nbt,nbc->ntc", running.left, constant))
+    return running._replace(
+        base=jnp.concatenate([running.base, base], 2), right=jnp.concatenate([running.right, constant], 2)
     )
 
 
