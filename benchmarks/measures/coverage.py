@@ -17,6 +17,8 @@ RUNS = (
     ("add_one", 300, 20),
     ("permutation", 100, 5),
     ("permutation", 300, 5),
+    ("antithetic permutation", 100, 5),
+    ("antithetic permutation", 300, 5),
 )
 
 
@@ -31,8 +33,10 @@ def coverage(data: Arrays, cache: Path, *, quick: bool) -> list[Coverage]:
     for estimator, samples, runs in RUNS:
         shares = []
         for seed in range(2 if quick else runs):
-            options: dict[str, Any] = {"estimator": estimator, "samples": samples, "subset_size": SUBSET, "seed": seed}
-            v = tsds_jax.value(*data, **options, truncation=0.0)
+            options: dict[str, Any] = {"samples": samples, "subset_size": SUBSET, "seed": seed, "truncation": 0.0}
+            if estimator.startswith("antithetic"):
+                options["antithetic"] = True
+            v = tsds_jax.value(*data, estimator=estimator.split()[-1], **options)
             error = np.hypot(v.stderr, noise)
             shares.append(float(np.mean(np.abs(v.values - reference.values) < 1.96 * error)))
         rows.append(Coverage(f"{estimator}, {samples} samples, s = {SUBSET}", len(data.x), reference.about, shares))

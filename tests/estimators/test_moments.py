@@ -51,15 +51,20 @@ def test_the_error_of_one_size_or_of_many_contributions_is_the_usual_one(players
         assert error[player] == pytest.approx(own.std(ddof=1) / np.sqrt(len(own)), rel=within)
 
 
+@pytest.mark.parametrize("antithetic", [False, True])
 @pytest.mark.parametrize("samples", [50, 100, 300])
-def test_intervals_hold_the_value_where_it_rests_on_contributions_that_most_players_have_none_of(samples):
+def test_intervals_hold_the_value_where_it_rests_on_contributions_that_most_players_have_none_of(samples, antithetic):
     players, sizes = 400, 200
     rng = np.random.default_rng(samples)
-    who = np.repeat(np.arange(players), samples)
-    size = rng.integers(0, sizes, len(who))
+    rounds = samples // 2 if antithetic else samples
+    size = rng.integers(0, sizes, (1, players, rounds))
+    if antithetic:
+        size = np.concatenate([size, sizes - 1 - size])
+    who = np.broadcast_to(np.arange(players)[:, None], size.shape)
     sign = np.where(who % 2, 0.3, -0.3)
-    what = np.where(size == 0, sign, 0.0) + rng.normal(size=len(who)) * np.where(size == 1, 0.2, 0.01)
-    mean, error = Moments.zeros(players, sizes).add(who, size, what, np.arange(len(who))).mean()
+    what = np.where(size == 0, sign, 0.0) + rng.normal(size=size.shape) * np.where(size == 1, 0.2, 0.01)
+    moments = Moments.zeros(players, sizes, antithetic=antithetic)
+    mean, error = moments.add(who, size, what, np.arange(rounds), what[::-1] if antithetic else None).mean()
     exact = np.where(np.arange(players) % 2, 0.3, -0.3) / sizes
     assert 0.92 < np.mean(np.abs(mean - exact) < 1.96 * error) < 0.98
 
