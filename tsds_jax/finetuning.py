@@ -16,9 +16,10 @@ import scipy.special
 from flax import nnx
 
 from tsds_jax.data import TextData, load_data
-from tsds_jax.encoders import Encoder, EncoderConfig, load_encoder
+from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.embed import LADDER, batch_tokens
-from tsds_jax.encoders.modeling import BertEncoder, Dropout
+from tsds_jax.encoders.families import Config, new_encoder
+from tsds_jax.encoders.modeling import Dropout
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, bucket_lengths, pad, plan_batches, tokenise
 from tsds_jax.errors import InputError, TsdsError
@@ -77,10 +78,10 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Classifier(nnx.Module):
     """Encoder, pooling, dropout and one linear map onto the classes."""
 
-    def __init__(self, config: EncoderConfig, classes: int, pooling: str, *, rngs: nnx.Rngs):
+    def __init__(self, config: Config, classes: int, pooling: str, *, rngs: nnx.Rngs):
         """Make it with random weights."""
-        self.encoder = BertEncoder(config, rngs=rngs)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.encoder = new_encoder(config, rngs=rngs)
+        self.dropout = Dropout(config.head_dropout)
         self.head = nnx.Linear(config.hidden_size, classes, rngs=rngs)
         self.pooling = pooling
 
@@ -105,13 +106,13 @@ class TargetModel:
 
     module: Classifier
     tokenizer: Any
-    config: EncoderConfig
+    config: Config
     classes: tuple[str, ...]
     max_length: int
 
     def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Class probabilities, float32 [texts, classes]."""
-        return self._of_tokens(tokenise(self.tokenizer, texts, self.max_length, self.config.vocab_size), progress)
+        return self._of_tokens(tokenise(self.tokenizer, texts, self.max_length, self.config), progress)
 
     def _of_tokens(self, tokenised: Tokenised, progress: ProgressFn = silent) -> np.ndarray:
         graphdef, params = nnx.split(self.module)
@@ -220,7 +221,7 @@ def finetune(
     limit = min(options.max_length, encoder.config.max_tokens)
 
     def tokens_of(data: TextData) -> Tokenised:
-        return tokenise(encoder.tokenizer, data.texts, limit, encoder.config.vocab_size)
+        return tokenise(encoder.tokenizer, data.texts, limit, encoder.config)
 
     rows = _Rows(tokens_of(train_data), train_data.labels)
     watched = None if valid is None else _Rows(tokens_of(valid), valid.labels)
@@ -400,11 +401,7 @@ def draw_batches(lengths: np.ndarray, batch_size: int, steps: int, seed: int) ->
 
 def new_classifier(encoder: Encoder, classes: int, options: FineTuneOptions) -> tuple[nnx.GraphDef, nnx.State]:
     """A classifier with a copy of the encoder's weights; its head is drawn from N(0, 0.02), with zero biases."""
-    config = encoder.config
-    if options.dropout is not None:
-        config = dataclasses.replace(
-            config, hidden_dropout_prob=options.dropout, attention_probs_dropout_prob=options.dropout
-        )
+    config = encoder.config if options.dropout is None else encoder.config.with_dropout(options.dropout)
     graphdef, abstract = nnx.split(
         nnx.eval_shape(lambda: Classifier(config, classes, options.pooling, rngs=nnx.Rngs(0)))
     )

@@ -26,7 +26,7 @@ class SelectOptions:
     (``rule="argmax"``).
 
     Attributes:
-      pooling: how token vectors become one, ``"mean"`` or ``"cls"``.
+      pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
       layer: whose hidden state; 0 the embeddings, -1 the last layer.
       max_length: tokens that a longer text is cut to; None takes the encoder's limit.
       pca: principal components kept, fitted on training rows; 0 keeps the representation as it is.
@@ -47,7 +47,7 @@ class SelectOptions:
       seed: decides every draw.
     """
 
-    pooling: str = _option("mean", "How token vectors become one: mean or cls.")
+    pooling: str = _option("mean", "How token vectors become one: mean, weighted_mean, cls or last.")
     layer: int = _option(-1, "Layer whose hidden state represents a text; 0 the embeddings, -1 the last.")
     max_length: int | None = _option(
         None, "Tokens a longer text is cut to; else the encoder's limit, and 128 in fine-tuning."
@@ -83,7 +83,7 @@ class FineTuneOptions:
       clip: largest global norm of a step's gradient.
       dropout: in place of the config's two rates and for the head; None takes the config's.
       max_length: tokens that longer texts are cut to, at most the encoder's own limit.
-      pooling: ``"mean"`` or ``"cls"``, what the head sees of a text.
+      pooling: ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``, what the head sees of a text.
       evaluate_every: steps from one look at the validation rows to the next; None looks 4 times a run.
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best
         state is the result either way.
@@ -99,7 +99,7 @@ class FineTuneOptions:
     clip: float = _option(1.0, "Largest global norm of a gradient.")
     dropout: float | None = _option(None, "In place of the model's own rates.")
     max_length: int = _option(128, "Tokens a longer text is cut to.")
-    pooling: str = _option("mean", "What the head sees of a text: mean or cls.")
+    pooling: str = _option("mean", "What the head sees of a text: mean, weighted_mean, cls or last.")
     evaluate_every: int | None = _option(None, "Steps between two looks at the validation rows.")
     patience: int | None = _option(None, "Looks without improvement after which to stop.")
     seed: int = _option(0, "Decides the head's first values, the order of rows and dropout.")

@@ -21,6 +21,19 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture
+def of_family(tmp_path: Path):
+    """An encoder of any family that has golden weights, with the one tokenizer that fits them all."""
+
+    def load(family: str) -> Encoder:
+        made = Path(shutil.copytree(GOLDEN.parent / family, tmp_path / family))
+        for file in GOLDEN.glob("tokenizer*.json"):
+            shutil.copy(file, made)
+        return load_encoder(made)
+
+    return load
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy that a test may change."""
     return Path(shutil.copytree(GOLDEN, tmp_path / "model", ignore=shutil.ignore_patterns("expected.npz")))

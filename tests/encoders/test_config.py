@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tsds_jax.encoders import EncoderConfig
+from tsds_jax.encoders import EncoderConfig, config_from_dict, read_config
 from tsds_jax.errors import InputError
 
 BERT = {"model_type": "bert"}
@@ -20,7 +20,7 @@ def test_values_of_the_file_win_over_the_defaults(folder):
     values = json.loads((folder / "config.json").read_text())
     values |= {"layer_norm_eps": 1e-5, "hidden_dropout_prob": 0.25, "attention_probs_dropout_prob": 0}
     (folder / "config.json").write_text(json.dumps(values))
-    config = EncoderConfig.from_folder(folder)
+    config = read_config(folder)
     assert (config.hidden_size, config.num_hidden_layers, config.max_tokens) == (32, 2, 64)
     assert (config.layer_norm_eps, config.hidden_dropout_prob) == (1e-5, 0.25)
     assert config.attention_probs_dropout_prob == 0
@@ -31,12 +31,23 @@ def test_a_config_is_hashable_so_that_it_can_be_static_under_jit():
     assert hash(config) == hash(dataclasses.replace(config))
 
 
+def test_each_family_has_its_own_names_and_defaults():
+    distilbert = EncoderConfig.from_dict({"model_type": "distilbert", "n_layers": 3, "dim": 24, "n_heads": 2})
+    assert (distilbert.num_hidden_layers, distilbert.hidden_size, distilbert.type_vocab_size) == (3, 24, 0)
+    assert distilbert.max_tokens == 512
+    roberta = EncoderConfig.from_dict({"model_type": "roberta", "max_position_embeddings": 514})
+    assert (roberta.max_tokens, roberta.pad_token_id) == (512, 1)
+    electra = EncoderConfig.from_dict({"model_type": "electra"})
+    assert (electra.embedding_size, electra.hidden_size) == (128, 256)
+    assert EncoderConfig.from_dict({"model_type": "electra", "embedding_size": 256}).embedding_size is None
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model_type": "t5"}, ["t5", "supported: bert"]),
+        ({"model_type": "t5"}, ["t5", "supported: bert, roberta"]),
         ({}, ["None", "supported: bert"]),
-        (BERT | {"hidden_act": "silu"}, ["hidden_act", "silu", "gelu"]),
+        (BERT | {"hidden_act": "swiglu"}, ["hidden_act", "swiglu", "gelu"]),
         (
             BERT | {"position_embedding_type": "relative_key"},
             ["position_embedding_type", "relative_key", "absolute"],
@@ -48,12 +59,16 @@ def test_a_config_is_hashable_so_that_it_can_be_static_under_jit():
         (BERT | {"num_hidden_layers": True}, ["num_hidden_layers", "True"]),
         (BERT | {"hidden_dropout_prob": 1.0}, ["hidden_dropout_prob", "1.0"]),
         (BERT | {"layer_norm_eps": float("nan")}, ["layer_norm_eps", "nan"]),
+        (BERT | {"pad_token_id": -1}, ["pad_token_id", "-1"]),
+        (BERT | {"pad_token_id": 40000}, ["pad_token_id", "40000", "vocab_size"]),
+        ({"model_type": "roberta", "max_position_embeddings": 2}, ["max_position_embeddings", "padding"]),
+        ({"model_type": "electra", "embedding_size": 0}, ["embedding_size", "0"]),
         (BERT | {"hidden_act": None}, ["hidden_act", "None"]),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_with_its_name(values, words):
     with pytest.raises(InputError) as caught:
-        EncoderConfig.from_dict(values)
+        config_from_dict(values)
     message = str(caught.value)
     assert all(word in message for word in words)
     assert "\n" not in message
@@ -64,4 +79,4 @@ def test_a_folder_without_a_readable_config_is_refused(folder, content):
     path = folder / "config.json"
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(InputError, match=r"config\.json"):
-        EncoderConfig.from_folder(folder)
+        read_config(folder)

@@ -1,15 +1,17 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from tsds_jax.encoders import embed
+from tsds_jax.encoders import POOLINGS, embed
 from tsds_jax.encoders.tokens import bucket_lengths, plan_batches, tokenise
 from tsds_jax.errors import InputError, TsdsError
 
 TEXTS = [
     "a good film",
     "the plot was slow and the actors were not so good, but the music was very fine",
-    "",
+    "a",
     "boring.",
     "the dog and the cat " * 5,
     "lovely",
@@ -21,10 +23,16 @@ def by_hand(encoder, text, layer=-1, pooling="mean"):
     columns = [[side] for side in text] if isinstance(text, tuple) else [[text]]
     tokens = encoder.tokenizer(*columns, return_token_type_ids=True, return_tensors="np")
     hidden = np.asarray(encoder.hidden_states(tokens["input_ids"], None, tokens["token_type_ids"])[layer][0])
-    return hidden.mean(axis=0) if pooling == "mean" else hidden[0]
+    weights = np.arange(1, len(hidden) + 1)[:, None]
+    return {
+        "mean": hidden.mean(axis=0),
+        "weighted_mean": (weights * hidden).sum(axis=0) / weights.sum(),
+        "cls": hidden[0],
+        "last": hidden[-1],
+    }[pooling]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("layer", [0, 1, 2, -1, -2, -3])
 def test_a_vector_is_the_pooled_hidden_state_of_its_layer(encoder, layer, pooling):
     values = encoder.embed(TEXTS, layer=layer, pooling=pooling)
@@ -33,8 +41,13 @@ def test_a_vector_is_the_pooled_hidden_state_of_its_layer(encoder, layer, poolin
     np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
+def test_several_layers_are_set_side_by_side(encoder):
+    both = encoder.embed(TEXTS, layer=(-1, 0))
+    np.testing.assert_allclose(both, np.hstack([encoder.embed(TEXTS), encoder.embed(TEXTS, layer=0)]), atol=1e-6)
+
+
 def test_pairs_go_in_as_two_segments(encoder):
-    pairs = [("a good film", "the plot"), ("bad", "a dull scene with no music"), ("", "")]
+    pairs = [("a good film", "the plot"), ("bad", "a dull scene with no music"), ("", "a")]
     expected = np.stack([by_hand(encoder, pair) for pair in pairs])
     np.testing.assert_allclose(encoder.embed(pairs), expected, atol=1e-5)
     assert np.abs(encoder.embed(pairs) - encoder.embed([" ".join(pair) for pair in pairs])).max() > 1e-3
@@ -87,6 +100,8 @@ def test_progress_goes_up_to_the_number_of_texts(encoder):
         ([("a", "b"), ("a", None)], ["row 1", "pair"]),
         (["a", ("a", "b")], ["row 1"]),
         ("one text", ["list"]),
+        (["a", " \n"], ["row 1", "empty"]),
+        ([("a", ""), ("", "")], ["row 1", "empty"]),
     ],
 )
 def test_the_first_row_that_is_no_text_is_named(encoder, texts, words):
@@ -101,6 +116,8 @@ def test_the_first_row_that_is_no_text_is_named(encoder, texts, words):
         ({"pooling": "sum"}, ["sum", "mean"]),
         ({"layer": 3}, ["layer", "-3", "2"]),
         ({"layer": -4}, ["layer", "-4"]),
+        ({"layer": (0, 3)}, ["layer", "(0, 3)"]),
+        ({"layer": ()}, ["layer", "no layer"]),
         ({"max_length": 65}, ["max_length", "64", "65"]),
         ({"max_length": 2}, ["max_length", "2"]),
         ({"batch_size": 0}, ["batch_size", "0"]),
@@ -114,7 +131,14 @@ def test_an_option_out_of_range_is_named(encoder, options, words):
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_refused(encoder):
     with pytest.raises(InputError, match=r"row 1 .*vocab_size is 30"):
-        tokenise(encoder.tokenizer, ["a the", "table"], 16, vocab_size=30)
+        tokenise(encoder.tokenizer, ["a the", "table"], 16, dataclasses.replace(encoder.config, vocab_size=30))
+
+
+def test_a_tokenizer_of_more_segments_is_refused_and_where_there_are_none_they_are_ignored(encoder):
+    one, none = (dataclasses.replace(encoder.config, type_vocab_size=count) for count in (1, 0))
+    with pytest.raises(InputError, match=r"row 0 has the segment id 1.*type_vocab_size is 1"):
+        tokenise(encoder.tokenizer, [("a", "the")], 16, one)
+    assert len(tokenise(encoder.tokenizer, [("a", "the")], 16, none)) == 1
 
 
 def test_weights_that_give_nan_are_reported_with_the_row(folder):

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tsds_jax.encoders import BertEncoder, EncoderConfig
-from tsds_jax.encoders.pooling import POOLINGS, cls, mean, pooling_named
+from tsds_jax.encoders.pooling import POOLINGS, cls, last, mean, pooling_named, weighted_mean
 from tsds_jax.errors import InputError
 
 CONFIG = EncoderConfig(
@@ -63,6 +63,8 @@ def test_a_row_of_padding_alone_gives_finite_states_and_zero_mean(model, batch):
     hidden = model(ids, mask, types)
     assert np.isfinite(hidden).all()
     np.testing.assert_array_equal(mean(hidden, mask), 0)
+    np.testing.assert_array_equal(weighted_mean(hidden, mask), 0)
+    np.testing.assert_array_equal(last(hidden, mask), hidden[:, 0])
 
 
 def test_dropout_is_off_unless_randomness_is_given(model, batch):
@@ -98,6 +100,6 @@ def test_cls_is_the_first_token_and_mean_the_mean_over_tokens():
 
 
 def test_an_unknown_pooling_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"'max'.*cls, mean"):
+    with pytest.raises(InputError, match=r"'max'.*cls, mean, weighted_mean, last"):
         pooling_named("max")
     assert {name: pooling_named(name) for name in POOLINGS} == POOLINGS

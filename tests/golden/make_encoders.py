@@ -1,10 +1,10 @@
-"""Write tests/golden/bert: a tiny BERT folder, and the hidden states that PyTorch gives for it.
+"""Write a tiny folder a family under tests/golden, and the hidden states that PyTorch gives for it.
 
 Run where torch is installed, from the repository's root:
 
-    python tests/golden/make_bert.py
+    python tests/golden/make_encoders.py
 
-The folder is committed, so that parity with PyTorch is checked where torch is not installed.
+The folders are committed, so that parity with PyTorch is checked where torch is not installed.
 """
 
 from pathlib import Path
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-FOLDER = Path(__file__).parent / "bert"
+FOLDER = Path(__file__).parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = """
 a the this that it is was not and but or of in to for with very so too film movie story plot actor scene music
@@ -24,39 +24,63 @@ dog cat tree house river stone door table train city day night week year one two
 """.split()  # noqa: SIM905 -- a list a line would be 80 lines
 
 
+# A family's own names for what `BERT` calls so, and what only it has.
+BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 64}
+ROTARY = BERT | {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+DECODER = ROTARY | {"num_key_value_heads": 2}
+FAMILIES = {
+    "bert": BERT,
+    "roberta": BERT | {"max_position_embeddings": 66, "pad_token_id": 1},
+    "distilbert": DISTILBERT,
+    "electra": BERT | {"embedding_size": 16},
+    "modernbert": ROTARY | {"num_hidden_layers": 4, "local_attention": 6},
+    "llama": DECODER,
+    "qwen2": DECODER,
+    "qwen3": DECODER | {"head_dim": 8},
+}
+
+
 def main() -> None:
-    """Write the folder and the expected values."""
-    torch.manual_seed(0)
+    """Write every family's folder; BERT's also has a tokenizer."""
     vocab = {word: number for number, word in enumerate(SPECIAL + WORDS)}
-    config = BertConfig(
-        vocab_size=len(vocab),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        attn_implementation="eager",
-    )
-    model = BertModel(config).eval()
+    for family, sizes in FAMILIES.items():
+        write(FOLDER / family, family, sizes | {"vocab_size": len(vocab)})
+    tokenizer(vocab).save_pretrained(FOLDER / "bert")
+
+
+def write(folder: Path, family: str, sizes: dict[str, int]) -> None:
+    """A random model of that family, and the hidden states of four rows of tokens."""
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.for_model(family, **sizes), attn_implementation="eager").eval()
     with torch.no_grad():
         # Far from the initial weights, under which every token attends to all alike and the norms do nothing.
+        # Sums that no norm brings back grow with the weights, and rounding with them.
+        spread = 0.3 if sizes.get("bos_token_id") is None else 0.1
         for name, parameter in model.named_parameters():
-            shift = 1.0 if name.endswith("LayerNorm.weight") else 0.0
-            parameter.copy_(shift + 0.3 * torch.randn(parameter.shape))
-    model.save_pretrained(FOLDER)
-    tokenizer(vocab).save_pretrained(FOLDER)
+            shift = 1.0 if name.lower().endswith("norm.weight") else 0.0
+            parameter.copy_(shift + spread * torch.randn(parameter.shape))
+    model.save_pretrained(folder)
 
     lengths = [3, 12, 7, 9]
-    ids = torch.zeros(4, 12, dtype=torch.long)
+    ids = torch.full((4, 12), model.config.pad_token_id)
     mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
     for row, length in enumerate(lengths):
-        ids[row, :length] = torch.randint(5, len(vocab), (length,))
+        ids[row, :length] = torch.randint(5, sizes["vocab_size"], (length,))
         mask[row, :length] = 1
-        types[row, length // 2 : length] = row % 2
+        if getattr(model.config, "type_vocab_size", 0) > 1 and family != "roberta":
+            types[row, length // 2 : length] = row % 2
+    segments = {"token_type_ids": types} if hasattr(model.config, "type_vocab_size") else {}
     with torch.no_grad():
-        states = model(ids, attention_mask=mask, token_type_ids=types, output_hidden_states=True).hidden_states
+        states = model(ids, attention_mask=mask, **segments, output_hidden_states=True).hidden_states
     np.savez_compressed(
-        FOLDER / "expected.npz",
+        folder / "expected.npz",
         input_ids=ids.numpy().astype(np.int32),
         attention_mask=mask.numpy().astype(np.int32),
         token_type_ids=types.numpy().astype(np.int32),

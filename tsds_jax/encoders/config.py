@@ -4,9 +4,10 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,23 +27,62 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
 }
 
-# One entry a model_type: the value of every field that its config.json may leave out.
-FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "bert": {
-        "vocab_size": 30522,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
+
+class Family(NamedTuple):
+    """What the checkpoints of one ``model_type`` have in common.
+
+    Attributes:
+      defaults: the value of every field that a config.json may leave out.
+      keys: field -> its key in config.json, where that has another name.
+      counts_positions: whether positions are counted over what is not padding, from the padding's id + 1 on, so that
+        the table of positions is longer than a text may be.
+    """
+
+    defaults: dict[str, Any]
+    keys: Mapping[str, str] = MappingProxyType({})
+    counts_positions: bool = False
+
+
+_BERT = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "pad_token_id": 0,
+}
+
+_ROBERTA = _BERT | {"vocab_size": 50265, "pad_token_id": 1}
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(_BERT),
+    "roberta": Family(_ROBERTA, counts_positions=True),
+    "xlm-roberta": Family(_ROBERTA | {"vocab_size": 30522}, counts_positions=True),
+    "camembert": Family(_ROBERTA | {"vocab_size": 30522}, counts_positions=True),
+    "distilbert": Family(
+        _BERT | {"num_hidden_layers": 6, "type_vocab_size": 0},
+        keys={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+            "hidden_dropout_prob": "dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+        },
+    ),
+    "electra": Family(
+        _BERT | {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
+    ),
 }
 
 
@@ -51,18 +91,21 @@ class EncoderConfig:
     """What an encoder is made of. Field names are those of a BERT `config.json`.
 
     Attributes:
-      model_type: the family, a key of `FAMILY_DEFAULTS`.
+      model_type: the family, a key of `FAMILIES`.
       vocab_size: token ids run from 0 to ``vocab_size - 1``.
       hidden_size: width of a representation.
       num_hidden_layers: layers after the embeddings.
       num_attention_heads: heads a layer; must divide ``hidden_size``.
       intermediate_size: inner width of the feed-forward part of a layer.
-      max_position_embeddings: the most tokens that a text may have, special tokens included.
-      type_vocab_size: segments told apart by ``token_type_ids``.
+      max_position_embeddings: rows of the table of positions; see `max_tokens`.
+      type_vocab_size: segments told apart by ``token_type_ids``; 0 if the family knows none and ignores them.
       hidden_act: a key of `ACTIVATIONS`; ``"gelu"`` is the exact one, by the error function.
       layer_norm_eps: added to the variance in every layer norm.
       hidden_dropout_prob: dropout after the embeddings and after both parts of a layer.
       attention_probs_dropout_prob: dropout on the attention weights.
+      pad_token_id: the token that fills up a text.
+      embedding_size: width of the tables of tokens, positions and segments, which a linear map takes to
+        ``hidden_size``; None where there is no such map.
     """
 
     model_type: str
@@ -77,13 +120,35 @@ class EncoderConfig:
     layer_norm_eps: float
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
+    pad_token_id: int = 0
+    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes and settings that make no encoder."""
-        for name in _SIZES:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"the encoder config's {name} must be a positive whole number, not {value!r:.60}")
+        check_numbers(
+            self,
+            least={
+                "vocab_size": 1,
+                "hidden_size": 1,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 1,
+                "intermediate_size": 1,
+                "max_position_embeddings": 1,
+                "type_vocab_size": 0,
+                "pad_token_id": 0,
+            },
+            rates=("hidden_dropout_prob", "attention_probs_dropout_prob"),
+            small=("layer_norm_eps",),
+        )
+        if self.embedding_size is not None and (not isinstance(self.embedding_size, int) or self.embedding_size < 1):
+            raise InputError(
+                f"the encoder config's embedding_size must be a positive whole number, not {self.embedding_size!r:.60}"
+            )
+        if self.max_tokens < 1:
+            raise InputError(
+                f"the encoder config's max_position_embeddings {self.max_position_embeddings} leave no position for a "
+                f"token after the padding's, {self.pad_token_id}"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"the encoder config's hidden_size {self.hidden_size} is not a multiple of its "
@@ -94,19 +159,25 @@ class EncoderConfig:
                 f"the encoder config's hidden_act {self.hidden_act!r:.60} is not supported; "
                 f"supported: {', '.join(ACTIVATIONS)}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 1:
-                raise InputError(f"the encoder config's {name} must be at least 0 and below 1, not {value!r:.60}")
-        if not _is_number(self.layer_norm_eps) or not 0 < self.layer_norm_eps < 1:
-            raise InputError(
-                f"the encoder config's layer_norm_eps must be from 0 to 1, not {self.layer_norm_eps!r:.60}"
-            )
 
     @property
     def max_tokens(self) -> int:
         """The most tokens of one text, special tokens included."""
-        return self.max_position_embeddings
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.counts_positions else 0)
+
+    @property
+    def head_dropout(self) -> float:
+        """Dropout between a pooled representation and a head."""
+        return self.hidden_dropout_prob
+
+    def with_dropout(self, rate: float) -> "EncoderConfig":
+        """The same with that rate wherever there is dropout."""
+        return dataclasses.replace(self, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)
+
+    @property
+    def counts_positions(self) -> bool:
+        """Whether positions are counted over what is not padding; see `Family`."""
+        return FAMILIES[self.model_type].counts_positions
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncoderConfig":
@@ -121,48 +192,57 @@ class EncoderConfig:
           6
         """
         model_type = values.get("model_type")
-        if model_type not in FAMILY_DEFAULTS:
-            raise InputError(f"model_type {model_type!r:.60} is not supported; supported: {', '.join(FAMILY_DEFAULTS)}")
+        if not isinstance(model_type, str) or model_type not in FAMILIES:
+            raise InputError(f"model_type {model_type!r:.60} is not supported; supported: {', '.join(FAMILIES)}")
         position = values.get("position_embedding_type", "absolute")
         if position != "absolute":
             raise InputError(f"position_embedding_type {position!r:.60} is not supported; supported: absolute")
         for flag in ("is_decoder", "add_cross_attention"):
             if values.get(flag):
                 raise InputError(f"the encoder config has {flag} set; only an encoder is supported here")
-        defaults = FAMILY_DEFAULTS[model_type]
-        return cls(model_type=model_type, **{name: values.get(name, defaults[name]) for name in defaults})
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> "EncoderConfig":
-        """Read `config.json` of a Hugging Face folder.
-
-        Raises:
-          InputError: no readable `config.json` there, or `from_dict` refuses it.
-        """
-        path = Path(folder) / "config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{folder} has no config.json; give the folder of a Hugging Face model") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as JSON: {str(error)[:60]}") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path} holds no JSON object; give the folder of a Hugging Face model")
-        try:
-            return cls.from_dict(values)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        family = FAMILIES[model_type]
+        given = {name: values.get(family.keys.get(name, name), value) for name, value in family.defaults.items()}
+        if given.get("embedding_size") == given["hidden_size"]:
+            given["embedding_size"] = None  # as wide as the layers: there is no map
+        return cls(model_type=model_type, **given)
 
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The object in a folder's config.json.
+
+    Raises:
+      InputError: there is no such file, or no JSON object in it.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("there is no such file; give the folder of a Hugging Face model") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"it cannot be read as JSON: {str(error)[:60]}") from None
+    if not isinstance(values, dict):
+        raise InputError("it holds no JSON object; give the folder of a Hugging Face model")
+    return values
+
+
+def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str], small: Iterable[str]) -> None:
+    """Refuse a config's sizes, whole numbers of at least so much, its dropout rates and what norms add."""
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            wanted = "a positive whole number" if smallest == 1 else f"a whole number, {smallest} or more"
+            raise InputError(f"the encoder config's {name} must be {wanted}, not {value!r:.60}")
+    if config.pad_token_id >= config.vocab_size:
+        raise InputError(
+            f"the encoder config's pad_token_id {config.pad_token_id} is not below its vocab_size {config.vocab_size}"
+        )
+    for name in rates:
+        value = getattr(config, name)
+        if not _is_number(value) or not 0 <= value < 1:
+            raise InputError(f"the encoder config's {name} must be at least 0 and below 1, not {value!r:.60}")
+    for name in small:
+        value = getattr(config, name)
+        if not _is_number(value) or not 0 < value < 1:
+            raise InputError(f"the encoder config's {name} must be from 0 to 1, not {value!r:.60}")
 
 
 def _is_number(value: object) -> bool:

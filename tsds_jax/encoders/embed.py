@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -28,7 +30,7 @@ class Representations:
     """What `embed` gives.
 
     Attributes:
-      values: float32 [texts, width], in the order of the texts.
+      values: float32 [texts, width], in the order of the texts; several layers' vectors side by side.
       truncated: how many texts were cut at the length limit.
       tokens: tokens encoded, special tokens included and padding left out.
     """
@@ -43,7 +45,7 @@ def embed(
     texts: Texts,
     *,
     pooling: str = "mean",
-    layer: int = -1,
+    layer: int | Sequence[int] = -1,
     max_length: int | None = None,
     batch_size: int | None = None,
     progress: ProgressFn = silent,
@@ -55,8 +57,9 @@ def embed(
     Args:
       encoder: from `load_encoder`.
       texts: strings, or pairs of strings that the tokenizer joins.
-      pooling: a key of `POOLINGS`: "mean" over the text's tokens, or "cls", the first token.
-      layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last.
+      pooling: a key of `POOLINGS`: "mean" over the text's tokens, "weighted_mean", "cls", the first token, or "last".
+      layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last. Of several, such as ``(-1, -2)``, the
+        pooled vectors are set side by side.
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
       batch_size: rows of a batch; by default as many as make 1,024 tokens (32,768 on an accelerator).
       progress: called after each batch.
@@ -70,20 +73,20 @@ def embed(
       (2, 384)
     """
     pooling_named(pooling)
-    layer = _layer_index(layer, encoder.config.num_hidden_layers)
+    layers = _layer_indices(layer, encoder.config.num_hidden_layers)
     limit = token_limit(encoder.config, max_length)
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
-    values = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
+    values = np.zeros((len(texts), len(layers) * encoder.config.hidden_size), dtype=np.float32)
     if len(texts) == 0:
         return Representations(values, 0, 0)
-    tokenised = tokenise(encoder.tokenizer, texts, limit, encoder.config.vocab_size)
+    tokenised = tokenise(encoder.tokenizer, texts, limit, encoder.config)
     lengths = tokenised.lengths
     graphdef, state = nnx.split(encoder.model)
     done = 0
     progress(Progress("embed", done, len(texts), "texts"))
     for portion in plan_batches(lengths, limit, LADDER, batch_tokens(), batch_size):
-        vectors = _encode(graphdef, state, portion.batch(tokenised), pooling, layer)
+        vectors = _encode(graphdef, state, portion.batch(tokenised), pooling, layers)
         values[portion.rows] = np.asarray(vectors)[: len(portion.rows)]
         done += len(portion.rows)
         progress(Progress("embed", done, len(texts), "texts", f"{portion.length} tokens"))
@@ -98,19 +101,23 @@ def batch_tokens() -> int:
     return CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else DEVICE_BATCH_TOKENS
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "pooling", "layer"))
-def _encode(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch, pooling: str, layer: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("graphdef", "pooling", "layers"))
+def _encode(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch, pooling: str, layers: tuple[int, ...]) -> jax.Array:
     # Full float32 also where the hardware would rather multiply in TF32.
     with jax.default_matmul_precision("float32"):
-        # The layers above the one asked for are never computed: their result is not used.
-        hidden = nnx.merge(graphdef, state).hidden_states(*batch)[layer]
-        return POOLINGS[pooling](hidden, batch.attention_mask)
+        # The layers above those asked for are never computed: their results are not used.
+        hidden = nnx.merge(graphdef, state).hidden_states(*batch)
+        return jnp.concatenate([POOLINGS[pooling](hidden[layer], batch.attention_mask) for layer in layers], 1)
 
 
-def _layer_index(layer: int, layers: int) -> int:
-    if isinstance(layer, bool) or not isinstance(layer, int) or not -layers - 1 <= layer <= layers:
-        raise InputError(
-            f"layer must be a whole number from {-layers - 1} to {layers} (0: the embeddings, -1: the last), "
-            f"not {layer!r:.60}"
-        )
-    return layer % (layers + 1)
+def _layer_indices(layer: int | Sequence[int], layers: int) -> tuple[int, ...]:
+    wanted = tuple(layer) if isinstance(layer, Sequence) else (layer,)
+    for one in wanted:
+        if isinstance(one, bool) or not isinstance(one, int) or not -layers - 1 <= one <= layers:
+            raise InputError(
+                f"layer must be a whole number from {-layers - 1} to {layers} (0: the embeddings, -1: the last), "
+                f"or several, not {layer!r:.60}"
+            )
+    if not wanted:
+        raise InputError("layer names no layer; give one, or several")
+    return tuple(one % (layers + 1) for one in wanted)

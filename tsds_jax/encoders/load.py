@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from flax import nnx
 from huggingface_hub import constants
 from transformers import AutoTokenizer
 
-from tsds_jax.encoders.config import EncoderConfig
 from tsds_jax.encoders.embed import embed
-from tsds_jax.encoders.modeling import BertEncoder
+from tsds_jax.encoders.families import Config, EncoderModule, read_config
 from tsds_jax.encoders.params import load_model, parameter_count
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
@@ -55,8 +54,8 @@ class Encoder:
 
     name: str
     folder: Path
-    config: EncoderConfig
-    model: BertEncoder
+    config: Config
+    model: EncoderModule
     skipped: tuple[str, ...]
 
     @functools.cached_property
@@ -90,7 +89,7 @@ class Encoder:
         texts: Texts,
         *,
         pooling: str = "mean",
-        layer: int = -1,
+        layer: int | Sequence[int] = -1,
         max_length: int | None = None,
         batch_size: int | None = None,
         progress: ProgressFn = silent,
@@ -134,7 +133,7 @@ class Encoder:
             ("token_type_ids", types, self.config.type_vocab_size),
         ):
             if not np.issubdtype(array.dtype, np.integer) or (
-                array.size and not 0 <= array.min() <= array.max() < count
+                array.size and count and not 0 <= array.min() <= array.max() < count
             ):
                 raise InputError(f"{name} must be whole numbers from 0 to {count - 1}")
         return _hidden_states(*nnx.split(self.model), ids, mask, types)
@@ -164,7 +163,7 @@ def load_encoder(name: str | os.PathLike[Any]) -> Encoder:
       (1, 384)
     """
     folder = find_folder(name)
-    config = EncoderConfig.from_folder(folder)
+    config = read_config(folder)
     model, skipped = load_model(folder, config)
     return Encoder(str(name), folder, config, model, skipped)
 

@@ -1,4 +1,9 @@
-"""The BERT encoder (Devlin et al., 2019) in Flax NNX: token ids in, one hidden state a layer out."""
+"""The encoders of the BERT family in Flax NNX: token ids in, one hidden state a layer out.
+
+BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019) and XLM-RoBERTa (Conneau et al., 2020), which count positions
+over what is not padding; DistilBERT (Sanh et al., 2019), without segments; ELECTRA (Clark et al., 2020), whose tables
+may be narrower than its layers.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -29,21 +34,30 @@ class Dropout(nnx.Module):
 
 
 class Embeddings(nnx.Module):
-    """Sum of the token's, the position's and the segment's vector, normalised."""
+    """Sum of the token's, the position's and, where there are any, the segment's vector, normalised."""
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Make the three tables, [vocab | positions | types, width] each."""
-        self.words = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
-        self.positions = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
-        self.types = nnx.Embed(config.type_vocab_size, config.hidden_size, rngs=rngs)
-        self.norm = _layer_norm(config, rngs)
+        """Make the tables, [vocab | positions | types, narrow] each, and the map to the layers' width if it differs."""
+        narrow = config.embedding_size or config.hidden_size
+        self.words = nnx.Embed(config.vocab_size, narrow, rngs=rngs)
+        self.positions = nnx.Embed(config.max_position_embeddings, narrow, rngs=rngs)
+        self.types = nnx.Embed(config.type_vocab_size, narrow, rngs=rngs) if config.type_vocab_size else None
+        self.norm = _layer_norm(config, narrow, rngs)
+        self.project = nnx.Linear(narrow, config.hidden_size, rngs=rngs) if config.embedding_size else None
         self.dropout = Dropout(config.hidden_dropout_prob)
+        self.counted_from = config.pad_token_id if config.counts_positions else None
 
     def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[batch, tokens] twice -> [batch, tokens, width]."""
         positions = jnp.arange(input_ids.shape[-1])
-        x = self.words(input_ids) + self.positions(positions) + self.types(token_type_ids)
-        return self.dropout(self.norm(x), rngs)
+        if self.counted_from is not None:
+            token = input_ids != self.counted_from
+            positions = jnp.cumsum(token, -1) * token + self.counted_from
+        x = self.words(input_ids) + self.positions(positions)
+        if self.types is not None:
+            x += self.types(token_type_ids)
+        x = self.dropout(self.norm(x), rngs)
+        return x if self.project is None else each_token(self.project, x)
 
 
 class SelfAttention(nnx.Module):
@@ -67,12 +81,12 @@ class SelfAttention(nnx.Module):
         def by_head(y: jax.Array) -> jax.Array:  # [batch, heads, tokens, head]
             return y.reshape(batch, tokens, self.heads, head).swapaxes(1, 2)
 
-        query, key, value = (by_head(_each_token(f, x)) for f in (self.query, self.key, self.value))
+        query, key, value = (by_head(each_token(f, x)) for f in (self.query, self.key, self.value))
         scores = query @ key.mT * head**-0.5
         # The lowest finite number, not -inf: a row of padding alone must give no NaN.
         scores = jnp.where(mask[:, None, None, :] > 0, scores, jnp.finfo(scores.dtype).min)
         weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs)
-        return _each_token(self.output, (weights @ value).swapaxes(1, 2).reshape(x.shape))
+        return each_token(self.output, (weights @ value).swapaxes(1, 2).reshape(x.shape))
 
 
 class Layer(nnx.Module):
@@ -81,32 +95,29 @@ class Layer(nnx.Module):
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Make both parts and their norms."""
         self.attention = SelfAttention(config, rngs=rngs)
-        self.attention_norm = _layer_norm(config, rngs)
+        self.attention_norm = _layer_norm(config, config.hidden_size, rngs)
         self.up = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.down = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
-        self.down_norm = _layer_norm(config, rngs)
+        self.down_norm = _layer_norm(config, config.hidden_size, rngs)
         self.dropout = Dropout(config.hidden_dropout_prob)
+        # DistilBERT was trained with none on what attention gives.
+        self.attention_dropout = Dropout(0.0 if config.model_type == "distilbert" else config.hidden_dropout_prob)
         self.activation = config.hidden_act
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """[batch, tokens, width] and mask [batch, tokens] -> [batch, tokens, width]."""
         attended = self.attention(x, mask, rngs)
-        x = self.attention_norm(x + self.dropout(attended, rngs))
-        fed = _each_token(self.down, ACTIVATIONS[self.activation](_each_token(self.up, x)))
+        x = self.attention_norm(x + self.attention_dropout(attended, rngs))
+        fed = each_token(self.down, ACTIVATIONS[self.activation](each_token(self.up, x)))
         return self.down_norm(x + self.dropout(fed, rngs))
 
 
-class BertEncoder(nnx.Module):
-    """BERT without its pooler and heads.
+class Transformer(nnx.Module):
+    """What an encoder module of any family is called with, and gives.
 
     All of its state is `nnx.Param`: dropout takes its randomness from the call, so a split of the
     model is its weights and nothing else.
     """
-
-    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Make a randomly initialised encoder; `params.load_model` makes one from a checkpoint."""
-        self.embeddings = Embeddings(config, rngs=rngs)
-        self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
     def hidden_states(
         self,
@@ -121,16 +132,13 @@ class BertEncoder(nnx.Module):
         Args:
           input_ids: integers [batch, tokens].
           attention_mask: [batch, tokens], 1 for a token and 0 for padding.
-          token_type_ids: integers [batch, tokens], the segment of each token.
+          token_type_ids: integers [batch, tokens], the segment of each token; ignored where a family knows none.
           rngs: where dropout draws from; None turns dropout off.
 
         Returns:
           ``num_hidden_layers + 1`` arrays [batch, tokens, width]. What stands at padding is of no use.
         """
-        states = [self.embeddings(input_ids, token_type_ids, rngs)]
-        for layer in self.layers:
-            states.append(layer(states[-1], attention_mask, rngs))
-        return tuple(states)
+        raise NotImplementedError
 
     def __call__(
         self,
@@ -144,12 +152,36 @@ class BertEncoder(nnx.Module):
         return self.hidden_states(input_ids, attention_mask, token_type_ids, rngs=rngs)[-1]
 
 
-def _layer_norm(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+class BertEncoder(Transformer):
+    """An encoder of the BERT family without its pooler and heads."""
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Make a randomly initialised encoder; `params.load_model` makes one from a checkpoint."""
+        self.embeddings = Embeddings(config, rngs=rngs)
+        self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
+
+    def hidden_states(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[jax.Array, ...]:
+        """See `Transformer.hidden_states`; DistilBERT has no segments."""
+        states = [self.embeddings(input_ids, token_type_ids, rngs)]
+        for layer in self.layers:
+            states.append(layer(states[-1], attention_mask, rngs))
+        return tuple(states)
+
+
+def _layer_norm(config: EncoderConfig, width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # The fast variance, E[x^2] - E[x]^2, loses digits that an eps of 1e-12 does not hide.
-    return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+    return nnx.LayerNorm(width, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
 
 
-def _each_token(linear: nnx.Linear, x: jax.Array) -> jax.Array:
+def each_token(linear: nnx.Linear, x: jax.Array) -> jax.Array:
+    """The map of every token: [batch, tokens, in] -> [batch, tokens, out]."""
     # Batch and tokens as one dimension: XLA's gradient of a three-dimensional product transposes the
     # activations, which doubles its time on a CPU.
     return linear(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)

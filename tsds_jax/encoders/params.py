@@ -13,8 +13,7 @@ import numpy as np
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 
-from tsds_jax.encoders.config import EncoderConfig
-from tsds_jax.encoders.modeling import BertEncoder
+from tsds_jax.encoders.families import Config, EncoderModule, new_encoder
 from tsds_jax.errors import InputError
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -41,34 +40,101 @@ class NameTable(NamedTuple):
     names: dict[str, tuple[str, Transform]]
 
 
-BERT = NameTable(
-    prefix="bert.",
-    names={
+def _weight_and_bias(checkpoint: str, path: str) -> dict[str, tuple[str, Transform]]:
+    """The two names of a linear map, or of a layer norm (whose path ends so)."""
+    weight = ("scale", _keep) if path.endswith("norm") else ("kernel", _transpose)
+    return {
+        f"{checkpoint}.weight": (f"{path}.{weight[0]}", weight[1]),
+        f"{checkpoint}.bias": (f"{path}.bias", _keep),
+    }
+
+
+def _table(prefix: str, layer: str, parts: dict[str, str]) -> NameTable:
+    """The table of a family whose checkpoints call layer i's ``parts`` (name in a `Layer` -> theirs) so."""
+    names: dict[str, tuple[str, Transform]] = {
         "embeddings.word_embeddings.weight": ("embeddings.words.embedding", _keep),
         "embeddings.position_embeddings.weight": ("embeddings.positions.embedding", _keep),
         "embeddings.token_type_embeddings.weight": ("embeddings.types.embedding", _keep),
-        "embeddings.LayerNorm.weight": ("embeddings.norm.scale", _keep),
-        "embeddings.LayerNorm.bias": ("embeddings.norm.bias", _keep),
-        "encoder.layer.{i}.attention.self.query.weight": ("layers.{i}.attention.query.kernel", _transpose),
-        "encoder.layer.{i}.attention.self.query.bias": ("layers.{i}.attention.query.bias", _keep),
-        "encoder.layer.{i}.attention.self.key.weight": ("layers.{i}.attention.key.kernel", _transpose),
-        "encoder.layer.{i}.attention.self.key.bias": ("layers.{i}.attention.key.bias", _keep),
-        "encoder.layer.{i}.attention.self.value.weight": ("layers.{i}.attention.value.kernel", _transpose),
-        "encoder.layer.{i}.attention.self.value.bias": ("layers.{i}.attention.value.bias", _keep),
-        "encoder.layer.{i}.attention.output.dense.weight": ("layers.{i}.attention.output.kernel", _transpose),
-        "encoder.layer.{i}.attention.output.dense.bias": ("layers.{i}.attention.output.bias", _keep),
-        "encoder.layer.{i}.attention.output.LayerNorm.weight": ("layers.{i}.attention_norm.scale", _keep),
-        "encoder.layer.{i}.attention.output.LayerNorm.bias": ("layers.{i}.attention_norm.bias", _keep),
-        "encoder.layer.{i}.intermediate.dense.weight": ("layers.{i}.up.kernel", _transpose),
-        "encoder.layer.{i}.intermediate.dense.bias": ("layers.{i}.up.bias", _keep),
-        "encoder.layer.{i}.output.dense.weight": ("layers.{i}.down.kernel", _transpose),
-        "encoder.layer.{i}.output.dense.bias": ("layers.{i}.down.bias", _keep),
-        "encoder.layer.{i}.output.LayerNorm.weight": ("layers.{i}.down_norm.scale", _keep),
-        "encoder.layer.{i}.output.LayerNorm.bias": ("layers.{i}.down_norm.bias", _keep),
+        **_weight_and_bias("embeddings.LayerNorm", "embeddings.norm"),
+        **_weight_and_bias("embeddings_project", "embeddings.project"),
+    }
+    for ours, theirs in parts.items():
+        names |= _weight_and_bias(f"{layer}.{{i}}.{theirs}", f"layers.{{i}}.{ours}")
+    return NameTable(prefix, names)
+
+
+def _rotary_table(ends: dict[str, str], parts: dict[str, str]) -> NameTable:
+    """The same for a `RotaryEncoder`, with what comes before and after its layers."""
+    names: dict[str, tuple[str, Transform]] = {f"{ends['words']}.weight": ("words.embedding", _keep)}
+    for ours, theirs in ends.items():
+        if ours != "words":
+            names |= _weight_and_bias(theirs, ours)
+    for ours, theirs in parts.items():
+        names |= _weight_and_bias(f"layers.{{i}}.{theirs}", f"layers.{{i}}.{ours}")
+    return NameTable("model.", names)
+
+
+_BERT_PARTS = {
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "attention.output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "down_norm": "output.LayerNorm",
+}
+
+_DISTILBERT_PARTS = {
+    "attention.query": "attention.q_lin",
+    "attention.key": "attention.k_lin",
+    "attention.value": "attention.v_lin",
+    "attention.output": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "up": "ffn.lin1",
+    "down": "ffn.lin2",
+    "down_norm": "output_layer_norm",
+}
+
+_DECODER = _rotary_table(
+    {"words": "embed_tokens", "norm": "norm"},
+    {
+        "attention_norm": "input_layernorm",
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.output": "self_attn.o_proj",
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
+        "feed_norm": "post_attention_layernorm",
+        "feed.gate": "mlp.gate_proj",
+        "feed.up": "mlp.up_proj",
+        "feed.down": "mlp.down_proj",
     },
 )
 
-NAME_TABLES: dict[str, NameTable] = {"bert": BERT}
+NAME_TABLES: dict[str, NameTable] = {
+    "bert": _table("bert.", "encoder.layer", _BERT_PARTS),
+    "roberta": _table("roberta.", "encoder.layer", _BERT_PARTS),
+    "xlm-roberta": _table("roberta.", "encoder.layer", _BERT_PARTS),
+    "camembert": _table("roberta.", "encoder.layer", _BERT_PARTS),
+    "distilbert": _table("distilbert.", "transformer.layer", _DISTILBERT_PARTS),
+    "electra": _table("electra.", "encoder.layer", _BERT_PARTS),
+    "modernbert": _rotary_table(
+        {"words": "embeddings.tok_embeddings", "words_norm": "embeddings.norm", "norm": "final_norm"},
+        {
+            "attention_norm": "attn_norm",
+            "attention.qkv": "attn.Wqkv",
+            "attention.output": "attn.Wo",
+            "feed_norm": "mlp_norm",
+            "feed.gate_and_up": "mlp.Wi",
+            "feed.down": "mlp.Wo",
+        },
+    ),
+    "llama": _DECODER,
+    "qwen2": _DECODER,
+    "qwen3": _DECODER,
+}
 
 # TensorFlow's names for a layer norm's weight and bias, kept by the oldest checkpoints.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -141,7 +207,7 @@ def _read(tensors: Any, key: str) -> np.ndarray:
     return np.asarray(tensors.get_tensor(key), dtype=np.float32)
 
 
-def load_model(folder: Path, config: EncoderConfig) -> tuple[BertEncoder, tuple[str, ...]]:
+def load_model(folder: Path, config: Config) -> tuple[EncoderModule, tuple[str, ...]]:
     """Build the encoder of a config and fill every parameter once from the folder's checkpoint.
 
     Nothing is initialised at random on the way. Weights in half precision become float32.
@@ -154,7 +220,7 @@ def load_model(folder: Path, config: EncoderConfig) -> tuple[BertEncoder, tuple[
         the checkpoint has more layers; or its files cannot be read.
     """
     table = NAME_TABLES[config.model_type]
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: BertEncoder(config, rngs=nnx.Rngs(0))))
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: new_encoder(config, rngs=nnx.Rngs(0))))
     empty = {".".join(map(str, path)): (path, param) for path, param in nnx.to_flat_state(abstract)}
     filled: dict[str, str] = {}
     values, skipped = [], []
@@ -171,6 +237,9 @@ def load_model(folder: Path, config: EncoderConfig) -> tuple[BertEncoder, tuple[
             )
         if name in filled:
             raise InputError(f"the checkpoint in {folder} gives the same parameter as {filled[name]} and as {key}")
+        if name not in empty:  # a table or map that this config goes without
+            skipped.append(key)
+            continue
         path, param = empty[name]
         value, wanted = transform(read()), param.shape
         if value.shape != wanted:

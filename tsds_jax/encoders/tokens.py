@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsds_jax.encoders.config import EncoderConfig
+from tsds_jax.encoders.families import Config
 from tsds_jax.errors import InputError
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     token_type_ids: np.ndarray
 
 
-def token_limit(config: EncoderConfig, max_length: int | None) -> int:
+def token_limit(config: Config, max_length: int | None) -> int:
     """The most tokens of a text: max_length, or what the encoder can take.
 
     Raises:
@@ -63,12 +63,12 @@ def token_limit(config: EncoderConfig, max_length: int | None) -> int:
     return max_length
 
 
-def tokenise(tokenizer: Any, texts: Texts, limit: int, vocab_size: int) -> Tokenised:
+def tokenise(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Tokenised:
     """Token ids of texts or of pairs of texts, cut to `limit` tokens.
 
     Raises:
       InputError: a row is not a string (or a pair of them, as the first row is), or the tokenizer gives
-        an id that the encoder does not know.
+        a token or a segment that the encoder does not know.
     """
     pairs = len(texts) > 0 and not isinstance(texts[0], str)
     check_texts(texts, pairs)
@@ -90,17 +90,20 @@ def tokenise(tokenizer: Any, texts: Texts, limit: int, vocab_size: int) -> Token
         truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
         ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
         types += [np.array(row, dtype=np.int32) for row in encoded["token_type_ids"]]
-    for row, tokens in enumerate(ids):
-        if tokens.size and tokens.max() >= vocab_size:
-            raise InputError(
-                f"the tokenizer does not fit the encoder: row {row} has the token id {tokens.max()}, "
-                f"and the encoder's vocab_size is {vocab_size}"
-            )
+    for kind, arrays, name in (("token", ids, "vocab_size"), ("segment", types, "type_vocab_size")):
+        known = getattr(config, name)
+        for row, array in enumerate(arrays):
+            # Without a table of segments they are ignored.
+            if known and array.size and array.max() >= known:
+                raise InputError(
+                    f"the tokenizer does not fit the encoder: row {row} has the {kind} id {array.max()}, "
+                    f"and the encoder's {name} is {known}"
+                )
     return Tokenised(ids, types, truncated)
 
 
 def check_texts(texts: Texts, pairs: bool) -> None:
-    """Refuse the first row that is not a text, or not a pair of texts where pairs are expected."""
+    """Refuse the first row that is no text, or no pair of texts where pairs are expected, or that is empty."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of texts, not one text; put it in a list")
     for row, text in enumerate(texts):
@@ -111,6 +114,9 @@ def check_texts(texts: Texts, pairs: bool) -> None:
         if not good:
             wanted = "a pair of texts" if pairs else "a text"
             raise InputError(f"row {row} is not {wanted} but {text!r:.60}; drop it or fill it in")
+        sides = list(text) if pairs else [str(text)]
+        if not any(side.strip() for side in sides):
+            raise InputError(f"row {row} is empty; drop it or fill it in")
 
 
 def bucket_lengths(limit: int, ladder: Sequence[int]) -> list[int]:
