@@ -86,6 +86,11 @@ def test_older_and_newer_names_of_the_rope_settings_read_alike():
     assert config_from_dict({"model_type": "modernbert", "layer_types": kinds}).windows == (None, 64) * 11
 
 
+@pytest.mark.parametrize("pad", [None, -1, 10**6])
+def test_a_decoder_has_no_use_for_the_token_of_padding(pad):
+    assert config_from_dict({"model_type": "llama", "pad_token_id": pad}) == config_from_dict({"model_type": "llama"})
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -104,6 +109,8 @@ def test_older_and_newer_names_of_the_rope_settings_read_alike():
         ({"model_type": "modernbert", "mlp_dropout": 1.0}, ["mlp_dropout", "1.0"]),
         ({"model_type": "modernbert", "global_attn_every_n_layers": 0}, ["global_attn_every_n_layers", "0"]),
         ({"model_type": "modernbert", "rope_parameters": 3}, ["rope", "3"]),
+        ({"model_type": "modernbert", "layer_types": [["full_attention"]] * 22}, ["layer_types", "22"]),
+        ({"model_type": "modernbert", "hidden_activation": ["gelu"]}, ["hidden_act", "gelu"]),
         ({"model_type": "modernbert", "layer_types": 3}, ["layer_types", "22"]),
         ({"model_type": ["llama"]}, ["model_type", "supported: bert"]),
     ],

@@ -144,6 +144,10 @@ class EncoderConfig:
             raise InputError(
                 f"the encoder config's embedding_size must be a positive whole number, not {self.embedding_size!r:.60}"
             )
+        if self.pad_token_id >= self.vocab_size:
+            raise InputError(
+                f"the encoder config's pad_token_id {self.pad_token_id} is not below its vocab_size {self.vocab_size}"
+            )
         if self.max_tokens < 1:
             raise InputError(
                 f"the encoder config's max_position_embeddings {self.max_position_embeddings} leave no position for a "
@@ -154,11 +158,7 @@ class EncoderConfig:
                 f"the encoder config's hidden_size {self.hidden_size} is not a multiple of its "
                 f"num_attention_heads {self.num_attention_heads}"
             )
-        if self.hidden_act not in ACTIVATIONS:
-            raise InputError(
-                f"the encoder config's hidden_act {self.hidden_act!r:.60} is not supported; "
-                f"supported: {', '.join(ACTIVATIONS)}"
-            )
+        check_activation(self.hidden_act)
 
     @property
     def max_tokens(self) -> int:
@@ -231,10 +231,6 @@ def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str]
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
             wanted = "a positive whole number" if smallest == 1 else f"a whole number, {smallest} or more"
             raise InputError(f"the encoder config's {name} must be {wanted}, not {value!r:.60}")
-    if config.pad_token_id >= config.vocab_size:
-        raise InputError(
-            f"the encoder config's pad_token_id {config.pad_token_id} is not below its vocab_size {config.vocab_size}"
-        )
     for name in rates:
         value = getattr(config, name)
         if not _is_number(value) or not 0 <= value < 1:
@@ -243,6 +239,14 @@ def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str]
         value = getattr(config, name)
         if not _is_number(value) or not 0 < value < 1:
             raise InputError(f"the encoder config's {name} must be from 0 to 1, not {value!r:.60}")
+
+
+def check_activation(name: object) -> None:
+    """Refuse what is no key of `ACTIVATIONS`."""
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise InputError(
+            f"the encoder config's hidden_act {name!r:.60} is not supported; supported: {', '.join(ACTIVATIONS)}"
+        )
 
 
 def _is_number(value: object) -> bool:

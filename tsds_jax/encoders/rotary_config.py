@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tsds_jax.encoders.config import ACTIVATIONS, check_numbers
+from tsds_jax.encoders.config import check_activation, check_numbers
 from tsds_jax.errors import InputError
 
 
@@ -58,7 +58,6 @@ class RotaryConfig:
       embedding_dropout: after the embeddings.
       attention_probs_dropout_prob: on the attention weights, and where ``fused`` on what attention gives.
       mlp_dropout: inside the feed-forward part.
-      pad_token_id: the token that fills up a text.
     """
 
     model_type: str
@@ -85,7 +84,6 @@ class RotaryConfig:
     embedding_dropout: float
     attention_probs_dropout_prob: float
     mlp_dropout: float
-    pad_token_id: int = 0
 
     # Segments are not known.
     type_vocab_size = 0
@@ -103,7 +101,6 @@ class RotaryConfig:
                 "head_dim": 2,
                 "intermediate_size": 1,
                 "max_position_embeddings": 1,
-                "pad_token_id": 0,
             },
             rates=("embedding_dropout", "attention_probs_dropout_prob", "mlp_dropout"),
             small=("norm_eps",),
@@ -146,7 +143,7 @@ class RotaryConfig:
         if model_type not in ROTARY_FAMILIES:
             raise InputError(f"model_type {model_type!r:.60} is not supported; supported: {', '.join(ROTARY_FAMILIES)}")
         read = {name: values.get(name, value) for name, value in ROTARY_FAMILIES[model_type].items()}
-        check_counts(read)
+        _check_counts(read)
         return cls(model_type=model_type, **(_modernbert if model_type == "modernbert" else _decoder)(values, read))
 
 
@@ -158,7 +155,6 @@ _DECODER = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-6,
     "attention_dropout": 0.0,
-    "pad_token_id": None,
 }
 _QWEN = {
     "vocab_size": 151936,
@@ -180,7 +176,6 @@ ROTARY_FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 8192,
         "norm_eps": 1e-5,
         "norm_bias": False,
-        "pad_token_id": 50283,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "embedding_dropout": 0.0,
@@ -203,7 +198,7 @@ ROTARY_FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def check_counts(read: Mapping[str, Any]) -> None:
+def _check_counts(read: Mapping[str, Any]) -> None:
     """Refuse, before anything is computed with them, sizes that are no positive whole numbers."""
     for name in (
         "hidden_size",
@@ -215,11 +210,7 @@ def check_counts(read: Mapping[str, Any]) -> None:
         value = read.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"the encoder config's {name} must be a positive whole number, not {value!r:.60}")
-    act = read.get("hidden_activation", read.get("hidden_act"))
-    if act not in ACTIVATIONS:
-        raise InputError(
-            f"the encoder config's hidden_act {act!r:.60} is not supported; supported: {', '.join(ACTIVATIONS)}"
-        )
+    check_activation(read.get("hidden_activation", read.get("hidden_act")))
 
 
 def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +219,7 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
         "sliding_attention" if layer % every else "full_attention" for layer in range(layers)
     ]
     known = {"full_attention": ("global_rope_theta", 160_000.0), "sliding_attention": ("local_rope_theta", 10_000.0)}
-    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in known for kind in kinds):
+    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in list(known) for kind in kinds):
         raise InputError(f"the encoder config's layer_types must be {layers} of {', '.join(known)}")
     given = _object(values, "rope_parameters")
     turns = {
@@ -260,7 +251,6 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
         "embedding_dropout": read["embedding_dropout"],
         "attention_probs_dropout_prob": read["attention_dropout"],
         "mlp_dropout": read["mlp_dropout"],
-        "pad_token_id": read["pad_token_id"],
     }
 
 
@@ -273,7 +263,7 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
         | _object(values, "rope_scaling")
         | _object(values, "rope_parameters")
     )
-    layers, pad = read["num_hidden_layers"], read["pad_token_id"]
+    layers = read["num_hidden_layers"]
     return {
         "vocab_size": read["vocab_size"],
         "hidden_size": read["hidden_size"],
@@ -298,7 +288,6 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
         "embedding_dropout": 0.0,
         "attention_probs_dropout_prob": read["attention_dropout"],
         "mlp_dropout": 0.0,
-        "pad_token_id": 0 if pad is None else pad,
     }
 
 
