@@ -51,17 +51,7 @@ def torch_states(model, *arrays):
     return [state.numpy() for state in output.hidden_states]
 
 
-BERT_SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "intermediate_size": 80,
-    "max_position_embeddings": 20,
-    "layer_norm_eps": 1e-6,
-    "initializer_range": 0.1,
-}
-ROTARY_SIZES = {
+COMMON_SIZES = {
     "vocab_size": 60,
     "hidden_size": 48,
     "num_hidden_layers": 3,
@@ -69,9 +59,9 @@ ROTARY_SIZES = {
     "intermediate_size": 80,
     "max_position_embeddings": 20,
     "initializer_range": 0.1,
-    "bos_token_id": 1,
-    "eos_token_id": 1,
 }
+BERT_SIZES = COMMON_SIZES | {"layer_norm_eps": 1e-6}
+ROTARY_SIZES = COMMON_SIZES | {"bos_token_id": 1, "eos_token_id": 1}
 DECODER_SIZES = ROTARY_SIZES | {"num_key_value_heads": 2}
 SIZES = {
     "bert": BERT_SIZES,

@@ -127,16 +127,7 @@ class EncoderConfig:
         """Refuse sizes and settings that make no encoder."""
         check_numbers(
             self,
-            least={
-                "vocab_size": 1,
-                "hidden_size": 1,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 1,
-                "intermediate_size": 1,
-                "max_position_embeddings": 1,
-                "type_vocab_size": 0,
-                "pad_token_id": 0,
-            },
+            least={"type_vocab_size": 0, "pad_token_id": 0},
             rates=("hidden_dropout_prob", "attention_probs_dropout_prob"),
             small=("layer_norm_eps",),
         )
@@ -207,6 +198,17 @@ class EncoderConfig:
         return cls(model_type=model_type, **given)
 
 
+# What every config has, each at least 1.
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+
+
 def read_json(path: Path) -> Mapping[str, Any]:
     """The object in a folder's config.json.
 
@@ -225,8 +227,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str], small: Iterable[str]) -> None:
-    """Refuse a config's sizes, whole numbers of at least so much, its dropout rates and what norms add."""
-    for name, smallest in least.items():
+    """Refuse a config's sizes, at least 1 or as `least` says, its dropout rates and what norms add."""
+    for name, smallest in (dict.fromkeys(_SIZES, 1) | dict(least)).items():
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
             wanted = "a positive whole number" if smallest == 1 else f"a whole number, {smallest} or more"

@@ -115,9 +115,20 @@ class Layer(nnx.Module):
 class Transformer(nnx.Module):
     """What an encoder module of any family is called with, and gives.
 
-    All of its state is `nnx.Param`: dropout takes its randomness from the call, so a split of the
-    model is its weights and nothing else.
+    A family has its ``layers``, says by `embedded` what goes into the first, and by `finished` what becomes of what
+    comes out of the last. All of its state is `nnx.Param`: dropout takes its randomness from the call, so a split of
+    the model is its weights and nothing else.
     """
+
+    layers: nnx.List
+
+    def embedded(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """[batch, tokens] twice -> [batch, tokens, width]."""
+        raise NotImplementedError
+
+    def finished(self, state: jax.Array) -> jax.Array:
+        """[batch, tokens, width] of the last layer -> the same."""
+        return state
 
     def hidden_states(
         self,
@@ -127,7 +138,7 @@ class Transformer(nnx.Module):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[jax.Array, ...]:
-        """The hidden state after the embeddings and after each layer.
+        """The hidden state after the embeddings and after each layer, the last as the family finishes it.
 
         Args:
           input_ids: integers [batch, tokens].
@@ -138,7 +149,10 @@ class Transformer(nnx.Module):
         Returns:
           ``num_hidden_layers + 1`` arrays [batch, tokens, width]. What stands at padding is of no use.
         """
-        raise NotImplementedError
+        states = [self.embedded(input_ids, token_type_ids, rngs)]
+        for layer in self.layers:
+            states.append(layer(states[-1], attention_mask, rngs))
+        return (*states[:-1], self.finished(states[-1]))
 
     def __call__(
         self,
@@ -160,19 +174,9 @@ class BertEncoder(Transformer):
         self.embeddings = Embeddings(config, rngs=rngs)
         self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
-    def hidden_states(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> tuple[jax.Array, ...]:
-        """See `Transformer.hidden_states`; DistilBERT has no segments."""
-        states = [self.embeddings(input_ids, token_type_ids, rngs)]
-        for layer in self.layers:
-            states.append(layer(states[-1], attention_mask, rngs))
-        return tuple(states)
+    def embedded(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """See `Embeddings`."""
+        return self.embeddings(input_ids, token_type_ids, rngs)
 
 
 def _layer_norm(config: EncoderConfig, width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -140,7 +140,7 @@ class RotaryLayer(nnx.Module):
 
 
 class RotaryEncoder(Transformer):
-    """A transformer with rotary positions, without its heads."""
+    """A transformer with rotary positions, without its heads; padding must stand behind the tokens."""
 
     def __init__(self, config: RotaryConfig, *, rngs: nnx.Rngs):
         """Make a randomly initialised one; `params.load_model` makes one from a checkpoint."""
@@ -150,23 +150,14 @@ class RotaryEncoder(Transformer):
         self.layers = nnx.List([RotaryLayer(config, layer, rngs=rngs) for layer in range(config.num_hidden_layers)])
         self.norm = norm(config, config.hidden_size, rngs)
 
-    def hidden_states(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> tuple[jax.Array, ...]:
-        """See `Transformer.hidden_states`: the last is normed; padding must stand behind the tokens."""
+    def embedded(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """The tokens' vectors, normed where the family does so; there are no segments."""
         x = self.words(input_ids)
-        if self.words_norm is not None:
-            x = self.words_norm(x)
-        x = self.dropout(x, rngs)
-        states = [x]
-        for layer in self.layers:
-            states.append(layer(states[-1], attention_mask, rngs))
-        return (*states[:-1], self.norm(states[-1]))
+        return self.dropout(x if self.words_norm is None else self.words_norm(x), rngs)
+
+    def finished(self, state: jax.Array) -> jax.Array:
+        """The last layer's sum, normed."""
+        return self.norm(state)
 
 
 def norm(config: RotaryConfig, width: int, rngs: nnx.Rngs) -> nnx.Module:
