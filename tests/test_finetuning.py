@@ -9,11 +9,14 @@ import pytest
 from datasets import Dataset
 from flax import nnx
 
-from tsds_jax import finetuning
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.finetuning import adamw, check_options, draw_batches, finetune, learning_rate_at
+from tsds_jax.finetuning import check_options, finetune, steps_for, training
+from tsds_jax.finetuning.batches import draw_batches
+from tsds_jax.finetuning.optimiser import adamw, decays, learning_rate_at
+from tsds_jax.finetuning.scores import score
+from tsds_jax.finetuning.target import _outputs, new_target
 from tsds_jax.options import FineTuneOptions
 
 MODEL = Path(__file__).parent / "golden" / "bert"
@@ -40,12 +43,17 @@ def reviews(rows: int, seed: int, classes: int = 2) -> TextData:
     return TextData(table, texts, labels, names, ("text",), "label")
 
 
-FAST = FineTuneOptions(steps=120, batch_size=16, learning_rate=1e-2, dropout=0.02)
+FAST = FineTuneOptions(head="mean", steps=120, batch_size=16, learning_rate=1e-2, dropout=0.02)
 
 
 @pytest.fixture(scope="module")
 def result(encoder):
     return finetune(encoder, reviews(120, 0), validation=reviews(60, 1), evaluation=reviews(100, 2), options=FAST)
+
+
+def fresh(encoder, outputs: int, **given):
+    """The two parts of a new target model with a linear head on the mean."""
+    return new_target(encoder, outputs, (), "mean", seed=0, **given)[:2]
 
 
 def leaves(module) -> list[np.ndarray]:
@@ -64,7 +72,7 @@ def test_separable_texts_are_learned(result):
 
 
 def test_three_classes_are_learned(encoder):
-    options = dataclasses.replace(FAST, pooling="cls")
+    options = dataclasses.replace(FAST, head="cls")
     three = finetune(encoder, reviews(150, 0, 3), evaluation=reviews(90, 2, 3), options=options)
     assert three.metrics["accuracy"] > 0.95
     assert three.probabilities.shape == (90, 3)
@@ -109,21 +117,21 @@ def test_the_steps_are_those_asked_for_whatever_the_rows(encoder, rows):
 
 
 def test_epochs_become_steps():
-    assert finetuning.steps_for(FineTuneOptions(epochs=3, batch_size=32), 100) == 10
-    assert finetuning.steps_for(FineTuneOptions(epochs=0.1, batch_size=32), 10) == 1
-    assert finetuning.steps_for(FineTuneOptions(epochs=3, steps=4), 100) == 4
+    assert steps_for(FineTuneOptions(epochs=3, batch_size=32), 100) == 10
+    assert steps_for(FineTuneOptions(epochs=0.1, batch_size=32), 10) == 1
+    assert steps_for(FineTuneOptions(epochs=3, steps=4), 100) == 4
 
 
 def test_the_best_steps_weights_are_returned(encoder, monkeypatch):
     """Scores that peak at the third look: its weights come back, though training went on."""
-    scores = iter([(0.5, -1.0), (0.7, -0.9), (0.9, -0.5), (0.9, -0.6), (0.8, -0.1)])
+    scores = iter([(0.5, 1.0), (0.7, 0.9), (0.9, 0.5), (0.9, 0.6), (0.8, 0.1)])
     seen = []
 
-    def score(logits, labels):
+    def scored(logits, labels, task):
         seen.append(logits)
-        return next(scores)
+        return dict(zip(("accuracy", "loss"), next(scores), strict=True))
 
-    monkeypatch.setattr(finetuning, "_score", score)
+    monkeypatch.setattr(training, "score", scored)
     valid = reviews(20, 1)
     options = dataclasses.replace(FAST, steps=10, evaluate_every=2)
     tuned = finetune(encoder, reviews(60, 0), validation=valid, options=options)
@@ -135,15 +143,15 @@ def test_the_best_steps_weights_are_returned(encoder, monkeypatch):
 
 
 def test_a_tie_in_accuracy_goes_to_the_lower_loss(encoder, monkeypatch):
-    scores = iter([(0.9, -1.0), (0.9, -0.5), (0.9, -0.7)])
-    monkeypatch.setattr(finetuning, "_score", lambda logits, labels: next(scores))
+    scores = iter([{"accuracy": 0.9, "loss": loss} for loss in (1.0, 0.5, 0.7)])
+    monkeypatch.setattr(training, "score", lambda *given: next(scores))
     options = dataclasses.replace(FAST, steps=6, evaluate_every=2)
     assert finetune(encoder, reviews(60, 0), validation=reviews(9, 1), options=options).best_step == 4
 
 
 def test_patience_stops_a_run_that_no_longer_improves(encoder, monkeypatch):
-    scores = iter([(0.5, -1.0), (0.9, -0.9), (0.8, -0.5), (0.8, -0.5)])
-    monkeypatch.setattr(finetuning, "_score", lambda logits, labels: next(scores))
+    scores = iter([{"accuracy": accuracy, "loss": 0.5} for accuracy in (0.5, 0.9, 0.8, 0.8)])
+    monkeypatch.setattr(training, "score", lambda *given: next(scores))
     options = dataclasses.replace(FAST, steps=100, evaluate_every=2, patience=2)
     tuned = finetune(encoder, reviews(60, 0), validation=reviews(9, 1), options=options)
     assert (tuned.steps, tuned.best_step) == (8, 4)
@@ -162,13 +170,13 @@ def test_without_held_out_rows_there_are_no_scores(encoder):
     assert [look["validation_loss"] for look in tuned.history] == [None, None]
 
 
-def test_a_score_is_accuracy_and_mean_log_likelihood():
+def test_a_score_is_accuracy_and_mean_cross_entropy():
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], dtype=np.float32)
     labels = np.array([0, 1, 1])
-    accuracy, minus_loss = finetuning._score(logits, labels)
-    assert accuracy == pytest.approx(2 / 3)
+    found = score(logits, labels, "classification")
+    assert found["accuracy"] == pytest.approx(2 / 3)
     expected = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), labels).mean()
-    assert -minus_loss == pytest.approx(float(expected), rel=1e-6)
+    assert found["loss"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_files_and_folders_are_read(encoder, tmp_path):
@@ -177,7 +185,7 @@ def test_files_and_folders_are_read(encoder, tmp_path):
     options = dataclasses.replace(FAST, steps=3)
     tuned = finetune(str(MODEL), tmp_path / "train.csv", text="text", label="label", options=options)
     same = finetune(encoder, train, options=options)
-    np.testing.assert_array_equal(tuned.model.module.head.kernel[...], same.model.module.head.kernel[...])
+    np.testing.assert_array_equal(tuned.model.module.head.out.kernel[...], same.model.module.head.out.kernel[...])
 
 
 def test_held_out_files_are_read_by_the_columns_of_the_training_data(encoder, tmp_path):
@@ -221,8 +229,8 @@ def test_labels_of_held_out_rows_are_matched_by_name(encoder, result):
 
 
 def test_biases_and_layer_norms_have_no_weight_decay(encoder):
-    _, params = finetuning.new_classifier(encoder, 2, FineTuneOptions())
-    chosen = jax.tree.leaves_with_path(nnx.to_pure_dict(finetuning.decays(params)))
+    _, params = fresh(encoder, 2)
+    chosen = jax.tree.leaves_with_path(nnx.to_pure_dict(decays(params)))
     decayed = {jax.tree_util.keystr(path, simple=True, separator=".") for path, yes in chosen if yes}
     every = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
     assert decayed == {name for name in every if name.endswith(("kernel", "embedding"))}
@@ -237,11 +245,11 @@ def test_biases_and_layer_norms_have_no_weight_decay(encoder):
 
 
 def test_the_head_is_drawn_small_and_the_encoder_copied(encoder):
-    _, params = finetuning.new_classifier(encoder, 300, FineTuneOptions())
-    kernel = np.asarray(params["head"]["kernel"][...])
+    _, params = fresh(encoder, 300)
+    kernel = np.asarray(params["head"]["out"]["kernel"][...])
     assert kernel.std() == pytest.approx(0.02, rel=0.05)
     assert abs(kernel.mean()) < 1e-3
-    np.testing.assert_array_equal(params["head"]["bias"][...], 0)
+    np.testing.assert_array_equal(params["head"]["out"]["bias"][...], 0)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
@@ -331,15 +339,15 @@ def test_a_second_run_compiles_nothing(encoder):
     options = dataclasses.replace(FAST, steps=10)
     data = {"validation": reviews(30, 1), "evaluation": reviews(30, 2)}
     finetune(encoder, reviews(60, 0), **data, options=options)
-    before = finetuning._step._cache_size(), finetuning._logits._cache_size()
+    before = training.train_step._cache_size(), _outputs._cache_size()
     finetune(encoder, reviews(50, 0), **data, options=dataclasses.replace(options, seed=5, learning_rate=1e-4, steps=7))
-    assert (finetuning._step._cache_size(), finetuning._logits._cache_size()) == before
+    assert (training.train_step._cache_size(), _outputs._cache_size()) == before
 
 
 def test_steps_compile_once_a_bucket(encoder):
     jax.clear_caches()
     finetune(encoder, reviews(100, 0), options=dataclasses.replace(FAST, steps=30, batch_size=4))
-    assert finetuning._step._cache_size() <= 2  # texts of up to 16 and up to 32 tokens
+    assert training.train_step._cache_size() <= 2  # texts of up to 16 and up to 32 tokens
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(encoder):
@@ -366,7 +374,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(encoder):
         ("evaluate_every", 0),
         ("patience", -1),
         ("seed", -1),
-        ("pooling", "sum"),
+        ("head", "sum"),
+        ("task", "ranking"),
+        ("accumulate", 0),
+        ("schedule", "step"),
+        ("label_smoothing", 1.0),
+        ("tune", "some"),
+        ("frozen_layers", -1),
+        ("lora_rank", 0),
+        ("lora_alpha", 0),
+        ("lora_on", "keys"),
+        ("dtype", "float16"),
+        ("remat", 1),
+        ("best_by", "r2"),
     ],
 )
 def test_an_option_out_of_range_is_named_with_its_value(encoder, name, value):
@@ -386,13 +406,12 @@ def test_no_training_rows_are_refused(encoder):
 
 def test_dropout_can_be_overridden(encoder):
     def module(dropout):
-        options = FineTuneOptions(dropout=dropout)
-        return nnx.merge(*finetuning.new_classifier(encoder, 2, options))
+        return nnx.merge(*fresh(encoder, 2, dropout=dropout))
 
     for dropout, rate in ((None, 0.1), (0.0, 0.0), (0.3, 0.3)):
         made = module(dropout)
         found = {
-            made.dropout.rate,
+            made.head.dropout.rate,
             made.encoder.embeddings.dropout.rate,
             made.encoder.layers[0].dropout.rate,
             made.encoder.layers[1].attention.dropout.rate,
@@ -405,16 +424,16 @@ def test_a_step_equals_pytorch_adamw(encoder):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     options = FineTuneOptions(
-        steps=2, batch_size=8, learning_rate=1e-2, dropout=0.0, weight_decay=0.1, clip=0.5, warmup=0.5
+        head="mean", steps=2, batch_size=8, learning_rate=1e-2, dropout=0.0, weight_decay=0.1, clip=0.5, warmup=0.5
     )
     data = reviews(8, 0)
     tuned = finetune(encoder, data, options=options)
 
     bert = transformers.BertModel.from_pretrained(MODEL, add_pooling_layer=False).eval()
     head = torch.nn.Linear(32, 2)
-    _, params = finetuning.new_classifier(encoder, 2, options)
+    _, params = fresh(encoder, 2)
     with torch.no_grad():
-        head.weight.copy_(torch.tensor(np.asarray(params["head"]["kernel"][...]).T))
+        head.weight.copy_(torch.tensor(np.asarray(params["head"]["out"]["kernel"][...]).T))
         head.bias.zero_()
     everything = [*bert.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(
@@ -438,8 +457,8 @@ def test_a_step_equals_pytorch_adamw(encoder):
 
     module = tuned.model.module
     for ours, theirs in (
-        (module.head.kernel[...], head.weight.T),
-        (module.head.bias[...], head.bias),
+        (module.head.out.kernel[...], head.weight.T),
+        (module.head.out.bias[...], head.bias),
         (module.encoder.embeddings.words.embedding[...], bert.embeddings.word_embeddings.weight),
         (module.encoder.embeddings.norm.scale[...], bert.embeddings.LayerNorm.weight),
         (module.encoder.layers[0].attention.value.kernel[...], bert.encoder.layer[0].attention.self.value.weight.T),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
     from tsds_jax.errors import InputError, TsdsError
     from tsds_jax.evaluation import accuracy, macro_f1, paired_difference
-    from tsds_jax.finetuning import FineTuned, finetune
+    from tsds_jax.finetuning import FineTuned, SeedRuns, TargetModel, finetune, finetune_seeds, load_target
     from tsds_jax.options import FineTuneOptions, SelectOptions
     from tsds_jax.pipeline import Selection, run, select
     from tsds_jax.report import write_report
@@ -35,7 +35,14 @@ _HOME = {
     "tsds_jax.encoders": ("Encoder", "embed", "fit_pca", "load_encoder"),
     "tsds_jax.errors": ("InputError", "TsdsError"),
     "tsds_jax.evaluation": ("accuracy", "macro_f1", "paired_difference"),
-    "tsds_jax.finetuning": ("FineTuned", "finetune"),
+    "tsds_jax.finetuning": (
+        "FineTuned",
+        "SeedRuns",
+        "TargetModel",
+        "finetune",
+        "finetune_seeds",
+        "load_target",
+    ),
     "tsds_jax.options": ("FineTuneOptions", "SelectOptions"),
     "tsds_jax.pipeline": ("Selection", "run", "select"),
     "tsds_jax.report": ("write_report",),
@@ -52,20 +59,24 @@ __all__ = [
     "InputError",
     "Progress",
     "RemovalCurve",
+    "SeedRuns",
     "SelectOptions",
     "Selection",
     "Splits",
+    "TargetModel",
     "TextData",
     "TsdsError",
     "Valuation",
     "accuracy",
     "embed",
     "finetune",
+    "finetune_seeds",
     "fit_pca",
     "flip_labels",
     "load_data",
     "load_encoder",
     "load_splits",
+    "load_target",
     "macro_f1",
     "paired_difference",
     "removal_curve",

@@ -41,6 +41,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
+    "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),
     "train_rows": (int, "Training tweets (2000 if not given)."),
     "validation_rows": (int, "Validation tweets (1000)."),
     "test_rows": (int, "Test tweets (1500)."),
@@ -373,23 +374,42 @@ def value(given: dict[str, Any]) -> None:
     typer.echo(f"values: {folder / 'values.parquet'}")
 
 
-@command(places=(*_DATA, "model", "out"), options=(FineTuneOptions,), switches=("overwrite",))
+@command(places=(*_DATA, "model", "out", "seeds"), options=(FineTuneOptions,), switches=("resume", "overwrite"))
 def finetune(given: dict[str, Any]) -> None:
-    """Fine-tune the model on labelled text and test it."""
+    """Fine-tune the model on labelled text, test it and save it."""
     _need(given, "train", "model", "test", "out")
+    import json
+
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 
+    seeds = _seeds(given.pop("seeds", None))
+    call: Callable[..., Path] = stages.finetune_files
+    if seeds is not None:
+        call = functools.partial(stages.finetune_seed_files, seeds)
+    switches = {name: bool(given.pop(name, False)) for name in ("resume", "overwrite")}
     with console_progress() as progress:
-        folder, tuned = stages.finetune_files(
+        folder = call(
             options=build(FineTuneOptions, _part(given, FineTuneOptions)),
             command=_command_line(),
             progress=progress,
             **_rest(given, FineTuneOptions),
+            **switches,
         )
-    scores = ", ".join(f"{name} {score:.4f}" for name, score in tuned.metrics.items())
-    typer.echo(f"test {scores} (best of {tuned.steps} steps at {tuned.best_step})")
+    if seeds is not None:
+        found = json.loads((folder / "seeds.json").read_text("utf-8"))
+        for name, mean in found["mean"].items():
+            spread = found["deviation"][name]
+            typer.echo(f"test {name} {mean:.4f}" + ("" if spread is None else f", standard deviation {spread:.4f}"))
+        typer.echo(f"runs: {folder}")
+        return
+    found = json.loads((folder / "finetune.json").read_text("utf-8"))
+    if found["fresh"]:
+        typer.echo(f"the checkpoint has no head for this, so it started at random: {', '.join(found['fresh'])}")
+    scores = ", ".join(f"{name} {score:.4f}" for name, score in found["metrics"].items())
+    typer.echo(f"test {scores} (best of {found['steps']} steps at {found['best_step']})")
     typer.echo(f"predictions: {folder / 'predictions.parquet'}")
+    typer.echo(f"model: {folder / 'model'}")
 
 
 @command(places=("out",))
@@ -399,6 +419,13 @@ def report(given: dict[str, Any]) -> None:
     from tsds_jax.report import write_report
 
     typer.echo(f"report: {write_report(Path(given['out']))}")
+
+
+def _seeds(given: str | None) -> list[int] | None:
+    try:
+        return None if given is None else [int(part) for part in given.split(",")]
+    except ValueError:
+        raise InputError(f"seeds {given!r:.60} are not whole numbers: give some, joined by commas") from None
 
 
 def _new_file(name: str, ending: str) -> Path:

@@ -74,39 +74,68 @@ class FineTuneOptions:
     """How a target model is fine-tuned.
 
     Attributes:
+      task: ``"classification"``, or ``"regression"`` of numbers by their squared error.
+      head: ``"own"``, that of the family's ``ForSequenceClassification`` model in transformers; or a pooling's name,
+        ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``, under one linear map.
       epochs: passes over the training rows, when ``steps`` is not given.
       steps: gradient steps, the same whatever the number of rows.
       batch_size: rows of a step.
-      learning_rate: of AdamW at its peak: it rises to it in a straight line, then falls to 0 in one.
+      accumulate: parts that a step's rows are computed in, one after another: less memory, the same gradient.
+      learning_rate: of AdamW at its peak: it rises to it in a straight line, then falls to 0.
+      schedule: how it falls: ``"linear"``, ``"cosine"``, or ``"constant"``, not at all.
       warmup: share of the steps in which it rises.
       weight_decay: of matrices and embeddings; biases and layer norms have none.
       clip: largest global norm of a step's gradient.
-      dropout: in place of the config's two rates and for the head; None takes the config's.
+      dropout: in place of the config's rates and for the head; None takes the config's.
+      label_smoothing: share of the target that is spread over all classes.
+      tune: what trains beside the head: ``"all"``, ``"biases"`` (BitFit), ``"lora"`` adapters, or nothing, ``"head"``.
+      frozen_layers: lowest layers, with the embeddings, that do not train.
+      lora_rank: of an adapter's two factors.
+      lora_alpha: what an adapter adds is scaled by this over the rank.
+      lora_on: which maps have adapters, ``"query_value"`` or ``"all"`` of the layers'.
+      dtype: ``"float32"``, or ``"bfloat16"`` to compute the encoder in it; weights, head and loss stay in float32.
+      remat: compute each layer again in the backward pass in place of keeping what it computed: a fourth more time,
+        far less memory.
       max_length: tokens that longer texts are cut to, at most the encoder's own limit.
-      pooling: ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``, what the head sees of a text.
       evaluate_every: steps from one look at the validation rows to the next; None looks 4 times a run.
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best
         state is the result either way.
+      best_by: the metric of the validation rows that says which is best: ``"accuracy"``, ``"macro_f1"`` or
+        ``"loss"``, in regression ``"loss"``, ``"mean_absolute_error"``, ``"r2"``, ``"pearson"`` or ``"spearman"``; None
+        takes the first. A tie goes to the lower loss.
       seed: decides the head's first values, the order of the rows and dropout.
     """
 
+    task: str = _option("classification", "classification, or regression of numbers.")
+    head: str = _option("own", "The family's own, or mean, weighted_mean, cls or last under one linear map.")
     epochs: float = _option(3.0, "Passes over the training rows, where --steps is not given.")
     steps: int | None = _option(None, "Gradient steps, the same whatever the number of rows.")
     batch_size: int = _option(32, "Rows of a gradient step.")
+    accumulate: int = _option(1, "Parts that a step is computed in, to save memory.")
     learning_rate: float = _option(5e-5, "Of AdamW at its peak.")
+    schedule: str = _option("linear", "How the learning rate falls: linear, cosine or constant.")
     warmup: float = _option(0.1, "Share of the steps in which the learning rate rises.")
     weight_decay: float = _option(0.01, "Of matrices and embeddings.")
     clip: float = _option(1.0, "Largest global norm of a gradient.")
     dropout: float | None = _option(None, "In place of the model's own rates.")
+    label_smoothing: float = _option(0.0, "Share of the target spread over all classes.")
+    tune: str = _option("all", "What trains beside the head: all, biases, lora or (nothing) head.")
+    frozen_layers: int = _option(0, "Lowest layers, with the embeddings, that do not train.")
+    lora_rank: int = _option(8, "Rank of a LoRA adapter.")
+    lora_alpha: float = _option(16.0, "A LoRA adapter is scaled by this over its rank.")
+    lora_on: str = _option("query_value", "Maps that LoRA adapts: query_value or all.")
+    dtype: str = _option("float32", "Precision of the encoder: float32 or bfloat16.")
+    remat: bool = _option(False, "Compute layers again in the backward pass, to save memory.")
     max_length: int = _option(128, "Tokens a longer text is cut to.")
-    pooling: str = _option("mean", "What the head sees of a text: mean, weighted_mean, cls or last.")
     evaluate_every: int | None = _option(None, "Steps between two looks at the validation rows.")
     patience: int | None = _option(None, "Looks without improvement after which to stop.")
+    best_by: str | None = _option(None, "Metric of the validation rows that says which step is best.")
     seed: int = _option(0, "Decides the head's first values, the order of rows and dropout.")
 
 
-# One pass is enough for MiniLM on tweets, at twice the usual rate: more passes mostly fit the wrong labels too.
-DEMO_FINETUNING = FineTuneOptions(epochs=1.0, learning_rate=1e-4)
+# One pass is enough for MiniLM on tweets, at twice the usual rate: more passes mostly fit the wrong labels too. It was
+# made for the mean of its tokens, which its pooler never saw.
+DEMO_FINETUNING = FineTuneOptions(head="mean", epochs=1.0, learning_rate=1e-4)
 
 Options = TypeVar("Options")
 

@@ -459,10 +459,12 @@ def _compare(
             validation=splits.validation,
             evaluation=test,
             options=options,
+            folder=run.path / _training(name),
+            resume=True,
             progress=relay,
         )
-        for look in tuned.history:
-            run.log("finetune", arm=name, **look)
+        for line in (run.path / _training(name) / "metrics.jsonl").read_text("utf-8").splitlines():
+            run.log(**(json.loads(line) | {"arm": name}))
         run.log("finetune", arm=name, test=tuned.metrics)
         return {
             "probabilities": np.asarray(tuned.probabilities),
@@ -477,6 +479,7 @@ def _compare(
         # With nothing removed the three arms are one and the same training.
         source = name if selection.removal_index else "full"
         stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
+        run.remove(_training(source))
         predictions[name] = np.argmax(stored["probabilities"], 1)
         cut = max(cut, stored["truncated"].item())
         arm = {
@@ -505,6 +508,11 @@ def _compare(
     run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
     trained = arms if selection.removal_index else arms[:1]
     return round(sum(arm["seconds"] for arm in trained), 3), cut
+
+
+def _training(arm: str) -> str:
+    """Where an arm's checkpoints lie while it trains."""
+    return f"state/training-{arm}"
 
 
 def _manifest(

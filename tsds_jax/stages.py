@@ -1,9 +1,10 @@
 """Single stages from files to a folder: what `tsds value` and `tsds finetune` call."""
 
-import dataclasses
 import datetime
 import hashlib
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import pyarrow.parquet as pq
 
 from tsds_jax import __version__
 from tsds_jax.arrays import feature_matrix, label_array
-from tsds_jax.data import load_data
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.finetuning import FineTuned, check_options, finetune
+from tsds_jax.finetuning import check_options, finetune
+from tsds_jax.finetuning.tuning import identity, options_by_seed, over_runs, read_rows
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import write_values
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import UNREADABLE, atomic, check_run_folder, open_run
+from tsds_jax.runtime.folder import UNREADABLE, RunFolder, atomic, check_run_folder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.valuation import value
 
@@ -96,43 +97,79 @@ def finetune_files(
     text: Any = None,
     label: str | None = None,
     options: FineTuneOptions | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
     progress: ProgressFn = silent,
-) -> tuple[Path, FineTuned]:
-    """`finetune` from files; writes predictions.parquet, finetune.json and manifest.json to a folder.
+) -> Path:
+    """`finetune` from files to a folder: predictions.parquet, finetune.json, metrics.jsonl, manifest.json, model/.
 
-    Without validation rows nothing is set apart: every training row trains, and the last step's model is tested.
+    Without validation rows nothing is set apart: every training row trains, and the last step's model is tested. A
+    resumed run goes on after its last checkpoint; of a finished one everything is there.
     """
     options = options or FineTuneOptions()
     check_options(options)
-    check_run_folder(out, overwrite=overwrite)
-    rows = load_data(train, text=text, label=label, role="train")
-    held = validation and load_data(validation, text=text, label=label, classes=rows.classes, role="validation")
-    tested = load_data(test, text=text, label=label, classes=rows.classes, role="test")
+    check_run_folder(out, resume=resume, overwrite=overwrite)
+    data = read_rows(train, validation, test, text, label, options)
     encoder = load_encoder(model)
-    tuned = finetune(encoder, rows, validation=held, evaluation=tested, options=options, progress=progress)
-    parts = {"train": rows, "test": tested} | ({"validation": held} if held else {})
-    identity = {
-        "tsds_jax": __version__,
-        "stage": "finetune",
-        "options": dataclasses.asdict(options),
-        "model": encoder.fingerprint(),
-        "data": {role: part.fingerprint() for role, part in parts.items()},
-    }
-    folder = open_run(out, identity, overwrite=overwrite)
-    probabilities = np.asarray(tuned.probabilities)
+    told = identity(encoder, data, options)
+    folder = open_run(out, told, resume=resume, overwrite=overwrite)
+    if folder.finished:
+        return folder.path
+    tuned = finetune(
+        encoder,
+        data.train,
+        validation=data.validation,
+        evaluation=data.evaluation,
+        options=options,
+        folder=out,
+        resume=True,
+        progress=progress,
+    )
+    tested, found = data.evaluation, np.asarray(tuned.predictions)
+    assert tested is not None
+    classes = tuned.classes
     table = {
-        "row": np.arange(len(tested)),
-        "label": tested.label_names,
-        "prediction": [rows.classes[i] for i in np.argmax(probabilities, 1)],
-        **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(rows.classes)},
+        "row": tested.origin,
+        "label": tested.label_names if classes else tested.labels,
+        "prediction": [classes[place] for place in found] if classes else found,
     }
+    for place, name in enumerate(classes):
+        table[f"probability_{name}"] = np.asarray(tuned.probabilities)[:, place]
     with atomic(folder.path / "predictions.parquet") as temporary:
         pq.write_table(pa.table(table), temporary)
-    folder.write_json("finetune.json", {"metrics": tuned.metrics, "steps": tuned.steps, "history": tuned.history})
-    folder.write_json("manifest.json", _manifest(identity, command))
-    return folder.path, tuned
+    folder.remove("model")
+    tuned.model.save_pretrained(folder.path / "model")
+    about = ("metrics", "steps", "best_step", "trained", "fresh", "truncated", "history")
+    folder.write_json("finetune.json", {name: getattr(tuned, name) for name in about})
+    folder.write_json("manifest.json", _manifest(told, command))
+    folder.remove("checkpoints")
+    return folder.path
+
+
+def finetune_seed_files(
+    seeds: Sequence[int], out: str, *, options: FineTuneOptions | None = None, **given: Any
+) -> Path:
+    """`finetune_files` for each seed to a folder ``seed-N``, and seeds.json: every metric's mean and deviation.
+
+    Args:
+      seeds: each takes the place of ``options.seed``.
+      out: the folder of the folders.
+      options: see `finetune_files`, and so are the others.
+      **given: see `finetune_files`.
+
+    Raises:
+      InputError: there is no seed, or one twice; or as `finetune_files`.
+    """
+    each = options_by_seed(seeds, options)
+    for one in each:  # before the first of them trains
+        check_run_folder(Path(out) / f"seed-{one.seed}", resume=given["resume"], overwrite=given["overwrite"])
+    folders = [finetune_files(out=str(Path(out) / f"seed-{one.seed}"), options=one, **given) for one in each]
+    found = [json.loads((folder / "finetune.json").read_text("utf-8"))["metrics"] for folder in folders]
+    mean, deviation = over_runs(found)
+    about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}
+    RunFolder(Path(out)).write_json("seeds.json", about)
+    return Path(out)
 
 
 def _manifest(identity: dict[str, Any], command: str | None, **more: Any) -> dict[str, Any]:

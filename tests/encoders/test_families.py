@@ -53,7 +53,7 @@ def test_a_decoders_token_sees_nothing_after_it(of_family, family):
 def test_dropout_is_on_only_with_randomness_and_at_the_rate_asked_for(of_family):
     encoder = of_family("modernbert")
     config = encoder.config.with_dropout(0.4)
-    assert (config.head_dropout, config.attention_probs_dropout_prob, config.embedding_dropout) == (0.4,) * 3
+    assert (config.mlp_dropout, config.attention_probs_dropout_prob, config.embedding_dropout) == (0.4,) * 3
     model = new_encoder(config, rngs=nnx.Rngs(0))
     ids = np.arange(5, 17)[None]
     plain, dropped = (

@@ -1,4 +1,4 @@
-"""Write a tiny folder a family under tests/golden, and the hidden states that PyTorch gives for it.
+"""Write a tiny folder a family under tests/golden, and the hidden states and logits that PyTorch gives for it.
 
 Run where torch is installed, from the repository's root:
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 FOLDER = Path(__file__).parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -79,8 +79,23 @@ def write(folder: Path, family: str, sizes: dict[str, int]) -> None:
     segments = {"token_type_ids": types} if hasattr(model.config, "type_vocab_size") else {}
     with torch.no_grad():
         states = model(ids, attention_mask=mask, **segments, output_hidden_states=True).hidden_states
+    torch.manual_seed(1)
+    model.config.num_labels = 3
+    classifier = AutoModelForSequenceClassification.from_config(model.config, attn_implementation="eager").eval()
+    classifier.base_model.load_state_dict(model.state_dict(), strict=False)
+    head = {}
+    with torch.no_grad():
+        for name, parameter in classifier.named_parameters():
+            short = name.removeprefix(classifier.base_model_prefix + ".")
+            if short not in model.state_dict():
+                parameter.copy_((1.0 if name.endswith("norm.weight") else 0.0) + 0.3 * torch.randn(parameter.shape))
+            if short not in model.state_dict() or short.startswith("pooler."):
+                head[f"head.{short}"] = parameter.numpy()
+        logits = classifier(ids, attention_mask=mask, **segments).logits
     np.savez_compressed(
         folder / "expected.npz",
+        logits=logits.numpy(),
+        **head,
         input_ids=ids.numpy().astype(np.int32),
         attention_mask=mask.numpy().astype(np.int32),
         token_type_ids=types.numpy().astype(np.int32),

@@ -4,7 +4,9 @@ Both readers look at every row and report the first that cannot be used instead 
 caller can name the first bad row over several columns.
 """
 
+import contextlib
 import json
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -68,6 +70,25 @@ def read_labels(values: pa.ChunkedArray, feature: Any, name: str) -> Labels:
     if _is_scalar(values.type):
         return _labels_by_distinct_value(values, feature, name)
     return _labels_row_by_row(python_values(values), name)
+
+
+def read_numbers(values: pa.ChunkedArray, name: str) -> tuple[np.ndarray, Problem | None]:
+    """The number of every row, float32 [rows], and the first row that holds no finite one.
+
+    Integers, floats and strings that spell one are numbers; booleans, null, NaN and infinities are none.
+    """
+    numbers = np.zeros(len(values), np.float32)
+    for row, value in enumerate(python_values(values)):
+        number = math.nan
+        if not isinstance(value, bool) and isinstance(value, str | int | float):
+            with contextlib.suppress(ValueError, OverflowError):
+                number = float(np.float32(value))
+        if not math.isfinite(number):
+            return numbers, Problem(
+                row, f"column {name!r} holds {shorten(value)}, not a finite number; {_give_or_remove('a number')}"
+            )
+        numbers[row] = number
+    return numbers, None
 
 
 def order_classes(names: list[str]) -> tuple[str, ...]:

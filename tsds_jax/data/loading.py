@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tsds_jax.data.columns import Labels, column, order_classes, read_labels, read_texts
+from tsds_jax.data.columns import Labels, column, order_classes, read_labels, read_numbers, read_texts
 from tsds_jax.data.messages import Problem, listing, shorten
 from tsds_jax.data.reading import Table, pick_split, read_source
 from tsds_jax.data.textdata import TextData
@@ -23,6 +23,7 @@ def load_data(
     split: str | None = None,
     classes: Sequence[str] | None = None,
     role: str = "train",
+    numbers: bool = False,
 ) -> TextData:
     """Read labelled texts and check every row.
 
@@ -40,6 +41,7 @@ def load_data(
       classes: the class names that labels may have, in order (for validation and test: those of the training
         data). If not given they are the labels found: in number order if all are integers, else sorted.
       role: "train", "validation" or "test", for messages and the choice of a split.
+      numbers: whether labels are numbers to be predicted (regression): integers, floats, or strings that spell one.
 
     Returns:
       The texts, labels and rows, in the order of the source.
@@ -56,9 +58,12 @@ def load_data(
       (('0', '1'), [1, 0])
     """
     if isinstance(source, TextData):
+        if numbers != (not source.classes):
+            kinds = ("numbers", "classes") if numbers else ("classes", "numbers")
+            raise InputError(f"{source.source} ({_role(role)}): labels must be {kinds[0]} here, and are {kinds[1]}")
         return source if classes is None else with_classes(source, classes, role)
     table = pick_split(read_source(source, split=split), role)
-    return label_texts(table, text=text, label=label, classes=classes, role=role)
+    return label_texts(table, text=text, label=label, classes=classes, role=role, numbers=numbers)
 
 
 def load_texts(
@@ -83,6 +88,7 @@ def label_texts(
     label: str | None = None,
     classes: Sequence[str] | None = None,
     role: str = "train",
+    numbers: bool = False,
 ) -> TextData:
     """The second half of `load_data`: from a table that was read to checked texts and labels."""
     text_columns = _text_columns(text)
@@ -91,6 +97,12 @@ def label_texts(
         raise InputError(f"column {label_column!r} cannot be both text and label; name two different columns")
     _require_columns(table, (*text_columns, label_column), role)
     texts, text_problem = _texts(table, text_columns)
+    if numbers:
+        values, problem = read_numbers(column(table.rows, label_column), label_column)
+        first = min((one for one in (text_problem, problem) if one), key=lambda one: one.row, default=None)
+        if first:
+            _raise(first, table, role)
+        return TextData(table.rows, texts, values, (), text_columns, label_column, table.name, table.format)
     labels = read_labels(column(table.rows, label_column), table.rows.features[label_column], label_column)
     known = order_classes(labels.names) if classes is None else tuple(classes)
     problems = [text_problem, labels.problem, _unknown_label(labels, known)]

@@ -20,8 +20,8 @@ class TextData:
     Attributes:
       rows: every column of every row, in the source's order and types.
       texts: one string a row, or one (first, second) tuple a row for sentence pairs.
-      labels: int32 [rows], positions in `classes`.
-      classes: the class names.
+      labels: int32 [rows], positions in `classes`; or, without classes, float32 numbers to be predicted.
+      classes: the class names; none where the labels are numbers.
       text_columns: the one or two columns that the texts came from.
       label_column: the column that the labels came from.
       source: the file, folder or hub name, as messages and manifests name it.
@@ -62,12 +62,16 @@ class TextData:
 
     @property
     def label_names(self) -> list[str]:
-        """The class name of every row."""
+        """The class name of every row, or its number in words."""
+        if not self.classes:
+            return [repr(float(label)) for label in self.labels]
         return [self.classes[label] for label in self.labels.tolist()]
 
     @property
     def class_counts(self) -> dict[str, int]:
         """Rows of each class, in the order of `classes`; a class without rows counts 0."""
+        if not self.classes:
+            return {}
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
@@ -100,7 +104,7 @@ class TextData:
         digest.update(json.dumps(head).encode())
         digest.update(np.array([len(part) for part in encoded], "<i8").tobytes())
         digest.update(b"".join(encoded))
-        digest.update(np.asarray(self.labels).astype("<i4").tobytes())
+        digest.update(np.asarray(self.labels).astype("<i4" if self.classes else "<f4").tobytes())
         return digest.hexdigest()
 
 

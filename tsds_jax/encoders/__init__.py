@@ -3,6 +3,7 @@
 from tsds_jax.encoders.config import EncoderConfig
 from tsds_jax.encoders.embed import Representations, embed
 from tsds_jax.encoders.families import MODEL_TYPES, Config, config_from_dict, read_config
+from tsds_jax.encoders.heads import HEADS
 from tsds_jax.encoders.load import Encoder, find_folder, load_encoder, load_tokenizer
 from tsds_jax.encoders.modeling import BertEncoder
 from tsds_jax.encoders.pca import Pca, fit_pca
@@ -11,6 +12,7 @@ from tsds_jax.encoders.rotary import RotaryEncoder
 from tsds_jax.encoders.rotary_config import RotaryConfig
 
 __all__ = [
+    "HEADS",
     "MODEL_TYPES",
     "POOLINGS",
     "BertEncoder",

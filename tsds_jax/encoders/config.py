@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from tsds_jax.errors import InputError
 
@@ -28,6 +29,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
 }
 
 
@@ -155,11 +157,6 @@ class EncoderConfig:
     def max_tokens(self) -> int:
         """The most tokens of one text, special tokens included."""
         return self.max_position_embeddings - (self.pad_token_id + 1 if self.counts_positions else 0)
-
-    @property
-    def head_dropout(self) -> float:
-        """Dropout between a pooled representation and a head."""
-        return self.hidden_dropout_prob
 
     def with_dropout(self, rate: float) -> "EncoderConfig":
         """The same with that rate wherever there is dropout."""

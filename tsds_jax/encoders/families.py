@@ -34,17 +34,30 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     return (RotaryConfig if model_type in ROTARY_FAMILIES else EncoderConfig).from_dict(values)
 
 
+def read_settings(folder: str | Path) -> Mapping[str, Any]:
+    """The `config.json` of a Hugging Face folder as it stands there.
+
+    Raises:
+      InputError: there is none that can be read.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return read_json(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def read_config(folder: str | Path) -> Config:
     """The config of a Hugging Face folder, from its `config.json`.
 
     Raises:
       InputError: no readable `config.json` there, or `config_from_dict` refuses it.
     """
-    path = Path(folder) / "config.json"
+    settings = read_settings(folder)
     try:
-        return config_from_dict(read_json(path))
+        return config_from_dict(settings)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{Path(folder) / 'config.json'}: {error}") from None
 
 
 def new_encoder(config: Config, *, rngs: nnx.Rngs) -> EncoderModule:

@@ -5,20 +5,22 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from huggingface_hub import constants
 from transformers import AutoTokenizer
 
 from tsds_jax.encoders.embed import embed
-from tsds_jax.encoders.families import Config, EncoderModule, read_config
-from tsds_jax.encoders.params import load_model, parameter_count
+from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
+from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count
+from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.hub import hub_answers
@@ -49,7 +51,9 @@ class Encoder:
       folder: where its files lie.
       config: its sizes and settings.
       model: the Flax NNX module with its weights.
-      skipped: keys of the checkpoint that the encoder has no place for.
+      skipped: keys of the checkpoint that neither the encoder nor a head has a place for.
+      settings: the config.json as it was read.
+      head: what the checkpoint has of a head that `finetune` knows, by canonical names and as it is stored there.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Encoder:
     config: Config
     model: EncoderModule
     skipped: tuple[str, ...]
+    settings: Mapping[str, Any]
+    head: Mapping[str, np.ndarray]
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -83,6 +89,28 @@ class Encoder:
                 digest.update(file.name.encode())
                 digest.update(file.read_bytes())
         return digest.hexdigest()
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a folder that `load_encoder`, and transformers' ``AutoModel`` with PyTorch, read.
+
+        It holds config.json, model.safetensors (with BERT's pooler, where the checkpoint had one) and the tokenizer,
+        where there is one.
+
+        Args:
+          folder: a new or an empty one; it is whole or absent.
+
+        Raises:
+          InputError: there is something in the folder, or it cannot be written.
+
+        Example:
+          >>> load_encoder("models/minilm").save_pretrained("models/copy")
+          PosixPath('models/copy')
+        """
+        family = self.config.model_type
+        tensors = encoder_tensors(self.model, family)
+        pooler = {name: jnp.asarray(tensor) for name, tensor in self.head.items() if name.startswith("pooler.")}
+        settings = {**self.settings, "architectures": [f"{CLASS_PREFIXES[family]}Model"]}
+        return save_folder(folder, settings, tensors | pooler, self.tokenizer if has_tokenizer(self.folder) else None)
 
     def embed(
         self,
@@ -163,9 +191,9 @@ def load_encoder(name: str | os.PathLike[Any]) -> Encoder:
       (1, 384)
     """
     folder = find_folder(name)
-    config = read_config(folder)
-    model, skipped = load_model(folder, config)
-    return Encoder(str(name), folder, config, model, skipped)
+    config, settings = read_config(folder), read_settings(folder)
+    loaded = load_model(folder, config, settings)
+    return Encoder(str(name), folder, config, loaded.model, loaded.skipped, settings, loaded.head)
 
 
 def find_folder(name: str | os.PathLike[Any]) -> Path:
@@ -198,13 +226,18 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     raise InputError(f"model {text!r}: {tried}, and the hub does not give it ({reason}); give a folder")
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's files."""
+    return any((folder / file).is_file() for file in TOKENIZER_FILES[:4])
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a Hugging Face folder, read without running its code.
 
     Raises:
       InputError: the folder has no tokenizer, or one that cannot be read.
     """
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES[:4]):
+    if not has_tokenizer(folder):
         raise InputError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); save the model's tokenizer there")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -137,6 +137,7 @@ class Transformer(nnx.Module):
         token_type_ids: jax.Array,
         *,
         rngs: nnx.Rngs | None = None,
+        remat: bool = False,
     ) -> tuple[jax.Array, ...]:
         """The hidden state after the embeddings and after each layer, the last as the family finishes it.
 
@@ -145,13 +146,15 @@ class Transformer(nnx.Module):
           attention_mask: [batch, tokens], 1 for a token and 0 for padding.
           token_type_ids: integers [batch, tokens], the segment of each token; ignored where a family knows none.
           rngs: where dropout draws from; None turns dropout off.
+          remat: keep nothing of what a layer computes but what it gives, and compute it again in the backward pass.
 
         Returns:
           ``num_hidden_layers + 1`` arrays [batch, tokens, width]. What stands at padding is of no use.
         """
+        through = nnx.remat(_through) if remat else _through
         states = [self.embedded(input_ids, token_type_ids, rngs)]
         for layer in self.layers:
-            states.append(layer(states[-1], attention_mask, rngs))
+            states.append(through(layer, states[-1], attention_mask, rngs))
         return (*states[:-1], self.finished(states[-1]))
 
     def __call__(
@@ -161,9 +164,10 @@ class Transformer(nnx.Module):
         token_type_ids: jax.Array,
         *,
         rngs: nnx.Rngs | None = None,
+        remat: bool = False,
     ) -> jax.Array:
         """The last of `hidden_states`: [batch, tokens, width]."""
-        return self.hidden_states(input_ids, attention_mask, token_type_ids, rngs=rngs)[-1]
+        return self.hidden_states(input_ids, attention_mask, token_type_ids, rngs=rngs, remat=remat)[-1]
 
 
 class BertEncoder(Transformer):
@@ -177,6 +181,10 @@ class BertEncoder(Transformer):
     def embedded(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """See `Embeddings`."""
         return self.embeddings(input_ids, token_type_ids, rngs)
+
+
+def _through(layer: nnx.Module, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    return layer(x, mask, rngs)
 
 
 def _layer_norm(config: EncoderConfig, width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -1,9 +1,9 @@
-"""Weights of a Hugging Face folder into an encoder: one table of names, filled strictly."""
+"""Weights of a Hugging Face folder into an encoder and back: one table of names, filled strictly."""
 
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 
 from tsds_jax.encoders.families import Config, EncoderModule, new_encoder
+from tsds_jax.encoders.heads import HEADS, HeadConfig, head_config
 from tsds_jax.errors import InputError
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -207,27 +208,48 @@ def _read(tensors: Any, key: str) -> np.ndarray:
     return np.asarray(tensors.get_tensor(key), dtype=np.float32)
 
 
-def load_model(folder: Path, config: Config) -> tuple[EncoderModule, tuple[str, ...]]:
+class Loaded(NamedTuple):
+    """What `load_model` reads of a folder.
+
+    Attributes:
+      model: the encoder.
+      head: the tensors of a head that this project knows, by their canonical names and as they are stored.
+      skipped: the keys of the checkpoint that there is no place for (other heads, a pooler, buffers).
+    """
+
+    model: EncoderModule
+    head: dict[str, np.ndarray]
+    skipped: tuple[str, ...]
+
+
+def load_model(folder: Path, config: Config, settings: Mapping[str, Any]) -> Loaded:
     """Build the encoder of a config and fill every parameter once from the folder's checkpoint.
 
     Nothing is initialised at random on the way. Weights in half precision become float32.
 
-    Returns:
-      The encoder, and the keys of the checkpoint that it has no place for (a pooler, a head, buffers).
+    Args:
+      folder: with the checkpoint.
+      config: what `read_config` reads there.
+      settings: the config.json itself, for the head.
 
     Raises:
       InputError: a parameter is missing, is there twice, has another shape than the config says, or
         the checkpoint has more layers; or its files cannot be read.
     """
     table = NAME_TABLES[config.model_type]
+    heads = {name for head in HEADS for name in head_names(head_config(head, settings, config))}
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: new_encoder(config, rngs=nnx.Rngs(0))))
     empty = {".".join(map(str, path)): (path, param) for path, param in nnx.to_flat_state(abstract)}
     filled: dict[str, str] = {}
-    values, skipped = [], []
+    values, found, skipped = [], {}, []
     for key, read in read_tensors(weight_files(folder)):
-        match = match_name(canonical_name(key, table.prefix), table)
+        canonical = canonical_name(key, table.prefix)
+        match = match_name(canonical, table)
         if match is None:
-            skipped.append(key)
+            if canonical in heads and canonical not in found:
+                found[canonical] = read()
+            else:
+                skipped.append(key)
             continue
         name, transform, layer = match
         if layer is not None and layer >= config.num_hidden_layers:
@@ -257,7 +279,27 @@ def load_model(folder: Path, config: Config) -> tuple[EncoderModule, tuple[str, 
             f"the checkpoint in {folder} does not fit its config: nothing for {missing[0]} "
             f"({len(missing)} of {len(empty)} parameters are missing)"
         )
-    return nnx.merge(graphdef, nnx.from_flat_state(values)), tuple(sorted(skipped))
+    return Loaded(nnx.merge(graphdef, nnx.from_flat_state(values)), found, tuple(sorted(skipped)))
+
+
+def head_names(config: HeadConfig) -> dict[str, tuple[str, Transform]]:
+    """Canonical checkpoint name -> path in a `Head`, and what to do to the array."""
+    names: dict[str, tuple[str, Transform]] = {}
+    for ours, theirs in config.parts.items():
+        names |= _weight_and_bias(theirs, ours)
+    return names
+
+
+def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, jax.Array]:
+    """The encoder's weights as a checkpoint of its family has them, by their names without prefix."""
+    # Both transforms undo themselves.
+    back = {path: (name, transform) for name, (path, transform) in NAME_TABLES[model_type].names.items()}
+    tensors: dict[str, Any] = {}
+    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        layer = next((str(part) for part in path if isinstance(part, int)), "")
+        name, transform = back[".".join("{i}" if isinstance(part, int) else str(part) for part in path)]
+        tensors[name.format(i=layer)] = transform(param[...])
+    return tensors
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -109,11 +109,6 @@ class RotaryConfig:
         """The most tokens of one text, special tokens included."""
         return self.max_position_embeddings
 
-    @property
-    def head_dropout(self) -> float:
-        """Dropout between a pooled representation and a head."""
-        return self.mlp_dropout
-
     def with_dropout(self, rate: float) -> "RotaryConfig":
         """The same with that rate wherever there is dropout."""
         return dataclasses.replace(self, embedding_dropout=rate, attention_probs_dropout_prob=rate, mlp_dropout=rate)

@@ -35,6 +35,8 @@ _OWN = (
     "kept.tsv",
     "kept.jsonl",
     "kept.parquet",
+    "checkpoints",
+    "model",
     "state",
     MANIFEST,
 )
@@ -56,6 +58,15 @@ class RunFolder:
     """An opened run folder. Make it with `open_run`."""
 
     path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether its manifest says that the run came to its end."""
+        return (_manifest(self.path) or {}).get("status") == "finished"
+
+    def remove(self, name: str) -> None:
+        """Removes a file or a folder of the run, if it is there."""
+        _remove(self.path / name)
 
     def keep(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of stage ``name``: read where an earlier try finished it, else computed and written.
@@ -80,8 +91,12 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file, whole or not at all."""
+        self.write_text(name, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file, whole or not at all."""
         with atomic(self.path / name) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+            temporary.write_text(text, "utf-8")
 
     def log(self, stage: str, **fields: Any) -> None:
         """Appends one line to ``metrics.jsonl``."""

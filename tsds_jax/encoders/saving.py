@@ -1,0 +1,63 @@
+"""A model into a folder that `transformers` reads: config.json, model.safetensors and the tokenizer."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from safetensors.flax import save_file
+
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.folder import atomic, check_writable
+
+# How transformers names a family's classes; ``Model`` or ``ForSequenceClassification`` follows.
+CLASS_PREFIXES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "modernbert": "ModernBert",
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+}
+
+
+def check_new_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder as a path, where one can be made, or an empty one is.
+
+    Raises:
+      InputError: there is something in it, or it cannot be written.
+    """
+    path = Path(folder)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise InputError(f"{path} exists: give a new or an empty folder to save the model in")
+    check_writable(path)
+    return path
+
+
+def save_folder(
+    folder: str | os.PathLike[str], settings: Mapping[str, Any], tensors: Mapping[str, jax.Array], tokenizer: Any
+) -> Path:
+    """Write config.json, model.safetensors and, where there is one, the tokenizer; all of it or nothing.
+
+    Raises:
+      InputError: see `check_new_folder`.
+    """
+    path = check_new_folder(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        temporary.mkdir()
+        dtype = str(next(iter(tensors.values())).dtype)
+        # Transformers 5 reads this name, and older checkpoints have the other.
+        kept = {key: value for key, value in settings.items() if key != "torch_dtype"} | {"dtype": dtype}
+        (temporary / "config.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        # Without this mark transformers does not take the file for PyTorch's.
+        save_file(dict(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+    return path

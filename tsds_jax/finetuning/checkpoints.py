@@ -1,0 +1,80 @@
+"""What a run of fine-tuning needs to go on where it stopped, written by Orbax."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+
+from tsds_jax.errors import TsdsError
+
+
+class Checkpoints:
+    """The newest checkpoint under a folder: written while the run goes on, whole or absent.
+
+    Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else.
+    """
+
+    def __init__(self, folder: Path | None, seconds: float):
+        """Those in ``folder``, this far apart; without a folder nothing is written or read."""
+        self.manager: Any = None
+        self.folder, self.seconds = folder, seconds
+        self.written = time.monotonic()
+        if folder is not None:
+            import orbax.checkpoint as ocp  # a second, that a run without a folder does not need
+
+            self.orbax = ocp
+            options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+            self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let go of the folder."""
+        if self.manager is not None:
+            self.manager.close()
+
+    @property
+    def step(self) -> int:
+        """The step after which the newest was written; 0 where there is none."""
+        return 0 if self.manager is None else self.manager.latest_step() or 0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another one."""
+        return self.manager is not None and time.monotonic() - self.written >= self.seconds
+
+    def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
+        """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk."""
+        args = self.orbax.args
+        self.manager.save(
+            step,
+            args=args.Composite(arrays=args.StandardSave(jax.tree.leaves(arrays)), loop=args.JsonSave(loop)),
+            force=True,
+        )
+        # The next step gives the arrays' memory away.
+        self.manager.wait_until_finished()
+        self.written = time.monotonic()
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest state, with arrays in the shape of ``like``; None where there is none.
+
+        Raises:
+          TsdsError: it cannot be read.
+        """
+        step = self.step
+        if step == 0:
+            return None
+        args = self.orbax.args
+        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(like)]
+        try:
+            found = self.manager.restore(
+                step, args=args.Composite(arrays=args.StandardRestore(shapes), loop=args.JsonRestore())
+            )
+        except Exception as error:  # whatever Orbax and what it stands on raise at damaged files
+            reason = " ".join(str(error).split())[:120]
+            raise TsdsError(f"the checkpoint in {self.folder} cannot be read ({reason}): delete that folder") from None
+        return jax.tree.unflatten(jax.tree.structure(like), found.arrays), found.loop

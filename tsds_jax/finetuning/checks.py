@@ -1,0 +1,71 @@
+"""Every option of fine-tuning is refused by its name, before any work, where it is out of range."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tsds_jax.encoders.heads import HEADS
+from tsds_jax.errors import InputError
+from tsds_jax.finetuning.scores import METRICS
+from tsds_jax.options import FineTuneOptions
+
+
+def check_options(options: FineTuneOptions) -> None:
+    """Raise InputError for the first option that is out of range, by its name."""
+    for name, (allowed, words) in _ALLOWED.items():
+        value = getattr(options, name)
+        if not allowed(value):
+            raise InputError(f"fine-tuning option {name} must be {words}, not {value!r:.60}")
+    if options.best_by is not None and options.best_by not in METRICS[options.task]:
+        raise InputError(
+            f"fine-tuning option best_by must be one of {', '.join(METRICS[options.task])} in {options.task}, "
+            f"not {options.best_by!r:.60}"
+        )
+    if options.task == "regression" and options.label_smoothing:
+        raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
+
+
+def steps_for(options: FineTuneOptions, rows: int) -> int:
+    """Gradient steps of a run on that many training rows."""
+    return options.steps if options.steps is not None else math.ceil(options.epochs * rows / options.batch_size)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _among(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda x: isinstance(x, str) and x in names, f"one of {', '.join(names)}"
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "task": _among(*METRICS),
+    "head": _among(*HEADS),
+    "epochs": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "steps": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "batch_size": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
+    "accumulate": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
+    "learning_rate": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "schedule": _among("linear", "cosine", "constant"),
+    "warmup": (lambda x: _number(x) and 0 <= x <= 1, "a share from 0 to 1"),
+    "weight_decay": (lambda x: _number(x) and x >= 0, "a number from 0"),
+    "clip": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "dropout": (lambda x: x is None or (_number(x) and 0 <= x < 1), "from 0 to below 1, or None"),
+    "label_smoothing": (lambda x: _number(x) and 0 <= x < 1, "from 0 to below 1"),
+    "tune": _among("all", "head", "biases", "lora"),
+    "frozen_layers": (lambda x: _whole(x) and x >= 0, "a whole number from 0"),
+    "lora_rank": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
+    "lora_alpha": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "lora_on": _among("query_value", "all"),
+    "dtype": _among("float32", "bfloat16"),
+    "remat": (lambda x: isinstance(x, bool), "True or False"),
+    "max_length": (lambda x: _whole(x) and x >= 4, "a whole number from 4"),
+    "evaluate_every": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "patience": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
+    "best_by": (lambda x: x is None or isinstance(x, str), "the name of a metric, or None"),
+    "seed": (lambda x: _whole(x) and 0 <= x < 2**32, "a whole number from 0 to 4294967295"),
+}

@@ -1,0 +1,251 @@
+"""The target model: an encoder with a head, that classifies or scores texts, is saved and loaded."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from flax import nnx
+
+from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.encoders.embed import LADDER, batch_tokens
+from tsds_jax.encoders.families import Config, new_encoder
+from tsds_jax.encoders.heads import Head, HeadConfig, head_config
+from tsds_jax.encoders.load import has_tokenizer
+from tsds_jax.encoders.params import NAME_TABLES, encoder_tensors, head_names
+from tsds_jax.encoders.saving import CLASS_PREFIXES, check_new_folder, save_folder
+from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, plan_batches, tokenise
+from tsds_jax.errors import InputError
+from tsds_jax.finetuning.parts import dotted
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+
+
+class Target(nnx.Module):
+    """An encoder and a head."""
+
+    def __init__(self, config: Config, head: HeadConfig, outputs: int, *, rngs: nnx.Rngs):
+        """Make it with random weights."""
+        self.encoder = new_encoder(config, rngs=rngs)
+        self.head = Head(head, outputs, rngs=rngs)
+
+    def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None, remat: bool = False) -> jax.Array:
+        """Outputs [rows, classes] in float32; dropout is on if there are rngs. For remat see `Transformer`."""
+        ids, mask, types = map(jnp.asarray, batch)
+        hidden = self.encoder(ids, mask, types, rngs=rngs, remat=remat)
+        return self.head(hidden.astype(jnp.float32), mask, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetModel:
+    """A fine-tuned model with all that it needs to judge texts.
+
+    Attributes:
+      module: the Flax NNX module.
+      base: the encoder that was fine-tuned, for its config and tokenizer; its weights are those of ``module``.
+      head: the name of the head, a member of `HEADS`.
+      classes: names of the classes, in the order of the logits; none in regression.
+      max_length: tokens that longer texts are cut to.
+    """
+
+    module: Target
+    base: Encoder
+    head: str
+    classes: tuple[str, ...]
+    max_length: int
+
+    @property
+    def encoder(self) -> Encoder:
+        """The fine-tuned encoder, for its representations or to be fine-tuned on: where `select` takes a model.
+
+        What it knows of a head is this model's.
+        """
+        return dataclasses.replace(self.base, model=self.module.encoder, head=self._head_tensors())
+
+    def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
+        """Logits, float32 [texts, classes], or in regression numbers, float32 [texts, 1]."""
+        tokens = tokenise(self.base.tokenizer, texts, self.max_length, self.base.config)
+        return all_outputs(*nnx.split(self.module), tokens, self.max_length, progress)
+
+    def predict(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
+        """The likeliest class of each text, int32 [texts], places in ``classes``; or numbers, float32 [texts]."""
+        outputs = self.outputs(texts, progress=progress)
+        return outputs.argmax(axis=1).astype(np.int32) if self.classes else outputs[:, 0]
+
+    def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
+        """Class probabilities, float32 [texts, classes].
+
+        Raises:
+          InputError: the model gives numbers and knows no classes.
+        """
+        if not self.classes:
+            raise InputError("a model of a regression gives no probabilities; ask for predict()")
+        return probabilities(self.outputs(texts, progress=progress))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a folder that `load_target` reads: config.json, model.safetensors and the tokenizer.
+
+        With the family's own head, transformers' ``AutoModelForSequenceClassification`` with PyTorch reads it too and
+        gives the same logits; with another, its ``AutoModel`` reads the encoder.
+
+        Args:
+          folder: a new or an empty one; it is whole or absent.
+
+        Raises:
+          InputError: there is something in the folder, or it cannot be written.
+
+        Example:
+          >>> finetune("models/minilm", "train.csv").model.save_pretrained("models/tuned")
+          PosixPath('models/tuned')
+        """
+        check_new_folder(folder)
+        family = self.base.config.model_type
+        # The encoder's names with the family's prefix, and the head's without; BERT's pooler counts as the encoder's.
+        prefix = NAME_TABLES[family].prefix
+        tensors = {prefix + name: tensor for name, tensor in encoder_tensors(self.module.encoder, family).items()}
+        for name, tensor in self._head_tensors().items():
+            tensors[prefix + name if name.startswith("pooler.") else name] = jnp.asarray(tensor)
+        tokenizer = self.base.tokenizer if has_tokenizer(self.base.folder) else None
+        return save_folder(folder, self._settings(tokenizer), tensors, tokenizer)
+
+    def _head_tensors(self) -> dict[str, np.ndarray]:
+        names = head_names(self.module.head.config).items()
+        state = {dotted(path): param for path, param in nnx.to_flat_state(nnx.state(self.module.head))}
+        # Both transforms undo themselves; a bias that the head goes without has no tensor.
+        return {name: back(np.asarray(state[path][...])) for name, (path, back) in names if path in state}
+
+    def _settings(self, tokenizer: Any) -> dict[str, Any]:
+        family = self.base.config.model_type
+        kind = "ForSequenceClassification" if self.head == "own" else "Model"
+        names = self.classes or ("LABEL_0",)
+        settings = {
+            **self.base.settings,
+            "architectures": [CLASS_PREFIXES[family] + kind],
+            "id2label": {str(place): name for place, name in enumerate(names)},
+            "label2id": {name: place for place, name in enumerate(names)},
+            "problem_type": "single_label_classification" if self.classes else "regression",
+            _OURS: {"head": self.head, "max_length": self.max_length},
+        }
+        # Decoders find the last token by the padding's id.
+        if tokenizer is not None and tokenizer.pad_token_id is not None:
+            settings["pad_token_id"] = tokenizer.pad_token_id
+        return settings
+
+
+# Where config.json says what transformers has no key for.
+_OURS = "tsds_jax"
+
+
+def load_target(name: str | os.PathLike[Any]) -> TargetModel:
+    """Load a fine-tuned model: one that `TargetModel.save_pretrained` wrote, or any of transformers with its own head.
+
+    Args:
+      name: a folder, or a hub name, as in `load_encoder`.
+
+    Raises:
+      InputError: as `load_encoder`, or a part of the head is missing.
+
+    Example:
+      >>> load_target("models/tuned").probabilities(["a text"]).shape
+      (1, 2)
+    """
+    base = load_encoder(name)
+    ours = base.settings.get(_OURS, {})
+    ours = ours if isinstance(ours, dict) else {}
+    head = ours.get("head", "own")
+    config = head_config(head, base.settings, base.config)
+    if f"{config.out}.weight" not in base.head:
+        raise InputError(f"{base.folder} has no head ({config.out}.weight): fine-tune the model first")
+    outputs = len(base.head[f"{config.out}.weight"])
+    classes = () if base.settings.get("problem_type") == "regression" else class_names(base.settings, outputs)
+    limit = ours.get("max_length", base.config.max_tokens)
+    limit = limit if isinstance(limit, int) and 4 <= limit <= base.config.max_tokens else base.config.max_tokens
+    graphdef, params, fresh = new_target(base, outputs, classes, head, seed=0)
+    if fresh:
+        raise InputError(f"the head in {base.folder} lacks {fresh[0]}: fine-tune the model first")
+    return TargetModel(nnx.merge(graphdef, params), base, head, classes, limit)
+
+
+def class_names(settings: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
+    """The names that a config.json gives its classes, else ``LABEL_0`` and so on, as transformers calls them."""
+    given = settings.get("id2label")
+    places = [str(place) for place in range(outputs)]
+    if isinstance(given, dict) and set(given) == set(places) and all(isinstance(name, str) for name in given.values()):
+        return tuple(given[place] for place in places)
+    return tuple(f"LABEL_{place}" for place in places)
+
+
+def new_target(
+    encoder: Encoder,
+    outputs: int,
+    classes: tuple[str, ...],
+    head: str,
+    *,
+    seed: int,
+    dropout: float | None = None,
+    middle: float = 0.0,
+) -> tuple[nnx.GraphDef, nnx.State, tuple[str, ...]]:
+    """A target model with copies of an encoder's weights, and of its head's where they fit.
+
+    The map onto the outputs is taken over only where the checkpoint's classes have these names, or none. What the
+    checkpoint does not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros, but that of the
+    outputs of a regression as ``middle``.
+
+    Returns:
+      The module's two parts, and the checkpoint's names of the parameters that start fresh.
+    """
+    config = encoder.config if dropout is None else encoder.config.with_dropout(dropout)
+    about = head_config(head, encoder.settings, encoder.config)
+    about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
+    # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
+    values = {("encoder", *path): jnp.copy(param[...]) for path, param in nnx.to_flat_state(nnx.state(encoder.model))}
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    theirs = class_names(encoder.settings, outputs)
+    same = not classes or theirs == classes or theirs == class_names({}, outputs)
+    names = {path: (name, transform) for name, (path, transform) in head_names(about).items()}
+    fresh = []
+    for number, (path, param) in enumerate(nnx.to_flat_state(abstract)):
+        if path[0] != "head":
+            continue
+        name, transform = names[dotted(path[1:])]
+        given = transform(encoder.head[name]) if name in encoder.head else None
+        if given is not None and given.shape == param.shape and (path[1] != "out" or same):
+            values[path] = jnp.asarray(given)
+            continue
+        fresh.append(name)
+        if path[-1] == "kernel":
+            values[path] = 0.02 * jax.random.normal(jax.random.fold_in(key, number), param.shape)
+        else:
+            first = 1.0 if path[-1] == "scale" else middle if path[1] == "out" else 0.0
+            values[path] = jnp.full(param.shape, first, jnp.float32)  # else a weak type, and two compilations
+    params = [(path, param.replace(values[path])) for path, param in nnx.to_flat_state(abstract)]
+    return graphdef, nnx.from_flat_state(params), tuple(fresh)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the classes: float32 [texts, classes] -> the same."""
+    return scipy.special.softmax(logits, axis=1).astype(np.float32)
+
+
+def all_outputs(
+    graphdef: nnx.GraphDef, params: nnx.State, tokens: Tokenised, limit: int, progress: ProgressFn = silent
+) -> np.ndarray:
+    """Outputs without dropout, float32 [texts, classes], in batches of a few fixed shapes."""
+    outputs = np.zeros((len(tokens), nnx.merge(graphdef, params).head.out.out_features), dtype=np.float32)
+    done = 0
+    for portion in plan_batches(tokens.lengths, limit, LADDER, batch_tokens()):
+        outputs[portion.rows] = _outputs(graphdef, params, portion.batch(tokens))[: len(portion.rows)]
+        done += len(portion.rows)
+        progress(Progress("predict", done, len(tokens), "texts"))
+    return outputs
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _outputs(graphdef: nnx.GraphDef, params: nnx.State, batch: Batch) -> jax.Array:
+    return nnx.merge(graphdef, params)(batch)

@@ -1,0 +1,289 @@
+"""Fine-tuning from end to end: rows and an encoder in, a target model and its scores out."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from tsds_jax import __version__
+from tsds_jax.data import TextData, load_data
+from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.encoders.tokens import tokenise
+from tsds_jax.errors import InputError
+from tsds_jax.finetuning.checkpoints import Checkpoints
+from tsds_jax.finetuning.checks import check_options
+from tsds_jax.finetuning.scores import score
+from tsds_jax.finetuning.target import TargetModel, all_outputs, new_target, probabilities
+from tsds_jax.finetuning.training import Log, Rows, train
+from tsds_jax.options import FineTuneOptions
+from tsds_jax.runtime.folder import RunFolder, open_run
+from tsds_jax.runtime.progress import ProgressFn, silent
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """What `finetune` gives.
+
+    Attributes:
+      classes: names of the classes; none in regression.
+      probabilities: float32 [evaluation rows, classes], or None in regression and without evaluation rows.
+      predictions: int32 classes or float32 numbers, [evaluation rows], or None.
+      metrics: those of `METRICS` on the evaluation rows; empty without them.
+      history: a dict a look: step, train_loss (the mean since the last look), and validation_loss, validation_accuracy
+        and the other metrics (None without validation rows).
+      steps: gradient steps taken.
+      best_step: the step whose weights the model has.
+      seconds: wall time of the whole call.
+      truncated: training, validation and evaluation texts that were cut at `max_length` tokens (or at the encoder's
+        limit, if that is lower).
+      fresh: the head's parameters that the checkpoint did not give, by their names there: they started at random.
+      trained: how many numbers trained.
+      model: the best state on the validation rows; without them, the last.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray | None
+    predictions: np.ndarray | None
+    metrics: dict[str, float]
+    history: list[dict[str, Any]]
+    steps: int
+    best_step: int
+    seconds: float
+    truncated: int
+    fresh: tuple[str, ...]
+    trained: int
+    model: TargetModel
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedRuns:
+    """What `finetune_seeds` gives.
+
+    Attributes:
+      seeds: one a run.
+      runs: what `finetune` gives for each.
+      mean: of each metric over the runs.
+      deviation: its standard deviation over the runs (n - 1); None of one run.
+    """
+
+    seeds: tuple[int, ...]
+    runs: tuple[FineTuned, ...]
+    mean: dict[str, float]
+    deviation: dict[str, float | None]
+
+
+class Data(NamedTuple):
+    """What a run reads: training, validation and evaluation rows, the last two where there are any."""
+
+    train: TextData
+    validation: TextData | None
+    evaluation: TextData | None
+
+
+def finetune(
+    model: Encoder | str | os.PathLike[str],
+    train: Any,
+    *,
+    validation: Any = None,
+    evaluation: Any = None,
+    text: Any = None,
+    label: str | None = None,
+    options: FineTuneOptions | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_every: float = 60.0,
+    progress: ProgressFn = silent,
+) -> FineTuned:
+    """Fine-tune an encoder with a head by AdamW, and evaluate it.
+
+    The same options on the same rows give the same weights on one machine, whether the run was stopped and resumed on
+    the way or not. The encoder that is given stays as it is. A batch is shared by all devices.
+
+    Args:
+      model: an `Encoder`, or what `load_encoder` takes.
+      train: a `TextData`, or what `load_data` takes.
+      validation: rows that decide which step's weights are kept, by ``options.best_by``, then the lowest loss.
+      evaluation: rows to report metrics on; they decide nothing.
+      text: the text column, or two of them, where rows are still to be read; by default those of `train` if it is
+        a `TextData`, else "text".
+      label: the label column, likewise; by default that of `train`, else "label".
+      options: by default ``FineTuneOptions()``.
+      folder: where metrics.jsonl, a line a step and a line a look, and checkpoints go; None keeps neither.
+      resume: go on after the last checkpoint of this very run in ``folder``.
+      overwrite: remove the run that ``folder`` holds.
+      save_every: seconds from one checkpoint to the next.
+      progress: called after each step with its loss, stage "finetune".
+
+    Raises:
+      InputError: an option, a row or a source cannot be used, or the folder holds another run.
+      TsdsError: the loss is not finite.
+
+    Example:
+      >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", evaluation="test.csv")
+      >>> result.metrics["accuracy"]
+      0.91
+    """
+    started = time.perf_counter()
+    options = options or FineTuneOptions()
+    check_options(options)
+    data = read_rows(train, validation, evaluation, text, label, options)
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    run = None
+    if folder is not None:
+        run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
+    limit = min(options.max_length, encoder.config.max_tokens)
+
+    def rows_of(part: TextData | None) -> Rows | None:
+        if part is None:
+            return None
+        return Rows(tokenise(encoder.tokenizer, part.texts, limit, encoder.config), part.labels)
+
+    rows, watched, tested = map(rows_of, data)
+    assert rows is not None
+    classes = data.train.classes
+    graphdef, params, fresh = new_target(
+        encoder,
+        len(classes) or 1,
+        classes,
+        options.head,
+        seed=options.seed,
+        dropout=options.dropout,
+        # So that a regression does not spend its steps on finding where the numbers lie.
+        middle=0.0 if classes else float(rows.labels.mean()),
+    )
+    with Checkpoints(None if run is None else run.path / "checkpoints", save_every) as checkpoints:
+        log = _logging(run, checkpoints)
+        outcome = train_rows(graphdef, params, rows, watched, limit, options, checkpoints, log, progress)
+    target = TargetModel(nnx.merge(graphdef, outcome.params), encoder, options.head, classes, limit)
+    chances = predictions = None
+    metrics: dict[str, float] = {}
+    if tested is not None:
+        outputs = all_outputs(graphdef, outcome.params, tested.tokens, limit)
+        metrics = score(outputs, tested.labels, options.task)
+        chances = probabilities(outputs) if classes else None
+        predictions = outputs.argmax(axis=1).astype(np.int32) if classes else outputs[:, 0]
+    return FineTuned(
+        classes,
+        chances,
+        predictions,
+        metrics,
+        outcome.loop.history,
+        outcome.loop.step,
+        outcome.loop.best_step,
+        time.perf_counter() - started,
+        sum(part.tokens.truncated for part in (rows, watched, tested) if part is not None),
+        fresh,
+        outcome.trained,
+        target,
+    )
+
+
+# `finetune` has an argument of that name.
+train_rows = train
+
+
+def finetune_seeds(
+    model: Encoder | str | os.PathLike[str],
+    train: Any,
+    *,
+    seeds: Sequence[int],
+    options: FineTuneOptions | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    **given: Any,
+) -> SeedRuns:
+    """`finetune` once for each seed, on the same rows; the encoder is loaded once and nothing compiles twice.
+
+    Args:
+      model: as in `finetune`, and so are ``train`` and what else is ``given``.
+      train: see `finetune`.
+      seeds: each takes the place of ``options.seed``.
+      options: see `finetune`.
+      folder: with a folder ``seed-0`` and so on for each run; None keeps nothing.
+      **given: see `finetune`.
+
+    Raises:
+      InputError: there is no seed, or one twice; or as `finetune`.
+
+    Example:
+      >>> runs = finetune_seeds("models/minilm", "train.csv", evaluation="test.csv", seeds=(0, 1, 2))
+      >>> runs.mean["accuracy"], runs.deviation["accuracy"]
+      (0.91, 0.004)
+    """
+    each = options_by_seed(seeds, options)
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    runs = tuple(
+        finetune(encoder, train, options=one, folder=folder and Path(folder) / f"seed-{one.seed}", **given)
+        for one in each
+    )
+    return SeedRuns(tuple(seeds), runs, *over_runs([run.metrics for run in runs]))
+
+
+def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> list[FineTuneOptions]:
+    """The options with each seed.
+
+    Raises:
+      InputError: there is no seed, or one twice, or an option is out of range.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must be different whole numbers, at least one, not {list(seeds)!r:.60}")
+    each = [dataclasses.replace(options or FineTuneOptions(), seed=seed) for seed in seeds]
+    for one in each:
+        check_options(one)
+    return each
+
+
+def over_runs(metrics: Sequence[dict[str, float]]) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Each metric's mean and standard deviation (n - 1; None of one run) over the runs."""
+    found = {name: np.array([run[name] for run in metrics]) for name in metrics[0]}
+    deviation = {name: float(scores.std(ddof=1)) if len(scores) > 1 else None for name, scores in found.items()}
+    return {name: float(scores.mean()) for name, scores in found.items()}, deviation
+
+
+def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str, Any]:
+    """What makes a run of fine-tuning this run, as JSON values."""
+    parts = data._asdict().items()
+    return {
+        "tsds_jax": __version__,
+        "stage": "finetune",
+        "options": dataclasses.asdict(options),
+        "model": encoder.fingerprint(),
+        "data": {role: part and part.fingerprint() for role, part in parts},
+    }
+
+
+def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
+    """All rows, with every check that can be made before long work."""
+    numbers = options.task == "regression"
+    if isinstance(train, TextData):
+        text = train.text_columns if text is None else text
+        label = train.label_column if label is None else label
+    rows = load_data(train, text=text, label=label, role="train", numbers=numbers)
+    if len(rows) == 0:
+        raise InputError("fine-tuning has no training rows; give at least one")
+
+    def held_out(source: Any, role: str) -> TextData | None:
+        if source is None:
+            return None
+        classes = None if numbers else rows.classes
+        data = load_data(source, text=text, label=label, classes=classes, role=role, numbers=numbers)
+        return data if len(data) > 0 else None
+
+    return Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
+
+
+def _logging(run: RunFolder | None, checkpoints: Checkpoints) -> Log:
+    """A function that adds a line to the run's metrics.jsonl, from which lines after the checkpoint are dropped."""
+    if run is None:
+        return lambda fields: None
+    file, after = run.path / "metrics.jsonl", checkpoints.step
+    if file.exists():
+        lines = [line for line in file.read_text("utf-8").splitlines() if json.loads(line).get("step", 0) <= after]
+        run.write_text("metrics.jsonl", "".join(line + "\n" for line in lines))
+    return lambda fields: run.log("finetune", **fields)
