@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tsds_jax.cli import main
+from tsds_jax.data import load_data
+from tsds_jax.finetuning import load_target
 
 QUICK = [
     "--samples",
@@ -87,10 +89,36 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert tsds("value", *arrays, "--out", tmp_path / "v", "--samples", 3, "--pca", 8)[0] == 0
     table = pq.read_table(tmp_path / "v" / "values.parquet").to_pydict()
     assert sorted(table["rank"]) == list(range(1, 97))
-    tuned = tsds("finetune", *files(tiny_files), "--model", tiny_model, "--out", tmp_path / "f", "--steps", 3)
+    finetune = ("finetune", *files(tiny_files), "--model", tiny_model, "--out", tmp_path / "f", "--steps", 3)
+    tuned = tsds(*finetune)
     assert tuned[0] == 0, tuned[2]
     assert "accuracy" in tuned[1]
-    assert pq.read_table(tmp_path / "f" / "predictions.parquet").num_rows == 50
+    assert "started at random: classifier.bias, classifier.weight" in tuned[1]
+    table = pq.read_table(tmp_path / "f" / "predictions.parquet").to_pydict()
+    assert len(table["row"]) == 50
+    assert not (tmp_path / "f" / "checkpoints").exists()
+    model = load_target(tmp_path / "f" / "model")
+    texts = load_data(tiny_files["test"]).texts
+    assert [model.classes[place] for place in model.predict(texts)] == table["prediction"]
+    assert "holds another run" in tsds(*finetune)[2]
+    again = tsds(*finetune, "--resume")
+    assert again[:2] == tuned[:2]
+
+
+def test_a_regression_of_several_seeds_from_the_command_line(tiny_model, tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a {word} film,{i}\n" for i, word in enumerate("abc")))
+    rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
+    finetune = ("finetune", *rows, "--model", tiny_model, "--task", "regression", "--steps", 2, "--out", tmp_path / "f")
+    code, shown, errors = tsds(*finetune, "--seeds", "0,1")
+    assert code == 0, errors
+    assert "test loss" in shown
+    assert "standard deviation" in shown
+    found = json.loads((tmp_path / "f" / "seeds.json").read_text())
+    assert found["mean"]["loss"] == pytest.approx(sum(run["loss"] for run in found["runs"]) / 2)
+    table = pq.read_table(tmp_path / "f" / "seed-1" / "predictions.parquet").to_pydict()
+    assert list(table) == ["row", "label", "prediction"]
+    assert table["label"] == [0.0, 1.0, 2.0]
+    assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
 
 
 @pytest.mark.parametrize(
