@@ -1,6 +1,5 @@
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
@@ -166,15 +165,3 @@ def test_every_text_is_in_one_batch_of_its_own_buckets_shape():
     for portion in portions:
         assert (lengths[portion.rows] <= portion.length).all()
         assert len(portion.rows) <= portion.size == max(1, 256 // portion.length)
-
-
-def test_there_are_as_many_compilations_as_buckets_in_use(encoder):
-    from tsds_jax.encoders.embed import _encode
-
-    encoder.embed(TEXTS)
-    before = _encode._cache_size()
-    encoder.embed([*TEXTS, "one more", "the film " * 5])
-    assert _encode._cache_size() == before
-    jax.clear_caches()
-    encoder.embed(TEXTS * 20)
-    assert _encode._cache_size() == 2  # texts of up to 16 and up to 32 tokens

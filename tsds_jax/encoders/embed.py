@@ -1,8 +1,8 @@
-"""Texts into one vector each: tokenised, batched by length, encoded, pooled."""
+"""Texts into one vector each: tokenised and batched by length while the device encodes and pools."""
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
-from tsds_jax.encoders.tokens import Batch, Texts, plan_batches, token_limit, tokenise
+from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 if TYPE_CHECKING:
     from tsds_jax.encoders.load import Encoder
 
-# Seven shapes up to 512 tokens: a finer ladder pads less and compiles more.
+# Of the predictions of fine-tuned models.
 LADDER = (16, 32, 48, 64, 128, 256, 512)
 # 1,024 tokens keep two cores busy, and larger batches only pad more; an accelerator wants many more.
 CPU_BATCH_TOKENS = 1024
@@ -52,7 +53,8 @@ def embed(
 ) -> Representations:
     """Encode texts, or pairs of texts, in batches of a few fixed shapes.
 
-    A text's vector does not depend on the other texts, nor on their order.
+    A text's vector does not depend on the other texts, nor on their order. Texts are tokenised in portions while the
+    device works, so that the tokens of all of them are never held; there are at most six compilations, see `ladder`.
 
     Args:
       encoder: from `load_encoder`.
@@ -77,23 +79,38 @@ def embed(
     limit = token_limit(encoder.config, max_length)
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
+    check_texts(texts)
     values = np.zeros((len(texts), len(layers) * encoder.config.hidden_size), dtype=np.float32)
     if len(texts) == 0:
         return Representations(values, 0, 0)
-    tokenised = tokenise(encoder.tokenizer, texts, limit, encoder.config)
-    lengths = tokenised.lengths
-    graphdef, state = nnx.split(encoder.model)
-    done = 0
+    truncated = tokens = done = 0
     progress(Progress("embed", done, len(texts), "texts"))
-    for portion in plan_batches(lengths, limit, LADDER, batch_tokens(), batch_size):
-        vectors = _encode(graphdef, state, portion.batch(tokenised), pooling, layers)
-        values[portion.rows] = np.asarray(vectors)[: len(portion.rows)]
-        done += len(portion.rows)
-        progress(Progress("embed", done, len(texts), "texts", f"{portion.length} tokens"))
-    bad = ~np.isfinite(values).all(axis=1)
+
+    def portions() -> Iterator[Tokenised]:
+        nonlocal truncated
+        for portion in ahead(token_portions(encoder.tokenizer, texts, limit, encoder.config)):
+            truncated += portion.truncated
+            yield portion
+
+    graphdef, state = nnx.split(encoder.model)
+    sizes = {length: batch_size or max(1, batch_tokens() // length) for length in ladder(limit)}
+    submitted = (
+        (rows, batch, _encode(graphdef, state, batch, pooling, layers))
+        for rows, batch in fill_batches(portions(), sizes)
+    )
+    for rows, batch, vectors in one_behind(submitted):
+        values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
+        tokens += int(batch.attention_mask.sum())
+        done += len(rows)
+        progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+    return Representations(values, truncated, tokens)
+
+
+def _finite(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
-        raise TsdsError(f"the encoder gives a NaN or an infinity for row {int(bad.argmax())}; check its weights")
-    return Representations(values, tokenised.truncated, int(lengths.sum()))
+        raise TsdsError(f"the encoder gives a NaN or an infinity for row {rows[bad].min()}; check its weights")
+    return vectors
 
 
 def batch_tokens() -> int:

@@ -11,8 +11,10 @@ from tsds_jax.errors import InputError
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
-# Texts go to the tokenizer in portions, since its answer for a text takes far more room than the ids.
-_PORTION = 1024
+# Texts go to the tokenizer in portions, since its answer for a text takes far more room than the ids: so many texts, or
+# fewer where they are long.
+PORTION = 1024
+_PORTION_CHARACTERS = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +72,27 @@ def tokenise(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Tokeni
       InputError: a row is not a string (or a pair of them, as the first row is), or the tokenizer gives
         a token or a segment that the encoder does not know.
     """
-    pairs = len(texts) > 0 and not isinstance(texts[0], str)
-    check_texts(texts, pairs)
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    truncated = 0
-    for start in range(0, len(texts), _PORTION):
-        portion = texts[start : start + _PORTION]
-        columns = [[row[side] for row in portion] for side in (0, 1)] if pairs else [list(portion)]
+    check_texts(texts)
+    portions = list(token_portions(tokenizer, texts, limit, config))
+    return Tokenised(
+        [ids for portion in portions for ids in portion.ids],
+        [types for portion in portions for types in portion.types],
+        sum(portion.truncated for portion in portions),
+    )
+
+
+def token_portions(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Iterator[Tokenised]:
+    """The same a portion at a time, in the order of the texts, which `check_texts` has passed.
+
+    Raises:
+      InputError: the tokenizer gives a token or a segment that the encoder does not know; the row is counted over all
+        texts.
+    """
+    first = 0
+    for portion in _portions(texts):
+        columns = (
+            [list(portion)] if isinstance(portion[0], str) else [list(side) for side in zip(*portion, strict=True)]
+        )
         encoded = tokenizer(
             *columns,
             truncation=True,
@@ -87,25 +102,42 @@ def tokenise(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Tokeni
         )
         if encoded.encodings is None:
             raise InputError("the tokenizer is not a fast one; save a tokenizer.json in the model's folder")
-        truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-        ids += [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
-        types += [np.array(row, dtype=np.int32) for row in encoded["token_type_ids"]]
-    for kind, arrays, name in (("token", ids, "vocab_size"), ("segment", types, "type_vocab_size")):
-        known = getattr(config, name)
-        for row, array in enumerate(arrays):
-            # Without a table of segments they are ignored.
-            if known and array.size and array.max() >= known:
-                raise InputError(
-                    f"the tokenizer does not fit the encoder: row {row} has the {kind} id {array.max()}, "
-                    f"and the encoder's {name} is {known}"
-                )
-    return Tokenised(ids, types, truncated)
+        ids = [np.array(row, dtype=np.int32) for row in encoded["input_ids"]]
+        types = [np.array(row, dtype=np.int32) for row in encoded["token_type_ids"]]
+        for kind, arrays, name in (("token", ids, "vocab_size"), ("segment", types, "type_vocab_size")):
+            _check_ids(arrays, first, kind, name, getattr(config, name))
+        yield Tokenised(ids, types, sum(bool(encoding.overflowing) for encoding in encoded.encodings))
+        first += len(portion)
 
 
-def check_texts(texts: Texts, pairs: bool) -> None:
-    """Refuse the first row that is no text, or no pair of texts where pairs are expected, or that is empty."""
+def _portions(texts: Texts) -> Iterator[list[Any]]:
+    portion: list[Any] = []
+    characters = 0
+    for text in texts:
+        portion.append(text)
+        characters += len(text) if isinstance(text, str) else sum(map(len, text))
+        if len(portion) == PORTION or characters >= _PORTION_CHARACTERS:
+            yield portion
+            portion, characters = [], 0
+    if portion:
+        yield portion
+
+
+def _check_ids(arrays: list[np.ndarray], first: int, kind: str, name: str, known: int) -> None:
+    """Refuse ids that the encoder has no vector for; without a table of segments they are ignored."""
+    for row, array in enumerate(arrays, first):
+        if known and array.size and array.max() >= known:
+            raise InputError(
+                f"the tokenizer does not fit the encoder: row {row} has the {kind} id {array.max()}, "
+                f"and the encoder's {name} is {known}"
+            )
+
+
+def check_texts(texts: Texts) -> None:
+    """Refuse the first row that is no text, or no pair of texts where the first row is no text, or that is empty."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of texts, not one text; put it in a list")
+    pairs = len(texts) > 0 and not isinstance(texts[0], str)
     for row, text in enumerate(texts):
         if pairs:
             good = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(side, str) for side in text)

@@ -1,0 +1,100 @@
+"""Texts into batches of at most six shapes, while the next texts are still being tokenised."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from tsds_jax.encoders.tokens import Batch, Tokenised, pad
+
+# Each length is one compilation.
+RUNGS = 6
+_SHORTEST = 24
+# Above 1: finer among short lengths, where most texts are, than a geometric ladder.
+_BEND = 1.2
+# Accelerators multiply matrices in tiles of this many rows.
+_MULTIPLE = 8
+# Portions that are tokenised ahead of the device.
+_LEAD = 2
+
+Item = TypeVar("Item")
+
+
+class Filled(NamedTuple):
+    """Texts of one length bucket as one batch.
+
+    Attributes:
+      rows: [up to the batch's rows], which texts; the batch's further rows are padding alone.
+      batch: the padded arrays [rows, tokens].
+    """
+
+    rows: np.ndarray
+    batch: Batch
+
+
+def ladder(limit: int) -> tuple[int, ...]:
+    """The lengths that texts are padded to: at most six, decided by the most tokens of a text alone.
+
+    ``24 (limit / 24)^((k / 5)^1.2)`` for k = 0 .. 5, rounded to multiples of 8, the last being the limit itself.
+
+    Example:
+      >>> ladder(128), ladder(512)
+      ((24, 32, 40, 56, 88, 128), (24, 40, 64, 128, 248, 512))
+    """
+    steps = (np.arange(RUNGS) / (RUNGS - 1)) ** _BEND
+    rungs = np.rint(_SHORTEST * (limit / _SHORTEST) ** steps / _MULTIPLE).astype(int) * _MULTIPLE
+    return (*sorted({rung for rung in rungs[:-1].tolist() if 0 < rung < limit}), limit)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, up to two of them made in advance on a thread of their own; what raises there raises here."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, end) for _ in range(_LEAD))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item  # type: ignore[misc]
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each only when the next has been made: a device then never waits for a fetch."""
+    held: list[Item] = []
+    for item in items:
+        held.append(item)
+        if len(held) == 2:
+            yield held.pop(0)
+    yield from held
+
+
+def fill_batches(portions: Iterable[Tokenised], sizes: Mapping[int, int]) -> Iterator[Filled]:
+    """Batches of texts of like length, each as soon as it is full, and at the end those that are not.
+
+    A text's bucket, and so the shape of its batch, follows from its own length, never from the other texts.
+
+    Args:
+      portions: the texts, in order.
+      sizes: a bucket's length -> the rows of its batches.
+    """
+    lengths = sorted(sizes)
+    queues: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {length: [] for length in lengths}
+
+    def emptied(length: int) -> Filled:
+        rows, ids, types = zip(*queues[length], strict=True)
+        queues[length].clear()
+        tokens = Tokenised(list(ids), list(types), 0)
+        return Filled(np.array(rows), pad(tokens, range(len(rows)), length, sizes[length]))
+
+    row = 0
+    for portion in portions:
+        for ids, types in zip(portion.ids, portion.types, strict=True):
+            length = lengths[bisect_left(lengths, len(ids))]
+            queues[length].append((row, ids, types))
+            row += 1
+            if len(queues[length]) == sizes[length]:
+                yield emptied(length)
+    for length in reversed(lengths):
+        if queues[length]:
+            yield emptied(length)
