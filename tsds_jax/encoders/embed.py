@@ -12,6 +12,7 @@ from flax import nnx
 
 from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -63,7 +64,8 @@ def embed(
       layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last. Of several, such as ``(-1, -2)``, the
         pooled vectors are set side by side.
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
-      batch_size: rows of a batch; by default as many as make 1,024 tokens (32,768 on an accelerator).
+      batch_size: rows of a batch, rounded up to a multiple of the local devices, which share them; by default as many
+        as make 1,024 tokens a device (32,768 on an accelerator).
       progress: called after each batch.
 
     Raises:
@@ -92,11 +94,12 @@ def embed(
             truncated += portion.truncated
             yield portion
 
+    spread = over_local_devices()
     graphdef, state = nnx.split(encoder.model)
-    sizes = {length: batch_size or max(1, batch_tokens() // length) for length in ladder(limit)}
+    state = spread.replicated(state)
     submitted = (
-        (rows, batch, _encode(graphdef, state, batch, pooling, layers))
-        for rows, batch in fill_batches(portions(), sizes)
+        (rows, batch, _encode(graphdef, state, spread.by_rows(batch), pooling, layers))
+        for rows, batch in fill_batches(portions(), _batch_rows(limit, batch_size, spread.devices))
     )
     for rows, batch, vectors in one_behind(submitted):
         values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
@@ -104,6 +107,13 @@ def embed(
         done += len(rows)
         progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
     return Representations(values, truncated, tokens)
+
+
+def _batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:
+    """The rows of a batch of each length: a multiple of the devices."""
+    if batch_size is not None:
+        return dict.fromkeys(ladder(limit), -(-batch_size // devices) * devices)
+    return {length: max(1, batch_tokens() // length) * devices for length in ladder(limit)}
 
 
 def _finite(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""Several devices share the rows of a batch. JAX counts its devices once, so these run in processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tsds_jax.encoders.spread import over_local_devices
+
+TEXTS = [
+    f"the {thing} was {word} " * count for thing in ("film", "plot") for word in ("good", "bad") for count in (1, 4)
+]
+
+EMBED = """
+import importlib, sys
+import jax, numpy as np
+from tsds_jax.encoders import load_encoder
+embedding = importlib.import_module("tsds_jax.encoders.embed")
+encode = embedding._encode
+batches = []
+
+def watched(*how):
+    batches.append((how, encode(*how)))
+    return batches[-1][1]
+
+embedding._encode = watched
+texts = np.load(sys.argv[2])["texts"].tolist()
+values = load_encoder(sys.argv[1]).embed(texts, layer=(-1, 0), batch_size=int(sys.argv[3]))
+how, vectors = batches[0]
+program = encode.lower(*how).compile()
+np.savez(
+    sys.argv[4], values=values, devices=jax.local_device_count(),
+    places=[shard.data.shape for shard in vectors.addressable_shards],
+    talk=sum(word in program.as_text() for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all")),
+)
+"""
+
+
+def test_eight_devices_share_the_rows_and_give_the_vectors_of_one(golden, encoder, tmp_path):
+    np.savez(tmp_path / "texts.npz", texts=np.array(TEXTS))
+    arguments = [str(golden), str(tmp_path / "texts.npz"), "20", str(tmp_path / "out.npz")]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
+    }
+    subprocess.run([sys.executable, "-c", EMBED, *arguments], env=environment, check=True)
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["devices"] == 8
+        one = encoder.embed(TEXTS, layer=(-1, 0))
+        np.testing.assert_allclose(found["values"], one, atol=1e-6 * np.abs(one).max())
+        # 20 rows were asked for: 24, the next multiple of 8, of which each device has 3.
+        assert found["places"].tolist() == [[3, 64]] * 8
+        # Each works on its own rows alone.
+        assert found["talk"] == 0
+
+
+@pytest.mark.skipif(jax.local_device_count() > 1, reason="there are several devices")
+def test_one_device_moves_nothing():
+    spread = over_local_devices()
+    assert spread.devices == 1
+    tree = {"weights": np.ones(3)}
+    assert spread.replicated(tree) is spread.by_rows(tree) is tree
