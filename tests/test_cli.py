@@ -65,6 +65,16 @@ def test_run_prints_the_outcome_and_writes_the_report(tsds, tiny_files, tiny_mod
     assert tsds("report", "--out", out)[0] == 0
 
 
+def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp_path):
+    arguments = ["embed", "--data", tiny_files["train"], "--model", tiny_model, "--cache", tmp_path / "cache"]
+    shown = [tsds(*arguments, "--out", tmp_path / f"{number}.npz") for number in range(2)]
+    assert [code for code, _, _ in shown] == [0, 0]
+    assert ["from the cache" in stderr for _, _, stderr in shown] == [False, True]
+    with np.load(tmp_path / "0.npz") as first, np.load(tmp_path / "1.npz") as second:
+        np.testing.assert_array_equal(first["x"], second["x"])
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\nout = "{tmp_path / "r"}"\n')

@@ -95,6 +95,33 @@ def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, 
     assert (again / "state" / "values.npz").stat().st_mtime_ns == before
 
 
+def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files, tiny_model, tmp_path):
+    events = []
+    for name in ("one", "two"):
+        s = tsds.select(
+            tiny_files["train"],
+            validation=tiny_files["validation"],
+            model=tiny_model,
+            cache=tmp_path / "cache",
+            progress=events.append,
+            **QUICK,
+        )
+        out = s.save(tmp_path / name)
+        expected = pq.read_table(finished / "values.parquet")["value"]
+        assert pq.read_table(out / "values.parquet")["value"] == expected
+    embedded = [event.detail for event in events if event.stage == "embed"]
+    assert embedded.count("from the cache") == 1
+    assert embedded[-1] == "from the cache"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    # A cut run goes on with another cache, or with none.
+    (finished / "state" / "representations.npz").rename(tmp_path / "kept.npz")
+    again = run(tiny_files, tiny_model, finished, resume=True, cache=tmp_path / "cache")
+    assert content(again) == content(finished)
+    with np.load(tmp_path / "kept.npz") as a, np.load(finished / "state" / "representations.npz") as b:
+        np.testing.assert_array_equal(a["train"], b["train"])
+    (tmp_path / "kept.npz").rename(finished / "state" / "representations.npz")
+
+
 def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):
     # The tiny encoder's weights are random, so its embeddings tell the words apart better than its layers.
     how = {"layer": 0, "pca": 16, "utility": "probability", "samples": 30, "subset_size": 60}
@@ -159,6 +186,7 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"pca": -1}, "pca is -1"),
         ({"pca": "8"}, "pca is '8'"),
         ({"seed": -1}, "seed is -1"),
+        ({"cache": __file__}, "is a file: give another place"),
         ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
         ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
         ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),

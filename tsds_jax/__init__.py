@@ -15,6 +15,8 @@ Names are imported at first use, so that importing the package costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tsds_jax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from tsds_jax.data import Splits, TextData, flip_labels, load_data, load_splits, write_rows
     from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from tsds_jax.runtime.progress import Progress
     from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
     from tsds_jax.valuation import Valuation, value, value_game
-
-__version__ = "0.1.0"
 
 _HOME = {
     "tsds_jax.data": ("Splits", "TextData", "flip_labels", "load_data", "load_splits", "write_rows"),

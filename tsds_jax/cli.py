@@ -40,6 +40,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "text": (str, "Text column (text if not given), or two joined by a comma for sentence pairs."),
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
+    "cache": (str, "Folder that keeps representations, so that the same texts are embedded once."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
     "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),
     "train_rows": (int, "Training tweets (2000 if not given)."),
@@ -226,7 +227,7 @@ _DATA = ("train", "validation", "test", "text", "label")
 
 
 @command(
-    places=(*_DATA, "model", "out"),
+    places=(*_DATA, "model", "out", "cache"),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
 )
@@ -270,7 +271,7 @@ def demo(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("train", "validation", "text", "label", "model", "out"),
+    places=("train", "validation", "text", "label", "model", "out", "cache"),
     options=(SelectOptions,),
     switches=("overwrite",),
 )
@@ -312,7 +313,7 @@ def data(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("data", "text", "label", "model", "out"),
+    places=("data", "text", "label", "model", "out", "cache"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
 )

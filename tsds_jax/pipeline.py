@@ -25,7 +25,16 @@ from tsds_jax.games import UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import Arrays, Keep, RunFolder, atomic, check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.folder import (
+    Arrays,
+    Keep,
+    RunFolder,
+    atomic,
+    check_run_folder,
+    check_writable,
+    keep_nothing,
+    open_run,
+)
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import RULES, RemovalCurve, check_cuts, removal_curve, removal_index
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
@@ -97,6 +106,7 @@ def select(
     model: str | os.PathLike | Encoder,
     text: Any = None,
     label: str | None = None,
+    cache: str | os.PathLike | None = None,
     progress: ProgressFn = silent,
     **options: Any,
 ) -> Selection:
@@ -109,6 +119,7 @@ def select(
       model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
       text: the text column, or two of them for pairs; ``"text"`` if not given.
       label: the label column; ``"label"`` if not given.
+      cache: a folder that keeps representations from run to run, made where it does not exist; None keeps none.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
 
@@ -125,6 +136,7 @@ def select(
     """
     settings = build(SelectOptions, options)
     check_select_options(settings)
+    _check_cache(cache)
     began = time.perf_counter()
     splits = load_splits(
         train,
@@ -140,7 +152,7 @@ def select(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     _check_sizes(splits, encoder, settings)
     manifest = _manifest(splits, encoder, settings, None, {"data": seconds}, None)
-    return _select(splits, encoder, settings, manifest, keep_nothing, progress)
+    return _select(splits, encoder, settings, manifest, keep_nothing, cache, progress)
 
 
 def run(
@@ -155,6 +167,7 @@ def run(
     finetuning: FineTuneOptions | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    cache: str | os.PathLike | None = None,
     command: str | None = None,
     progress: ProgressFn = silent,
     **options: Any,
@@ -175,6 +188,7 @@ def run(
       finetuning: how to fine-tune; None takes the defaults, with ``options["seed"]`` as its seed.
       resume: go on with what an earlier try of this very run finished.
       overwrite: remove the earlier run that ``out`` holds.
+      cache: see `select`; where it lies makes no run another.
       command: the command line to note in the manifest.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
@@ -192,6 +206,7 @@ def run(
     if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
     check_run_folder(out, resume=resume, overwrite=overwrite)
+    _check_cache(cache)
     began = time.perf_counter()
     splits = load_splits(
         train,
@@ -210,7 +225,7 @@ def run(
     _check_sizes(splits, encoder, settings)
     manifest = _manifest(splits, encoder, settings, finetuning, {"data": seconds}, command)
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
-    selection = _select(splits, encoder, settings, manifest, folder.keep, progress)
+    selection = _select(splits, encoder, settings, manifest, folder.keep, cache, progress)
     _write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:
@@ -244,6 +259,12 @@ def check_select_options(settings: SelectOptions) -> None:
     check_cuts(settings.grid, settings.largest_cut)
 
 
+def _check_cache(cache: str | os.PathLike | None) -> None:
+    """Raises InputError, before any work, where no cache could be written."""
+    if cache is not None:
+        check_writable(Path(cache))
+
+
 def _value_options(settings: SelectOptions) -> dict[str, Any]:
     """Those of `value`."""
     names = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
@@ -271,10 +292,11 @@ def _select(
     settings: SelectOptions,
     manifest: Mapping[str, Any],
     keep: Keep,
+    cache: str | os.PathLike | None,
     progress: ProgressFn,
 ) -> Selection:
     train, validation = splits.train, splits.validation
-    seen = keep("representations", lambda: _represent(train, validation, encoder, settings, progress))
+    seen = keep("representations", lambda: _represent(train, validation, encoder, settings, cache, progress))
     x, x_val = seen["train"], seen["validation"]
 
     def valued() -> Arrays:
@@ -318,7 +340,12 @@ def _select(
 
 
 def _represent(
-    train: TextData, validation: TextData, encoder: Encoder, settings: SelectOptions, progress: ProgressFn
+    train: TextData,
+    validation: TextData,
+    encoder: Encoder,
+    settings: SelectOptions,
+    cache: str | os.PathLike | None,
+    progress: ProgressFn,
 ) -> Arrays:
     """Representations of both splits as the source classifier sees them."""
     began = time.perf_counter()
@@ -329,6 +356,7 @@ def _represent(
         pooling=settings.pooling,
         layer=settings.layer,
         max_length=settings.max_length,
+        cache=cache,
         progress=progress,
     )
     x, x_val = both.values[: len(train)], both.values[len(train) :]

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
+from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
@@ -50,6 +53,7 @@ def embed(
     layer: int | Sequence[int] = -1,
     max_length: int | None = None,
     batch_size: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
     progress: ProgressFn = silent,
 ) -> Representations:
     """Encode texts, or pairs of texts, in batches of a few fixed shapes.
@@ -66,10 +70,12 @@ def embed(
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
       batch_size: rows of a batch, rounded up to a multiple of the local devices, which share them; by default as many
         as make 1,024 tokens a device (32,768 on an accelerator).
+      cache: a folder, made where it does not exist, that keeps the vectors: asked again for the same texts, with the
+        same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
       progress: called after each batch.
 
     Raises:
-      InputError: an option is out of range, or a row is not a text.
+      InputError: an option is out of range, a row is not a text, or the cache cannot be written.
 
     Example:
       >>> representations = embed(load_encoder("folder"), ["a text", "another"])
@@ -82,15 +88,42 @@ def embed(
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
     check_texts(texts)
-    values = np.zeros((len(texts), len(layers) * encoder.config.hidden_size), dtype=np.float32)
-    if len(texts) == 0:
-        return Representations(values, 0, 0)
+    how = _How(pooling, layers, limit)
+    shape = len(texts), len(layers) * encoder.config.hidden_size
+
+    def fill(values: np.ndarray) -> Counts:
+        return _fill(values, encoder, texts, how, batch_size, progress)
+
+    if cache is None or len(texts) == 0:
+        values = np.zeros(shape, dtype=np.float32)
+        return Representations(values, **fill(values))
+    file = Path(cache) / f"{cache_key(encoder.fingerprint(), texts, how._asdict())}.npy"
+    entry = read_entry(file, shape)
+    if entry is None:
+        entry = write_entry(file, shape, fill)
+    else:
+        progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
+    return Representations(entry.values, **entry.counts)
+
+
+class _How(NamedTuple):
+    """What of the options decides the vectors."""
+
+    pooling: str
+    layers: tuple[int, ...]
+    max_length: int
+
+
+def _fill(
+    values: np.ndarray, encoder: "Encoder", texts: Texts, how: _How, batch_size: int | None, progress: ProgressFn
+) -> Counts:
+    """Write each text's vector into its row of values; how many texts were cut, and how many tokens there were."""
     truncated = tokens = done = 0
     progress(Progress("embed", done, len(texts), "texts"))
 
     def portions() -> Iterator[Tokenised]:
         nonlocal truncated
-        for portion in ahead(token_portions(encoder.tokenizer, texts, limit, encoder.config)):
+        for portion in ahead(token_portions(encoder.tokenizer, texts, how.max_length, encoder.config)):
             truncated += portion.truncated
             yield portion
 
@@ -98,15 +131,15 @@ def embed(
     graphdef, state = nnx.split(encoder.model)
     state = spread.replicated(state)
     submitted = (
-        (rows, batch, _encode(graphdef, state, spread.by_rows(batch), pooling, layers))
-        for rows, batch in fill_batches(portions(), _batch_rows(limit, batch_size, spread.devices))
+        (rows, batch, _encode(graphdef, state, spread.by_rows(batch), how.pooling, how.layers))
+        for rows, batch in fill_batches(portions(), _batch_rows(how.max_length, batch_size, spread.devices))
     )
     for rows, batch, vectors in one_behind(submitted):
         values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
         tokens += int(batch.attention_mask.sum())
         done += len(rows)
         progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
-    return Representations(values, truncated, tokens)
+    return {"truncated": truncated, "tokens": tokens}
 
 
 def _batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:

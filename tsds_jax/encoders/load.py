@@ -120,6 +120,7 @@ class Encoder:
         layer: int | Sequence[int] = -1,
         max_length: int | None = None,
         batch_size: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
         progress: ProgressFn = silent,
     ) -> np.ndarray:
         """One vector a text: float32 [texts, width]. See `tsds_jax.encoders.embed`, which also counts."""
@@ -130,6 +131,7 @@ class Encoder:
             layer=layer,
             max_length=max_length,
             batch_size=batch_size,
+            cache=cache,
             progress=progress,
         ).values
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -111,7 +112,8 @@ class atomic:
     def __init__(self, target: Path):
         """For the file or folder ``target``."""
         self.target = target
-        self.temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        # Not the process's number: other threads and other machines may write the same target at once.
+        self.temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
     def __enter__(self) -> Path:
         """The path to write to."""

@@ -1,0 +1,201 @@
+"""Representations once computed come back from disk, whole or not at all."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tsds_jax.encoders import embed, load_encoder
+from tsds_jax.encoders.cache import cache_key, read_entry, write_entry
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.progress import Progress
+
+TEXTS = ["a good film", "the plot was slow " * 8, "bad", "lovely"]
+
+
+@pytest.fixture
+def broken(encoder):
+    """The same encoder, unable to compute or to tokenise anything."""
+
+    class Fails:
+        def __call__(self, *_, **__):
+            raise AssertionError("tokenised again")
+
+    class Same(type(encoder)):
+        def fingerprint(self):
+            return encoder.fingerprint()
+
+    fields = {field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)}
+    again = Same(**fields | {"model": None})
+    vars(again)["tokenizer"] = Fails()
+    return again
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_memory_mapped(encoder, broken, tmp_path):
+    plain = embed(encoder, TEXTS, max_length=16)
+    first = embed(encoder, TEXTS, max_length=16, cache=tmp_path / "new" / "cache")
+    events = []
+    second = embed(broken, TEXTS, max_length=16, cache=tmp_path / "new" / "cache", progress=events.append)
+    for kept in (first, second):
+        assert isinstance(kept.values, np.memmap)
+        assert not kept.values.flags.writeable
+        np.testing.assert_array_equal(kept.values, plain.values)
+        assert (kept.truncated, kept.tokens) == (plain.truncated, plain.tokens) == (1, 27)
+    assert events == [Progress("embed", 4, 4, "texts", "from the cache")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"texts": TEXTS[::-1]},
+        {"texts": [*TEXTS[:-1], "lovely "]},
+        {"texts": [(text, "") for text in TEXTS]},
+        {"pooling": "cls"},
+        {"layer": 0},
+        {"layer": (-1, 0)},
+        {"max_length": 8},
+    ],
+)
+def test_other_texts_and_options_are_another_entry(encoder, tmp_path, change):
+    given = {"texts": TEXTS, **change}
+    encoder.embed(TEXTS, cache=tmp_path)
+    values = encoder.embed(**given, cache=tmp_path)
+    np.testing.assert_array_equal(values, encoder.embed(**given))
+    assert len(entries(tmp_path)) == 4
+
+
+def test_another_spelling_of_the_same_and_the_batch_size_are_the_same_entry(encoder, tmp_path):
+    for options in ({}, {"layer": 2}, {"layer": [-1]}, {"max_length": 64}, {"batch_size": 3}):
+        encoder.embed(tuple(TEXTS), cache=str(tmp_path), **options)
+    assert len(entries(tmp_path)) == 2
+
+
+def test_other_weights_are_another_entry(encoder, folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
+    for one in (encoder, load_encoder(folder)):
+        one.embed(TEXTS, cache=tmp_path / "cache")
+    assert len(entries(tmp_path / "cache")) == 4
+
+
+def test_texts_that_join_to_the_same_letters_are_told_apart():
+    joined = (["ab", "c"], ["a", "bc"], ["abc"], [("ab", "c")], [("a", "bc")], ["2", "ab", "c"], ["ab", "1", "c"])
+    keys = [cache_key("e", texts, {}) for texts in joined]
+    assert len(set(keys)) == len(keys)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        flip,
+        Path.unlink,
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"[1]"),
+        lambda file: file.write_bytes(b"PK\x03\x04 of zip"),
+        lambda file: np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(4, 32)).flush(),
+    ],
+    ids=["cut", "a bit flipped", "gone", "empty", "a list", "an archive", "another array"],
+)
+def test_a_damaged_entry_is_never_used_but_computed_again(encoder, tmp_path, damage, ending):
+    expected = embed(encoder, TEXTS)
+    embed(encoder, TEXTS, cache=tmp_path)
+    before = entries(tmp_path)
+    damage(next(tmp_path.glob(f"*{ending}")))
+    events = []
+    again = embed(encoder, TEXTS, cache=tmp_path, progress=events.append)
+    np.testing.assert_array_equal(again.values, expected.values)
+    assert (again.truncated, again.tokens) == (expected.truncated, expected.tokens)
+    assert events[0].done == 0
+    assert entries(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_an_interrupted_write_leaves_no_entry(encoder, tmp_path, error):
+    def stop(event):
+        if event.done:
+            raise error
+
+    with pytest.raises(error):
+        encoder.embed(TEXTS * 50, cache=tmp_path, batch_size=8, progress=stop)
+    assert entries(tmp_path) == []
+
+
+def test_a_process_that_is_killed_leaves_no_entry(tmp_path):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from tsds_jax.encoders.cache import write_entry
+write_entry(Path(sys.argv[1]) / "key.npy", (4, 8), lambda values: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    assert len(entries(tmp_path)) == 1  # what it had begun, under a name that nothing reads
+    assert read_entry(tmp_path / "key.npy", (4, 8)) is None
+
+
+def test_writers_of_one_entry_do_not_harm_each_other(tmp_path):
+    file = tmp_path / "key.npy"
+
+    def writer(value, during):
+        def fill(values):
+            values[:2] = value
+            during()
+            values[2:] = value
+            return {"tokens": value}
+
+        return lambda: write_entry(file, (4, 8), fill)
+
+    def other():
+        found.append(writer(2, lambda: None)())
+        assert (read_entry(file, (4, 8)).values == 2).all()
+
+    found = []
+    found.append(writer(1, other)())
+    # Each has its own, also after the other's took the name.
+    assert [set(entry.values.ravel().tolist()) for entry in found] == [{2.0}, {1.0}]
+    kept = read_entry(file, (4, 8))
+    assert (kept.values == 1).all()
+    assert kept.counts == {"tokens": 1}
+    assert entries(tmp_path) == ["key.json", "key.npy"]
+
+
+def test_an_array_of_another_writer_than_its_counts_is_no_entry(tmp_path):
+    for name, value in (("a", 1), ("b", 2)):
+        write_entry(tmp_path / f"{name}.npy", (4, 8), lambda values, value=value: values.fill(value) or {"tokens": 3})
+    (tmp_path / "b.npy").replace(tmp_path / "a.npy")
+    assert read_entry(tmp_path / "a.npy", (4, 8)) is None
+
+
+def test_a_cache_that_cannot_be_is_refused_by_name(encoder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file"):
+        encoder.embed(TEXTS, cache=tmp_path / "file")
+    with pytest.raises(InputError, match=r"has no room for .* MiB \(.*\): make room"):
+        write_entry(tmp_path / "key.npy", (2**40, 8), lambda values: pytest.fail("written"))
+    assert entries(tmp_path) == ["file"]
+
+
+def test_bad_texts_are_refused_before_the_cache_is_made(encoder, tmp_path):
+    with pytest.raises(InputError, match="row 1"):
+        encoder.embed(["a", ""], cache=tmp_path / "cache")
+    assert encoder.embed([], cache=tmp_path / "cache").shape == (0, 32)
+    assert entries(tmp_path) == []

@@ -1,0 +1,123 @@
+"""Representations kept on disk: an array that is mapped, not read, and counts beside it.
+
+An entry is two files, ``KEY.npy`` and ``KEY.json``, which names the array's hash: an array that is cut, damaged or of
+another writer does not fit it and is computed again.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tsds_jax.encoders.tokens import Texts
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.folder import UNREADABLE, atomic, check_writable
+from tsds_jax.version import __version__
+
+Counts = dict[str, int]
+
+
+class Entry(NamedTuple):
+    """Attributes: the array, and what was counted while it was computed."""
+
+    values: np.ndarray
+    counts: Counts
+
+
+def cache_key(encoder: str, texts: Texts, options: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over all that the vectors depend on.
+
+    Args:
+      encoder: its fingerprint.
+      texts: in their order.
+      options: what else changes the numbers; JSON values. The package's version counts too.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(encoder, texts, options):
+        # The lengths keep ("ab", "c") apart from ("a", "bc").
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(encoder: str, texts: Texts, options: Mapping[str, Any]) -> Iterable[bytes]:
+    yield __version__.encode()
+    yield encoder.encode()
+    yield json.dumps(options, sort_keys=True).encode()
+    for text in texts:
+        sides = (text,) if isinstance(text, str) else text
+        yield str(len(sides)).encode()
+        for side in sides:
+            yield side.encode("utf-8", "surrogatepass")
+
+
+def read_entry(file: Path, shape: tuple[int, int]) -> Entry | None:
+    """The array that an earlier run wrote to the file, memory-mapped and read-only; None where there is no whole one.
+
+    Args:
+      file: ``FOLDER/KEY.npy``, with a key from `cache_key`.
+      shape: of the array.
+    """
+    try:
+        about = json.loads(file.with_suffix(".json").read_text("utf-8"))
+        if about["sha256"] != _seal(file, about["counts"]):
+            return None
+        values = np.lib.format.open_memmap(file, mode="r")
+    except (*UNREADABLE, TypeError):
+        return None
+    return Entry(values, about["counts"]) if values.shape == shape and values.dtype == np.float32 else None
+
+
+def write_entry(file: Path, shape: tuple[int, int], fill: Callable[[np.ndarray], Counts]) -> Entry:
+    """The array, written to the file as it is computed, and read back memory-mapped and read-only.
+
+    Two processes that write one entry at once both write it whole, and the last one's stays.
+
+    Args:
+      file: ``FOLDER/KEY.npy``; the folder is made where it does not exist.
+      shape: of the array, not empty.
+      fill: writes float32 ``shape`` into the array it is given, and returns what was counted on the way.
+
+    Raises:
+      InputError: the folder cannot be written, or has no room.
+    """
+    check_writable(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(file) as temporary:
+        values = _new_array(temporary, shape)
+        counts = fill(values)
+        values.flush()
+        seal = _seal(temporary, counts)
+    # Last, for an array without its counts is no entry.
+    with atomic(file.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"counts": counts, "sha256": seal}) + "\n", "utf-8")
+    return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
+
+
+def _seal(file: Path, counts: Counts) -> str:
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256")
+    digest.update(json.dumps(counts, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _new_array(file: Path, shape: tuple[int, int]) -> np.memmap:
+    size = 4 * shape[0] * shape[1]
+    try:
+        if shutil.disk_usage(file.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        values: np.memmap = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Its room is taken now: to run out of it while writing to a mapped file would kill the process.
+            with open(file, "r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, size)
+    except OSError as error:
+        wanted = f"{size / 2**20:,.0f} MiB ({error.strerror})"
+        raise InputError(f"cache {file.parent} has no room for {wanted}: make room or give another place") from None
+    return values
