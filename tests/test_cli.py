@@ -73,6 +73,10 @@ def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp
     with np.load(tmp_path / "0.npz") as first, np.load(tmp_path / "1.npz") as second:
         np.testing.assert_array_equal(first["x"], second["x"])
     assert len(list((tmp_path / "cache").iterdir())) == 2
+    code, _, stderr = tsds(*arguments, "--out", tmp_path / "coarse.npz", "--dtype", "bfloat16")
+    assert (code, "from the cache" in stderr) == (0, False)
+    code, _, stderr = tsds(*arguments, "--out", tmp_path / "none.npz", "--dtype", "float16")
+    assert (code, "supported: float32, bfloat16" in stderr) == (2, True)
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):

@@ -201,6 +201,14 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_in_half_precision_selects_but_is_not_fine_tuned(tiny_files, tiny_model, tmp_path):
+    coarse = tsds.load_encoder(tiny_model, dtype="bfloat16")
+    with pytest.raises(tsds.InputError, match="bfloat16, too coarse to fine-tune in: load it as float32"):
+        tsds.run(**tiny_files, model=coarse, out=tmp_path / "out")
+    s = tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=coarse, **QUICK)
+    assert s.manifest["model"]["sha256"] == coarse.fingerprint()
+
+
 def test_a_checkpoint_that_does_not_fit_its_config_is_refused(tiny_files, tiny_model, tmp_path):
     broken = tmp_path / "model"
     shutil.copytree(tiny_model, broken)

@@ -41,6 +41,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "cache": (str, "Folder that keeps representations, so that the same texts are embedded once."),
+    "dtype": (str, "Number type of the weights, float32 (if not given) or bfloat16."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
     "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),
     "train_rows": (int, "Training tweets (2000 if not given)."),
@@ -313,7 +314,7 @@ def data(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("data", "text", "label", "model", "out", "cache"),
+    places=("data", "text", "label", "model", "out", "cache", "dtype"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
 )
@@ -336,7 +337,7 @@ def embed(given: dict[str, Any]) -> None:
         labelled = load_data(source, text=text, label=label)
         texts = list(labelled.texts)  # type: ignore[assignment]
         arrays["y"] = np.array(labelled.label_names)
-    encoder = encoders.load_encoder(given.pop("model"))
+    encoder = encoders.load_encoder(given.pop("model"), dtype=given.pop("dtype", "float32"))
     with console_progress() as progress:
         representations = encoders.embed(encoder, texts, progress=progress, **given)
     with atomic(out) as temporary, open(temporary, "wb") as file:

@@ -221,6 +221,8 @@ def run(
     progress(Progress("data", len(splits.train), len(splits.train), "rows"))
     seconds = time.perf_counter() - began
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    if encoder.dtype != "float32":
+        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     _check_sizes(splits, encoder, settings)
     manifest = _manifest(splits, encoder, settings, finetuning, {"data": seconds}, command)

@@ -24,11 +24,11 @@ def encoder() -> Encoder:
 def of_family(tmp_path: Path):
     """An encoder of any family that has golden weights, with the one tokenizer that fits them all."""
 
-    def load(family: str) -> Encoder:
-        made = Path(shutil.copytree(GOLDEN.parent / family, tmp_path / family))
+    def load(family: str, **how) -> Encoder:
+        made = Path(shutil.copytree(GOLDEN.parent / family, tmp_path / family, dirs_exist_ok=True))
         for file in GOLDEN.glob("tokenizer*.json"):
             shutil.copy(file, made)
-        return load_encoder(made)
+        return load_encoder(made, **how)
 
     return load
 

@@ -8,10 +8,12 @@ from tsds_jax.encoders.load import Encoder, find_folder, load_encoder, load_toke
 from tsds_jax.encoders.modeling import BertEncoder
 from tsds_jax.encoders.pca import Pca, fit_pca
 from tsds_jax.encoders.pooling import POOLINGS
+from tsds_jax.encoders.precision import DTYPES
 from tsds_jax.encoders.rotary import RotaryEncoder
 from tsds_jax.encoders.rotary_config import RotaryConfig
 
 __all__ = [
+    "DTYPES",
     "HEADS",
     "MODEL_TYPES",
     "POOLINGS",

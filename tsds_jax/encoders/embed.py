@@ -15,6 +15,7 @@ from flax import nnx
 from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
 from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
@@ -163,11 +164,11 @@ def batch_tokens() -> int:
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "pooling", "layers"))
 def _encode(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch, pooling: str, layers: tuple[int, ...]) -> jax.Array:
-    # Full float32 also where the hardware would rather multiply in TF32.
-    with jax.default_matmul_precision("float32"):
+    with exact_products(state):
         # The layers above those asked for are never computed: their results are not used.
         hidden = nnx.merge(graphdef, state).hidden_states(*batch)
-        return jnp.concatenate([POOLINGS[pooling](hidden[layer], batch.attention_mask) for layer in layers], 1)
+        states = [hidden[layer].astype(jnp.float32) for layer in layers]
+        return jnp.concatenate([POOLINGS[pooling](one, batch.attention_mask) for one in states], 1)
 
 
 def _layer_indices(layer: int | Sequence[int], layers: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count
+from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
@@ -77,6 +78,11 @@ class Encoder:
     def parameters(self) -> int:
         """How many numbers the weights hold."""
         return parameter_count(self.model)
+
+    @property
+    def dtype(self) -> str:
+        """The number type of the weights, "float32" or "bfloat16"."""
+        return dtype_of(nnx.state(self.model))
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the config, the weights and the tokenizer's files: what the vectors depend on."""
@@ -138,7 +144,7 @@ class Encoder:
     def hidden_states(
         self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None
     ) -> tuple[jax.Array, ...]:
-        """The hidden state after the embeddings and after each layer, ``[batch, tokens, width]`` each.
+        """The hidden state after the embeddings and after each layer, ``[batch, tokens, width]`` of `dtype` each.
 
         Args:
           input_ids: integers [batch, tokens].
@@ -171,30 +177,34 @@ class Encoder:
 
 @functools.partial(jax.jit, static_argnames="graphdef")
 def _hidden_states(graphdef: nnx.GraphDef, state: nnx.State, *batch: jax.Array) -> tuple[jax.Array, ...]:
-    with jax.default_matmul_precision("float32"):
+    with exact_products(state):
         return nnx.merge(graphdef, state).hidden_states(*batch)
 
 
-def load_encoder(name: str | os.PathLike[Any]) -> Encoder:
+def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Encoder:
     """Load an encoder by its folder, or by its hub name from the local cache or the hub.
 
     Weights are read from safetensors alone, and no code of the folder is run.
 
     Args:
       name: a Hugging Face folder, or a hub name such as ``"bert-base-uncased"``.
+      dtype: "float32", multiplied as such; or "bfloat16", half the memory and faster on hardware that has it, for two
+        or three digits: weights and products, while norms, softmax and pooling stay in float32, and so do the vectors.
 
     Raises:
       InputError: there is no such model, or it is none that is supported, or its weights do not fit
-        its config.
+        its config; or the dtype is not supported, or not by the device.
 
     Example:
       >>> encoder = load_encoder("models/minilm")
       >>> encoder.embed(["a text"]).shape
       (1, 384)
     """
+    for device in jax.local_devices():
+        check_dtype(dtype, device)
     folder = find_folder(name)
     config, settings = read_config(folder), read_settings(folder)
-    loaded = load_model(folder, config, settings)
+    loaded = load_model(folder, config, settings, dtype)
     return Encoder(str(name), folder, config, loaded.model, loaded.skipped, settings, loaded.head)
 
 

@@ -82,10 +82,11 @@ class SelfAttention(nnx.Module):
             return y.reshape(batch, tokens, self.heads, head).swapaxes(1, 2)
 
         query, key, value = (by_head(each_token(f, x)) for f in (self.query, self.key, self.value))
-        scores = query @ key.mT * head**-0.5
+        # In float32 to the weights of the sum, also where the parameters are in half precision.
+        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * head**-0.5
         # The lowest finite number, not -inf: a row of padding alone must give no NaN.
         scores = jnp.where(mask[:, None, None, :] > 0, scores, jnp.finfo(scores.dtype).min)
-        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs)
+        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
         return each_token(self.output, (weights @ value).swapaxes(1, 2).reshape(x.shape))
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from tsds_jax.encoders.families import Config, EncoderModule, new_encoder
 from tsds_jax.encoders.heads import HEADS, HeadConfig, head_config
+from tsds_jax.encoders.precision import embed_in
 from tsds_jax.errors import InputError
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -222,15 +223,16 @@ class Loaded(NamedTuple):
     skipped: tuple[str, ...]
 
 
-def load_model(folder: Path, config: Config, settings: Mapping[str, Any]) -> Loaded:
+def load_model(folder: Path, config: Config, settings: Mapping[str, Any], dtype: str = "float32") -> Loaded:
     """Build the encoder of a config and fill every parameter once from the folder's checkpoint.
 
-    Nothing is initialised at random on the way. Weights in half precision become float32.
+    Nothing is initialised at random on the way. Weights become of that dtype, whatever they are stored in.
 
     Args:
       folder: with the checkpoint.
       config: what `read_config` reads there.
       settings: the config.json itself, for the head.
+      dtype: of the weights.
 
     Raises:
       InputError: a parameter is missing, is there twice, has another shape than the config says, or
@@ -272,14 +274,16 @@ def load_model(folder: Path, config: Config, settings: Mapping[str, Any]) -> Loa
                 f"the config asks for {asked}"
             )
         filled[name] = key
-        values.append((path, param.replace(jnp.asarray(value))))
+        values.append((path, param.replace(jnp.asarray(value, dtype))))
     missing = sorted(set(empty) - set(filled))
     if missing:
         raise InputError(
             f"the checkpoint in {folder} does not fit its config: nothing for {missing[0]} "
             f"({len(missing)} of {len(empty)} parameters are missing)"
         )
-    return Loaded(nnx.merge(graphdef, nnx.from_flat_state(values)), found, tuple(sorted(skipped)))
+    model = nnx.merge(graphdef, nnx.from_flat_state(values))
+    embed_in(model, dtype)
+    return Loaded(model, found, tuple(sorted(skipped)))
 
 
 def head_names(config: HeadConfig) -> dict[str, tuple[str, Transform]]:

@@ -83,10 +83,12 @@ class RotaryAttention(nnx.Module):
         # Queries' heads in groups, one for each head of keys and values: [batch, shared, group * tokens, head].
         group = self.heads // self.shared
         query = query.reshape(batch, self.shared, group * tokens, self.head)
-        scores = (query @ key.mT * self.head**-0.5).reshape(batch, self.shared, group, tokens, tokens)
+        # In float32 to the weights of the sum, also where the parameters are in half precision.
+        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * self.head**-0.5
+        scores = scores.reshape(batch, self.shared, group, tokens, tokens)
         # The lowest finite number, not -inf: a row of padding alone must give no NaN.
         scores = jnp.where(self.seen(mask)[:, None, None], scores, jnp.finfo(scores.dtype).min)
-        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs)
+        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
         mixed = weights.reshape(batch, self.shared, group * tokens, tokens) @ value
         mixed = mixed.reshape(batch, self.heads, tokens, self.head).swapaxes(1, 2).reshape(batch, tokens, -1)
         return self.output_dropout(each_token(self.output, mixed), rngs)
