@@ -129,10 +129,10 @@ def _fill(
             yield portion
 
     spread = over_local_devices()
-    graphdef, state = nnx.split(encoder.model)
-    state = spread.replicated(state)
+    structure, weights = _split(encoder.model)
+    weights = spread.replicated(weights)
     submitted = (
-        (rows, batch, _encode(graphdef, state, spread.by_rows(batch), how.pooling, how.layers))
+        (rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers))
         for rows, batch in fill_batches(portions(), _batch_rows(how.max_length, batch_size, spread.devices))
     )
     for rows, batch, vectors in one_behind(submitted):
@@ -162,11 +162,34 @@ def batch_tokens() -> int:
     return CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else DEVICE_BATCH_TOKENS
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "pooling", "layers"))
-def _encode(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch, pooling: str, layers: tuple[int, ...]) -> jax.Array:
-    with exact_products(state):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Structure:
+    """A model without its weights, one object for all that are alike.
+
+    Equal by identity, for jit hashes and compares it with every batch: part by part that takes milliseconds.
+    """
+
+    graphdef: nnx.GraphDef
+    tree: jax.tree_util.PyTreeDef
+
+
+_the_structure = functools.cache(_Structure)
+
+
+def _split(model: nnx.Module) -> tuple[_Structure, list[jax.Array]]:
+    graphdef, state = nnx.split(model)
+    weights, tree = jax.tree.flatten(state)
+    return _the_structure(graphdef, tree), weights
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "pooling", "layers"))
+def _encode(
+    structure: _Structure, weights: list[jax.Array], batch: Batch, pooling: str, layers: tuple[int, ...]
+) -> jax.Array:
+    with exact_products(weights):
         # The layers above those asked for are never computed: their results are not used.
-        hidden = nnx.merge(graphdef, state).hidden_states(*batch)
+        model = nnx.merge(structure.graphdef, jax.tree.unflatten(structure.tree, weights))
+        hidden = model.hidden_states(*batch)
         states = [hidden[layer].astype(jnp.float32) for layer in layers]
         return jnp.concatenate([POOLINGS[pooling](one, batch.attention_mask) for one in states], 1)
 
