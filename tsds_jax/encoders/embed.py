@@ -36,7 +36,8 @@ class Representations:
     """What `embed` gives.
 
     Attributes:
-      values: float32 [texts, width], in the order of the texts; several layers' vectors side by side.
+      values: float32 [texts, width], in the order of the texts; several layers' vectors side by side. Memory-mapped
+        and read-only where a cache was given.
       truncated: how many texts were cut at the length limit.
       tokens: tokens encoded, special tokens included and padding left out.
     """
