@@ -13,7 +13,7 @@ from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.finetuning import check_options, finetune, steps_for, training
-from tsds_jax.finetuning.batches import draw_batches
+from tsds_jax.finetuning.batches import draw_batches, lengths_up_to
 from tsds_jax.finetuning.optimiser import adamw, decays, learning_rate_at
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import _outputs, new_target
@@ -333,6 +333,12 @@ def test_batches_of_like_length_pad_little_and_come_in_random_order():
     assert padded < 1.15 * lengths.sum()
     longest = [lengths[batch].max() for batch in batches]
     assert longest[:16] != sorted(longest[:16])
+
+
+def test_batches_are_padded_to_a_ladder_that_ends_at_the_limit_and_goes_on_by_doubling():
+    assert lengths_up_to(100) == [16, 32, 48, 64, 96, 100]
+    assert lengths_up_to(16) == [16]
+    assert lengths_up_to(2000)[-3:] == [512, 1024, 2000]
 
 
 def test_a_second_run_compiles_nothing(encoder):

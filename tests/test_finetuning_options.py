@@ -154,6 +154,13 @@ def test_loras_gradient_is_that_of_low_rank_factors():
 def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(encoder, plain):
     result = tune(encoder, dtype="bfloat16")
     assert {leaf.dtype for leaf in weights(result.model.module).values()} == {np.dtype(np.float32)}
+    # What the step computes, not only what it is given, is of that type.
+    target = result.model.module
+    states = training._lowered((nnx.state(target),), "bfloat16")
+    graphdef = training._in_precision(*nnx.split(target), "bfloat16")
+    ids = np.zeros((2, 8), np.int32)
+    hidden = jax.eval_shape(lambda: nnx.merge(graphdef, *states).encoder.hidden_states(ids, ids, ids))
+    assert {state.dtype for state in hidden} == {jnp.dtype("bfloat16")}
     ours, theirs = result.history[0]["train_loss"], plain.history[0]["train_loss"]
     assert ours != theirs
     assert ours == pytest.approx(theirs, rel=0.02)
@@ -163,7 +170,7 @@ def test_smoothed_targets_give_the_loss_of_pytorch(encoder):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     outputs, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 4, 9)
-    plan = training.Plan(None, "classification", 0.1, 0.0, "float32", False)
+    plan = training.the_plan(None, "classification", 0.1, 0.0, "float32", False)
     expected = torch.nn.functional.cross_entropy(
         torch.tensor(outputs), torch.tensor(labels), label_smoothing=0.1, reduction="none"
     )

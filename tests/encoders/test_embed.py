@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tsds_jax.encoders import POOLINGS, embed
-from tsds_jax.encoders.tokens import bucket_lengths, plan_batches, tokenise
+from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError, TsdsError
 
 TEXTS = [
@@ -150,18 +150,3 @@ def test_weights_that_give_nan_are_reported_with_the_row(folder):
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(TsdsError, match="row 0"):
         load_encoder(folder).embed(["a"])
-
-
-def test_buckets_end_at_the_limit_and_go_on_by_doubling():
-    assert bucket_lengths(100, (16, 32, 64, 128)) == [16, 32, 64, 100]
-    assert bucket_lengths(16, (16, 32)) == [16]
-    assert bucket_lengths(200, (16, 32)) == [16, 32, 64, 128, 200]
-
-
-def test_every_text_is_in_one_batch_of_its_own_buckets_shape():
-    lengths = np.random.default_rng(0).integers(1, 101, 500)
-    portions = list(plan_batches(lengths, 100, (16, 32, 64), 256))
-    assert sorted(np.concatenate([portion.rows for portion in portions])) == list(range(500))
-    for portion in portions:
-        assert (lengths[portion.rows] <= portion.length).all()
-        assert len(portion.rows) <= portion.size == max(1, 256 // portion.length)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
 from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.spread import over_local_devices
+from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -24,8 +24,6 @@ from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 if TYPE_CHECKING:
     from tsds_jax.encoders.load import Encoder
 
-# Of the predictions of fine-tuned models.
-LADDER = (16, 32, 48, 64, 128, 256, 512)
 # 1,024 tokens keep two cores busy, and larger batches only pad more; an accelerator wants many more.
 CPU_BATCH_TOKENS = 1024
 DEVICE_BATCH_TOKENS = 32768
@@ -130,11 +128,11 @@ def _fill(
             yield portion
 
     spread = over_local_devices()
-    structure, weights = _split(encoder.model)
+    structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
     submitted = (
         (rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers))
-        for rows, batch in fill_batches(portions(), _batch_rows(how.max_length, batch_size, spread.devices))
+        for rows, batch in fill_batches(portions(), batch_rows(how.max_length, batch_size, spread.devices))
     )
     for rows, batch, vectors in one_behind(submitted):
         values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
@@ -144,8 +142,8 @@ def _fill(
     return {"truncated": truncated, "tokens": tokens}
 
 
-def _batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:
-    """The rows of a batch of each length: a multiple of the devices."""
+def batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:
+    """The rows of a batch of each length of the ladder, a multiple of the devices: for `fill_batches`."""
     if batch_size is not None:
         return dict.fromkeys(ladder(limit), -(-batch_size // devices) * devices)
     return {length: max(1, batch_tokens() // length) * devices for length in ladder(limit)}
@@ -163,34 +161,13 @@ def batch_tokens() -> int:
     return CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else DEVICE_BATCH_TOKENS
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Structure:
-    """A model without its weights, one object for all that are alike.
-
-    Equal by identity, for jit hashes and compares it with every batch: part by part that takes milliseconds.
-    """
-
-    graphdef: nnx.GraphDef
-    tree: jax.tree_util.PyTreeDef
-
-
-_the_structure = functools.cache(_Structure)
-
-
-def _split(model: nnx.Module) -> tuple[_Structure, list[jax.Array]]:
-    graphdef, state = nnx.split(model)
-    weights, tree = jax.tree.flatten(state)
-    return _the_structure(graphdef, tree), weights
-
-
 @functools.partial(jax.jit, static_argnames=("structure", "pooling", "layers"))
 def _encode(
-    structure: _Structure, weights: list[jax.Array], batch: Batch, pooling: str, layers: tuple[int, ...]
+    structure: Structure, weights: list[jax.Array], batch: Batch, pooling: str, layers: tuple[int, ...]
 ) -> jax.Array:
     with exact_products(weights):
         # The layers above those asked for are never computed: their results are not used.
-        model = nnx.merge(structure.graphdef, jax.tree.unflatten(structure.tree, weights))
-        hidden = model.hidden_states(*batch)
+        hidden = structure.merge(weights).hidden_states(*batch)
         states = [hidden[layer].astype(jnp.float32) for layer in layers]
         return jnp.concatenate([POOLINGS[pooling](one, batch.attention_mask) for one in states], 1)
 

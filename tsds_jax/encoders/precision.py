@@ -40,7 +40,7 @@ def dtype_of(weights: Any) -> str:
 
 
 def embed_in(model: nnx.Module, dtype: str) -> None:
-    """Have the module's tables give that type: an embedding gives the one it was made in, where a map follows its input."""
+    """Have the module's tables give that type: an embedding gives the one it was made in, a map that of its input."""
     model.set_attributes(nnx.Embed, dtype=jnp.dtype(dtype))
 
 

@@ -24,9 +24,11 @@ class Spread(NamedTuple):
         """The same arrays on every device."""
         return tree if self.mesh is None else jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
-    def by_rows(self, tree: Tree) -> Tree:
-        """Each device has its share of the rows of every array."""
-        return tree if self.mesh is None else jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("rows")))
+    def by_rows(self, tree: Tree, axis: int = 0) -> Tree:
+        """Each device has its share of the rows, along that axis, of every array."""
+        if self.mesh is None:
+            return tree
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "rows")))
 
 
 def over_local_devices() -> Spread:

@@ -151,17 +151,6 @@ def check_texts(texts: Texts) -> None:
             raise InputError(f"row {row} is empty; drop it or fill it in")
 
 
-def bucket_lengths(limit: int, ladder: Sequence[int]) -> list[int]:
-    """The lengths that batches are padded to: the ladder below the limit, then the limit itself.
-
-    A ladder that ends below the limit goes on by doubling.
-    """
-    rungs = list(ladder)
-    while rungs[-1] < limit:
-        rungs.append(rungs[-1] * 2)
-    return [rung for rung in rungs if rung < limit] + [limit]
-
-
 def pad(tokenised: Tokenised, rows: Sequence[int] | np.ndarray, length: int, size: int) -> Batch:
     """The given texts as one batch [size, length]; rows that are not filled are padding alone."""
     batch = Batch(*(np.zeros((size, length), dtype=np.int32) for _ in range(3)))
@@ -171,45 +160,3 @@ def pad(tokenised: Tokenised, rows: Sequence[int] | np.ndarray, length: int, siz
         batch.attention_mask[place, :tokens] = 1
         batch.token_type_ids[place, :tokens] = tokenised.types[row]
     return batch
-
-
-class Portion(NamedTuple):
-    """Texts of one bucket that go through the encoder together.
-
-    Attributes:
-      rows: [up to size], which texts.
-      length: the bucket's length, that each is padded to.
-      size: rows of the batch, padding rows included; one size a bucket.
-    """
-
-    rows: np.ndarray
-    length: int
-    size: int
-
-    def batch(self, tokenised: Tokenised) -> Batch:
-        """The padded arrays."""
-        return pad(tokenised, self.rows, self.length, self.size)
-
-
-def plan_batches(
-    lengths: np.ndarray, limit: int, ladder: Sequence[int], batch_tokens: int, batch_size: int | None = None
-) -> Iterator[Portion]:
-    """Group texts by length, longest bucket first, so that there are as many shapes as buckets in use.
-
-    A text's bucket and its batch's shape follow from its own length, never from the other texts.
-
-    Args:
-      lengths: [texts], tokens of each, none above the limit.
-      limit: the most tokens of a text.
-      ladder: lengths of the buckets, increasing.
-      batch_tokens: tokens of a batch, padding included: rows times length.
-      batch_size: rows of every batch, in place of batch_tokens.
-    """
-    buckets = np.array(bucket_lengths(limit, ladder))
-    bucket_of = np.searchsorted(buckets, lengths)
-    for bucket in reversed(range(len(buckets))):
-        length = int(buckets[bucket])
-        size = batch_size or max(1, batch_tokens // length)
-        members = np.flatnonzero(bucket_of == bucket)
-        for start in range(0, len(members), size):
-            yield Portion(members[start : start + size], length, size)

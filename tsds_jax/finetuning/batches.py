@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tsds_jax.encoders.tokens import Batch, Tokenised, bucket_lengths, pad
+from tsds_jax.encoders.tokens import Batch, Tokenised, pad
 
 # The most batches whose rows are sorted by length together.
 STRETCH = 16
@@ -72,10 +72,21 @@ def training_batch(
       alone: int64 [parts, rows of a part].
     """
     longest = max(len(tokens.ids[row]) for row in rows)
-    length = next(length for length in bucket_lengths(limit, TRAINING_LADDER) if length >= longest)
+    length = next(length for length in lengths_up_to(limit) if length >= longest)
     unit = parts * multiple
     size = -(-len(rows) // unit) * unit
     places = np.full(size, -1)
     places[: len(rows)] = np.arange(len(rows))
     padded = pad(tokens, rows, length, size)
     return Batch(*(array.reshape(parts, -1, length) for array in padded)), places.reshape(parts, -1)
+
+
+def lengths_up_to(limit: int) -> list[int]:
+    """The lengths that batches are padded to: the ladder below the limit, then the limit itself.
+
+    A ladder that ends below the limit goes on by doubling.
+    """
+    rungs = list(TRAINING_LADDER)
+    while rungs[-1] < limit:
+        rungs.append(rungs[-1] * 2)
+    return [rung for rung in rungs if rung < limit] + [limit]

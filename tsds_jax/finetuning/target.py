@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ import scipy.special
 from flax import nnx
 
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.encoders.embed import LADDER, batch_tokens
+from tsds_jax.encoders.batches import ahead, fill_batches, one_behind
+from tsds_jax.encoders.embed import batch_rows
 from tsds_jax.encoders.families import Config, new_encoder
 from tsds_jax.encoders.heads import Head, HeadConfig, head_config
 from tsds_jax.encoders.load import has_tokenizer
 from tsds_jax.encoders.params import NAME_TABLES, encoder_tensors, head_names
+from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, check_new_folder, save_folder
-from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, plan_batches, tokenise
+from tsds_jax.encoders.spread import over_local_devices
+from tsds_jax.encoders.structure import Structure, split_model
+from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_portions
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -69,8 +73,9 @@ class TargetModel:
 
     def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Logits, float32 [texts, classes], or in regression numbers, float32 [texts, 1]."""
-        tokens = tokenise(self.base.tokenizer, texts, self.max_length, self.base.config)
-        return all_outputs(*nnx.split(self.module), tokens, self.max_length, progress)
+        check_texts(texts)
+        portions = ahead(token_portions(self.base.tokenizer, texts, self.max_length, self.base.config))
+        return all_outputs(self.module, portions, len(texts), self.max_length, progress)
 
     def predict(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """The likeliest class of each text, int32 [texts], places in ``classes``; or numbers, float32 [texts]."""
@@ -204,7 +209,10 @@ def new_target(
     about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
     # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
-    values = {("encoder", *path): jnp.copy(param[...]) for path, param in nnx.to_flat_state(nnx.state(encoder.model))}
+    values = {
+        ("encoder", *path): jnp.array(param[...], jnp.float32)
+        for path, param in nnx.to_flat_state(nnx.state(encoder.model))
+    }
     key = jax.random.fold_in(jax.random.key(seed), 0)
     theirs = class_names(encoder.settings, outputs)
     same = not classes or theirs == classes or theirs == class_names({}, outputs)
@@ -214,9 +222,9 @@ def new_target(
         if path[0] != "head":
             continue
         name, transform = names[dotted(path[1:])]
-        given = transform(encoder.head[name]) if name in encoder.head else None
-        if given is not None and given.shape == param.shape and (path[1] != "out" or same):
-            values[path] = jnp.asarray(given)
+        stored = transform(encoder.head[name]) if name in encoder.head else None
+        if stored is not None and stored.shape == param.shape and (path[1] != "out" or same):
+            values[path] = jnp.asarray(stored)
             continue
         fresh.append(name)
         if path[-1] == "kernel":
@@ -234,18 +242,34 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def all_outputs(
-    graphdef: nnx.GraphDef, params: nnx.State, tokens: Tokenised, limit: int, progress: ProgressFn = silent
+    target: Target, portions: Iterable[Tokenised], rows: int, limit: int, progress: ProgressFn = silent
 ) -> np.ndarray:
-    """Outputs without dropout, float32 [texts, classes], in batches of a few fixed shapes."""
-    outputs = np.zeros((len(tokens), nnx.merge(graphdef, params).head.out.out_features), dtype=np.float32)
+    """Outputs without dropout, float32 [texts, classes], in batches of a few fixed shapes.
+
+    Args:
+      target: the model.
+      portions: all texts, in order.
+      rows: how many there are.
+      limit: the most tokens of a text.
+      progress: called after each batch, stage "predict".
+    """
+    outputs = np.zeros((rows, target.head.out.out_features), dtype=np.float32)
+    spread = over_local_devices()
+    structure, weights = split_model(target)
+    weights = spread.replicated(weights)
+    submitted = (
+        (places, _outputs(structure, weights, spread.by_rows(batch)))
+        for places, batch in fill_batches(portions, batch_rows(limit, None, spread.devices))
+    )
     done = 0
-    for portion in plan_batches(tokens.lengths, limit, LADDER, batch_tokens()):
-        outputs[portion.rows] = _outputs(graphdef, params, portion.batch(tokens))[: len(portion.rows)]
-        done += len(portion.rows)
-        progress(Progress("predict", done, len(tokens), "texts"))
+    for places, found in one_behind(submitted):
+        outputs[places] = np.asarray(found)[: len(places)]
+        done += len(places)
+        progress(Progress("predict", done, rows, "texts"))
     return outputs
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _outputs(graphdef: nnx.GraphDef, params: nnx.State, batch: Batch) -> jax.Array:
-    return nnx.merge(graphdef, params)(batch)
+@functools.partial(jax.jit, static_argnames="structure")
+def _outputs(structure: Structure, weights: list[jax.Array], batch: Batch) -> jax.Array:
+    with exact_products(weights):
+        return structure.merge(weights)(batch)

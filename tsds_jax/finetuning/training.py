@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from tsds_jax.encoders.precision import embed_in
+from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.tokens import Batch, Tokenised
 from tsds_jax.errors import TsdsError
 from tsds_jax.finetuning.batches import draw_batches, training_batch
@@ -52,12 +53,14 @@ class TrainState(NamedTuple):
     moments: optax.OptState
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """What a step is compiled for, beside the shapes of its arguments.
+    """What a step is compiled for, beside the shapes of its arguments; made by `the_plan`.
+
+    Equal by identity, for jit hashes and compares it with every step: part by part that takes milliseconds.
 
     Attributes:
-      graphdef: of the `Target`.
+      graphdef: of the `Target`, whose encoder computes in ``dtype``.
       task: as in `FineTuneOptions`, and so are the others.
       label_smoothing: of the targets.
       scale: of what LoRA's adapters add.
@@ -71,6 +74,10 @@ class Plan:
     scale: float
     dtype: str
     remat: bool
+
+
+# One object for all that are alike.
+the_plan = functools.cache(Plan)
 
 
 @dataclasses.dataclass
@@ -127,8 +134,9 @@ def train(
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
     trained, frozen = split_parts(params, options, jax.random.fold_in(key, 0))
     scale = options.lora_alpha / options.lora_rank if options.tune == "lora" else 0.0
-    plan = Plan(graphdef, options.task, options.label_smoothing, scale, options.dtype, options.remat)
-    placed = _placing()
+    lowered = _in_precision(graphdef, params, options.dtype)
+    plan = the_plan(lowered, options.task, options.label_smoothing, scale, options.dtype, options.remat)
+    spread = over_local_devices()
     state = TrainState(trained, adamw(0.0, options.weight_decay, options.clip).init(trained))
     # A copy, for the next step gives the state's memory away.
     best = jax.tree.map(jnp.copy, trained)
@@ -136,11 +144,12 @@ def train(
     earlier = checkpoints.restore((state, best))
     if earlier is not None:
         (state, best), loop = earlier[0], Loop(**earlier[1])
-    state, frozen = placed(state), placed(frozen)
+    state, frozen = spread.replicated(state), spread.replicated(frozen)
 
     def outputs(part: Trained) -> np.ndarray:
         assert watched is not None
-        return all_outputs(graphdef, _merged(part, frozen, scale), watched.tokens, limit)
+        target = nnx.merge(graphdef, _merged(part, frozen, scale))
+        return all_outputs(target, [watched.tokens], len(watched.labels), limit)
 
     batches = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
     for chosen in itertools.islice(batches, loop.step, None):
@@ -148,15 +157,15 @@ def train(
             break
         began = time.perf_counter()
         loop.step += 1
-        batch, places = training_batch(rows.tokens, chosen, limit, options.accumulate, jax.device_count())
+        batch, places = training_batch(rows.tokens, chosen, limit, options.accumulate, spread.devices)
         rate = learning_rate_at(loop.step - 1, options, steps)
         state, loss, norm = train_step(
             plan,
             state,
             frozen,
-            placed(batch, rows=True),
-            placed(rows.labels[chosen][places], rows=True),
-            placed((places >= 0).astype(np.float32), rows=True),
+            spread.by_rows(batch, axis=1),
+            spread.by_rows(rows.labels[chosen][places], axis=1),
+            spread.by_rows((places >= 0).astype(np.float32), axis=1),
             jax.random.fold_in(key, loop.step),
             np.asarray((rate, options.weight_decay, options.clip), np.float32),
         )
@@ -265,6 +274,12 @@ def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
+def _in_precision(graphdef: nnx.GraphDef, params: nnx.State, dtype: str) -> nnx.GraphDef:
+    target = nnx.merge(graphdef, params)
+    embed_in(target.encoder, dtype)
+    return nnx.split(target)[0]
+
+
 def _lowered(states: tuple[nnx.State, ...], dtype: str) -> tuple[nnx.State, ...]:
     """The encoder's parameters in that precision, the head's as they are."""
     if dtype == "float32":
@@ -284,15 +299,3 @@ def _merged(trained: Trained, frozen: nnx.State, scale: float) -> nnx.State:
     """All parameters as one state, in the order in which the module has them."""
     flat = [pair for state in whole(trained, frozen, scale) for pair in nnx.to_flat_state(state)]
     return nnx.from_flat_state(sorted(flat, key=lambda pair: pair[0]))
-
-
-def _placing() -> Callable[..., Any]:
-    """A function that puts weights on every device, or rows in equal shares; on one device it leaves all as it is."""
-    if jax.device_count() == 1:
-        return lambda tree, rows=False: tree
-    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=(AxisType.Auto,))
-
-    def placed(tree: Any, rows: bool = False) -> Any:
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(None, "rows") if rows else PartitionSpec()))
-
-    return placed

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import nnx
 
 from tsds_jax import __version__
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
@@ -133,6 +135,8 @@ def finetune(
     started = time.perf_counter()
     options = options or FineTuneOptions()
     check_options(options)
+    for device in jax.local_devices():
+        check_dtype(options.dtype, device)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     run = None
@@ -161,11 +165,12 @@ def finetune(
     with Checkpoints(None if run is None else run.path / "checkpoints", save_every) as checkpoints:
         log = _logging(run, checkpoints)
         outcome = train_rows(graphdef, params, rows, watched, limit, options, checkpoints, log, progress)
-    target = TargetModel(nnx.merge(graphdef, outcome.params), encoder, options.head, classes, limit)
+    module = nnx.merge(graphdef, outcome.params)
+    target = TargetModel(module, encoder, options.head, classes, limit)
     chances = predictions = None
     metrics: dict[str, float] = {}
     if tested is not None:
-        outputs = all_outputs(graphdef, outcome.params, tested.tokens, limit)
+        outputs = all_outputs(module, [tested.tokens], len(tested.labels), limit)
         metrics = score(outputs, tested.labels, options.task)
         chances = probabilities(outputs) if classes else None
         predictions = outputs.argmax(axis=1).astype(np.int32) if classes else outputs[:, 0]
