@@ -207,14 +207,77 @@ class Coverage:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """One row of the table of growth: how much more a warm process held while it made an array.
+
+    Attributes:
+      measure: what was run, in a process of its own.
+      before: bytes held when all was warm, for each repeat.
+      grown: most bytes held on top of these.
+      output: bytes of the array that was made.
+      seconds: that it took.
+    """
+
+    measure: str
+    before: list[int]
+    grown: list[int]
+    output: list[int]
+    seconds: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Growth over the array's bytes."""
+        return max(self.grown) / self.output[0]
+
+    @staticmethod
+    def table(rows: "list[Growth]") -> str:
+        """Markdown."""
+        lines = ["| measure | held when warm | grown by | output | growth over output | seconds |", "|---" * 6 + "|"]
+        lines += [
+            f"| {row.measure} | {max(row.before) / 2**20:,.0f} MiB | {max(row.grown) / 2**20:,.0f} MiB "
+            f"| {row.output[0] / 2**20:,.0f} MiB | {row.ratio:.2f} | {_seconds(row.seconds)} |"
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row of the table of encoders on a GPU.
+
+    Attributes:
+      measure: encoder, precision and batch.
+      rates: sequences a second of each side, one number a repeat.
+      first: seconds of ours' first run, compilation included.
+      share: of the peak, for each side.
+      peak: FLOP a second of square matrix products, measured in the same run.
+    """
+
+    measure: str
+    rates: dict[str, list[float]]
+    first: float
+    share: dict[str, float]
+    peak: float
+
+    @staticmethod
+    def table(rows: "list[Encoded]") -> str:
+        """Markdown."""
+        lines = ["| measure | sequences/s, share of the peak | measured peak | first call |", "|---|---|---|---|"]
+        for row in rows:
+            sides = ", ".join(f"{side} {_rates(row.rates[side])}, {row.share[side]:.0%}" for side in row.rates)
+            lines.append(f"| {row.measure} | {sides} | {row.peak / 1e12:.3g} TFLOP/s | {row.first:.1f} s |")
+        return "\n".join(lines)
+
+
 def _times(row: Speed | Until) -> str:
-    return f"{row.ratio:,.0f} ({row.wanted:g})"
+    return f"{_digits(row.ratio)} ({row.wanted:g})"
 
 
 def _rates(rates: list[float]) -> str:
     """Median, with the lowest and the highest if there are several."""
-    middle = f"{median(rates):,.0f}"
-    return middle if len(rates) == 1 else f"{middle} ({min(rates):,.0f} to {max(rates):,.0f})"
+    middle = _digits(median(rates))
+    return middle if len(rates) == 1 else f"{middle} ({_digits(min(rates))} to {_digits(max(rates))})"
 
 
 def _seconds(seconds: list[float]) -> str:

