@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from datasets import Dataset
-from flax import nnx
 from measures.problem import in_turn, timed
 from measures.rows import Speed
 from peers import torch_encoder as peer
@@ -20,8 +19,10 @@ from peers import torch_encoder as peer
 from tsds_jax import finetune
 from tsds_jax.data import load_data, load_tweets
 from tsds_jax.encoders import POOLINGS, Encoder
-from tsds_jax.encoders.embed import LADDER, batch_tokens
-from tsds_jax.encoders.tokens import Batch, Tokenised, pad, plan_batches, tokenise
+from tsds_jax.encoders.batches import fill_batches
+from tsds_jax.encoders.embed import batch_rows
+from tsds_jax.encoders.structure import Structure, split_model
+from tsds_jax.encoders.tokens import Batch, Tokenised, pad, tokenise
 from tsds_jax.options import FineTuneOptions
 
 PEER = "PyTorch"
@@ -47,23 +48,23 @@ class Planned(NamedTuple):
 
 def planned(tokens: Tokenised) -> Planned:
     """The batches that `Encoder.embed` makes of them."""
-    portions = list(plan_batches(tokens.lengths, MAX_LENGTH, LADDER, batch_tokens()))
-    return Planned([portion.batch(tokens) for portion in portions], [portion.rows for portion in portions])
+    rows, batches = zip(*fill_batches([tokens], batch_rows(MAX_LENGTH, None, 1)), strict=True)
+    return Planned(list(batches), list(rows))
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _vectors(graphdef: nnx.GraphDef, state: nnx.State, batch: Batch) -> jax.Array:
-    return POOLINGS["mean"](nnx.merge(graphdef, state)(*batch), batch.attention_mask)
+@functools.partial(jax.jit, static_argnames="structure")
+def _vectors(structure: Structure, weights: list[jax.Array], batch: Batch) -> jax.Array:
+    return POOLINGS["mean"](structure.merge(weights)(*batch), batch.attention_mask)
 
 
 def embedding(encoder: Encoder, count: int, *, repeats: int) -> list[Speed]:
     """Sentences and tokens a second of that many tweets, from token ids to vectors."""
     tokens = tokenise(encoder.tokenizer, tweets(count), MAX_LENGTH, encoder.config)
-    plan, (graphdef, state) = planned(tokens), nnx.split(encoder.model)
+    plan, (structure, weights) = planned(tokens), split_model(encoder.model)
     model = peer.load(encoder.folder)
 
     def ours() -> list[np.ndarray]:
-        return [np.asarray(_vectors(graphdef, state, batch)) for batch in plan.batches]
+        return [np.asarray(_vectors(structure, weights, batch)) for batch in plan.batches]
 
     vectors, first = timed(ours)
     check = agreeing(plan.in_order(vectors), plan.in_order(peer.embed(model, plan.batches)))
@@ -105,7 +106,14 @@ def from_text(encoder: Encoder, count: int, *, repeats: int) -> Speed:
 def training(encoder: Encoder, length: int, steps: int, *, repeats: int) -> Speed:
     """Steps a second of full fine-tuning: batches of `ROWS` rows, all padded to one length."""
     options = FineTuneOptions(
-        steps=steps, batch_size=ROWS, learning_rate=RATE, warmup=0.0, weight_decay=0.01, clip=1.0, dropout=0.1
+        head="mean",
+        steps=steps,
+        batch_size=ROWS,
+        learning_rate=RATE,
+        warmup=0.0,
+        weight_decay=0.01,
+        clip=1.0,
+        dropout=0.1,
     )
     texts, labels = of_length(encoder, length, ROWS * 16)
     data = load_data(Dataset.from_dict({"text": texts, "label": labels}))
