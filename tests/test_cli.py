@@ -119,7 +119,7 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert again[:2] == tuned[:2]
 
 
-def test_a_regression_of_several_seeds_from_the_command_line(tiny_model, tmp_path):
+def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a {word} film,{i}\n" for i, word in enumerate("abc")))
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
     finetune = ("finetune", *rows, "--model", tiny_model, "--task", "regression", "--steps", 2, "--out", tmp_path / "f")

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+# Its own folder is where Python looks first in a process that is this file.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from measures.rows import Growth
 
 WARM = 2048
@@ -52,5 +54,4 @@ def main(model: str, sentences: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     main(*sys.argv[1:])
