@@ -21,10 +21,10 @@ encoder = load_encoder(sys.argv[1])
 words = ["the film was good and the music was fine", "a bad plot", "the dog and the cat and the house were not so warm"]
 texts = [f"{words[row % 3]} {row % 7}" for row in range(100_000)]
 layers = (0, 1, -1)
-encoder.embed(texts[:5_000], layer=layers)
+encoder.embed(texts[:5_000], layer=layers, max_length=16)
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-values = encoder.embed(texts, layer=layers)
+values = encoder.embed(texts, layer=layers, max_length=16)
 print(resident("VmHWM") - before, values.nbytes)
 """
 
