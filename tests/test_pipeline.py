@@ -190,6 +190,8 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
         ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
         ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),
+        ({"finetuning": tsds.FineTuneOptions(task="regression")}, "task regression has no classes"),
+        ({"finetuning": tsds.FineTuneOptions(frozen_layers=3)}, "frozen_layers must be at most 2"),
         ({"sample": 3}, "there is no option 'sample': use pooling, "),
     ],
 )

@@ -20,7 +20,7 @@ from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, file_name, load_splits, write_rows
 from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.finetuning import check_options, finetune, steps_for
+from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
@@ -205,6 +205,8 @@ def run(
     check_options(finetuning)
     if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
+    if finetuning.task != "classification":
+        raise InputError(f"task {finetuning.task} has no classes to value rows by: leave it out of a run")
     check_run_folder(out, resume=resume, overwrite=overwrite)
     _check_cache(cache)
     began = time.perf_counter()
@@ -223,6 +225,7 @@ def run(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     if encoder.dtype != "float32":
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
+    check_fits(finetuning, encoder.config)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     _check_sizes(splits, encoder, settings)
     manifest = _manifest(splits, encoder, settings, finetuning, {"data": seconds}, command)

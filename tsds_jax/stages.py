@@ -148,7 +148,13 @@ def finetune_files(
 
 
 def finetune_seed_files(
-    seeds: Sequence[int], out: str, *, options: FineTuneOptions | None = None, **given: Any
+    seeds: Sequence[int],
+    out: str,
+    *,
+    options: FineTuneOptions | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **given: Any,
 ) -> Path:
     """`finetune_files` for each seed to a folder ``seed-N``, and seeds.json: every metric's mean and deviation.
 
@@ -156,6 +162,8 @@ def finetune_seed_files(
       seeds: each takes the place of ``options.seed``.
       out: the folder of the folders.
       options: see `finetune_files`, and so are the others.
+      resume: see `finetune_files`.
+      overwrite: see `finetune_files`.
       **given: see `finetune_files`.
 
     Raises:
@@ -163,8 +171,13 @@ def finetune_seed_files(
     """
     each = options_by_seed(seeds, options)
     for one in each:  # before the first of them trains
-        check_run_folder(Path(out) / f"seed-{one.seed}", resume=given["resume"], overwrite=given["overwrite"])
-    folders = [finetune_files(out=str(Path(out) / f"seed-{one.seed}"), options=one, **given) for one in each]
+        check_run_folder(Path(out) / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
+    folders = [
+        finetune_files(
+            out=str(Path(out) / f"seed-{one.seed}"), options=one, resume=resume, overwrite=overwrite, **given
+        )
+        for one in each
+    ]
     found = [json.loads((folder / "finetune.json").read_text("utf-8"))["metrics"] for folder in folders]
     mean, deviation = over_runs(found)
     about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}

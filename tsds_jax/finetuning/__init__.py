@@ -1,6 +1,6 @@
 """The target model: a pretrained encoder with a head, fine-tuned on the rows it is given."""
 
-from tsds_jax.finetuning.checks import check_options, steps_for
+from tsds_jax.finetuning.checks import check_fits, check_options, steps_for
 from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.finetuning.target import TargetModel, load_target
 from tsds_jax.finetuning.tuning import FineTuned, SeedRuns, finetune, finetune_seeds
@@ -10,6 +10,7 @@ __all__ = [
     "FineTuned",
     "SeedRuns",
     "TargetModel",
+    "check_fits",
     "check_options",
     "finetune",
     "finetune_seeds",

@@ -4,7 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
+from tsds_jax.encoders.families import Config
 from tsds_jax.encoders.heads import HEADS
+from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.options import FineTuneOptions
@@ -23,6 +27,17 @@ def check_options(options: FineTuneOptions) -> None:
         )
     if options.task == "regression" and options.label_smoothing:
         raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
+
+
+def check_fits(options: FineTuneOptions, config: Config) -> None:
+    """Raise InputError for an option that the encoder, or a device, cannot meet, before any of the long work."""
+    for device in jax.local_devices():
+        check_dtype(options.dtype, device)
+    if options.frozen_layers > config.num_hidden_layers:
+        raise InputError(
+            f"fine-tuning option frozen_layers must be at most {config.num_hidden_layers}, the layers of the model, "
+            f"not {options.frozen_layers}"
+        )
 
 
 def steps_for(options: FineTuneOptions, rows: int) -> int:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tsds_jax.errors import InputError
 from tsds_jax.options import FineTuneOptions
 
 Path = tuple[Any, ...]  # of names, and of the numbers of layers
@@ -51,17 +50,8 @@ def split_parts(params: nnx.State, options: FineTuneOptions, key: jax.Array) -> 
       params: of a `Target`.
       options: ``tune``, ``frozen_layers`` and LoRA's.
       key: adapters are drawn from it.
-
-    Raises:
-      InputError: there are not so many layers to freeze.
     """
     flat = nnx.to_flat_state(params)
-    layers = 1 + max(int(str(path[2])) for path, _ in flat if path[:2] == ("encoder", "layers"))
-    if options.frozen_layers > layers:
-        raise InputError(
-            f"fine-tuning option frozen_layers must be at most {layers}, the layers of the model, "
-            f"not {options.frozen_layers}"
-        )
     train = [(path, param) for path, param in flat if _trains(path, options)]
     frozen = [(path, param) for path, param in flat if not _trains(path, options)]
     adapters = {}

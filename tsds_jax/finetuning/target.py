@@ -79,8 +79,7 @@ class TargetModel:
 
     def predict(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """The likeliest class of each text, int32 [texts], places in ``classes``; or numbers, float32 [texts]."""
-        outputs = self.outputs(texts, progress=progress)
-        return outputs.argmax(axis=1).astype(np.int32) if self.classes else outputs[:, 0]
+        return decided(self.outputs(texts, progress=progress), self.classes)
 
     def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Class probabilities, float32 [texts, classes].
@@ -234,6 +233,11 @@ def new_target(
             values[path] = jnp.full(param.shape, first, jnp.float32)  # else a weak type, and two compilations
     params = [(path, param.replace(values[path])) for path, param in nnx.to_flat_state(abstract)]
     return graphdef, nnx.from_flat_state(params), tuple(fresh)
+
+
+def decided(outputs: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """The likeliest of the classes, int32 [texts], or without classes the numbers, float32 [texts]."""
+    return outputs.argmax(axis=1).astype(np.int32) if classes else outputs[:, 0]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from tsds_jax.finetuning.batches import draw_batches, training_batch
 from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.checks import steps_for
 from tsds_jax.finetuning.optimiser import adamw, learning_rate_at
-from tsds_jax.finetuning.parts import Trained, split_parts, whole
+from tsds_jax.finetuning.parts import Trained, split_parts, trained_count, whole
 from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.options import FineTuneOptions
@@ -194,7 +194,7 @@ def train(
             log(loop.history[-1])
         if checkpoints.due:
             checkpoints.save(loop.step, (state, best), dataclasses.asdict(loop))
-    return Outcome(_merged(best, frozen, scale), loop, sum(leaf.size for leaf in jax.tree.leaves(trained)))
+    return Outcome(_merged(best, frozen, scale), loop, trained_count(best))
 
 
 def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions) -> bool:

@@ -8,20 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import nnx
 
 from tsds_jax import __version__
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
-from tsds_jax.finetuning.checks import check_options
+from tsds_jax.finetuning.checks import check_fits, check_options
 from tsds_jax.finetuning.scores import score
-from tsds_jax.finetuning.target import TargetModel, all_outputs, new_target, probabilities
+from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
 from tsds_jax.finetuning.training import Log, Rows, train
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import RunFolder, open_run
@@ -135,10 +133,9 @@ def finetune(
     started = time.perf_counter()
     options = options or FineTuneOptions()
     check_options(options)
-    for device in jax.local_devices():
-        check_dtype(options.dtype, device)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    check_fits(options, encoder.config)
     run = None
     if folder is not None:
         run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
@@ -173,7 +170,7 @@ def finetune(
         outputs = all_outputs(module, [tested.tokens], len(tested.labels), limit)
         metrics = score(outputs, tested.labels, options.task)
         chances = probabilities(outputs) if classes else None
-        predictions = outputs.argmax(axis=1).astype(np.int32) if classes else outputs[:, 0]
+        predictions = decided(outputs, classes)
     return FineTuned(
         classes,
         chances,
