@@ -135,6 +135,20 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
 
 
+def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\na good film,good|film\na bad film,film\ngood music,good\nso so,\n")
+    rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
+    told = ("--task", "multi_label", "--steps", 2, "--out", tmp_path / "f")
+    code, shown, errors = tsds("finetune", *rows, "--model", tiny_model, *told)
+    assert code == 0, errors
+    assert "test micro_f1" in shown
+    table = pq.read_table(tmp_path / "f" / "predictions.parquet").to_pydict()
+    assert list(table) == ["row", "label", "prediction", "probability_film", "probability_good"]
+    assert table["label"] == ["film|good", "film", "good", ""]
+    said = ["|".join(n for n in ("film", "good") if table[f"probability_{n}"][row] >= 0.5) for row in range(4)]
+    assert table["prediction"] == said
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -231,17 +231,70 @@ def test_scores_of_a_regression_are_those_of_their_definitions():
 
 def test_numbers_are_read_and_a_row_without_one_is_named(tmp_path):
     (tmp_path / "good.csv").write_text("text,label\na film,1.5\nbad,-2\n")
-    data = load_data(tmp_path / "good.csv", numbers=True)
+    data = load_data(tmp_path / "good.csv", task="regression")
     assert (data.labels.tolist(), data.classes, data.label_names) == ([1.5, -2.0], (), ["1.5", "-2.0"])
     assert data.select([1]).fingerprint() != data.select([0]).fingerprint()
     for value in ("much", "nan", "inf", ""):
         (tmp_path / "bad.csv").write_text(f"text,label\na film,1.5\nbad,{value}\n")
         with pytest.raises(InputError, match=r"bad\.csv .*row 1: .*not a finite number"):
-            load_data(tmp_path / "bad.csv", numbers=True)
-    with pytest.raises(InputError, match="labels must be numbers here, and are classes"):
-        load_data(films(3), numbers=True)
-    with pytest.raises(InputError, match="labels must be classes here, and are numbers"):
+            load_data(tmp_path / "bad.csv", task="regression")
+    with pytest.raises(InputError, match="labels must be numbers here, and are one class a row"):
+        load_data(films(3), task="regression")
+    with pytest.raises(InputError, match="labels must be one class a row here, and are numbers"):
         load_data(data)
+
+
+def tagged(rows: int, seed: int) -> TextData:
+    """Texts with none, one or both of two labels: whether the word is good, and whether the thing is music."""
+    data = films(rows, seed)
+    labels = np.array([[text.split()[-1] in WORDS[4:], "music" in text] for text in data.texts])
+    return dataclasses.replace(data, labels=labels, classes=("good", "music"))
+
+
+def test_several_labels_a_row_are_learned_saved_and_loaded(encoder, tmp_path):
+    held = tagged(40, 1)
+    assert {len(names) for names in map(set, held.labels.tolist())} == {1, 2}
+    given = {"task": "multi_label", "steps": 100, "batch_size": 16, "learning_rate": 5e-3, "head": "own"}
+    result = tune(encoder, tagged(80, 0), held=held, **given)
+    assert set(result.metrics) == set(METRICS["multi_label"])
+    assert result.metrics["micro_f1"] > 0.95
+    assert (result.predictions == (result.probabilities >= 0.5)).all()
+    assert result.probabilities.sum(1).max() > 1.5
+    result.model.save_pretrained(tmp_path / "saved")
+    again = load_target(tmp_path / "saved")
+    assert (again.task, again.classes) == ("multi_label", ("good", "music"))
+    np.testing.assert_array_equal(again.predict(held.texts), result.predictions)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_several_labels_is_that_of_pytorch_and_transformers(smoothing):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 2, (9, 4)) > 0
+    plan = training.the_plan(None, "multi_label", smoothing, 0.0, "float32", False)
+    targets = torch.tensor(labels * (1 - smoothing) + smoothing / 2)
+    expected = torch.nn.BCEWithLogitsLoss()(torch.tensor(outputs), targets).item()
+    found = training._losses(plan, jnp.asarray(outputs), jnp.asarray(labels))
+    assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
+    if not smoothing:
+        assert score(outputs, labels, "multi_label")["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_of_several_labels_are_those_of_their_definitions():
+    from sklearn import metrics
+
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.normal(size=(30, 4)), rng.integers(0, 2, (30, 4)) > 0
+    labels[:, 3], outputs[:, 3] = False, -1
+    found, said = score(outputs, labels, "multi_label"), outputs >= 0
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, said))
+    for mean in ("micro", "macro"):
+        assert found[f"{mean}_f1"] == pytest.approx(metrics.f1_score(labels, said, average=mean, zero_division=0))
+
+
+def test_one_label_is_enough_where_a_row_may_have_none(encoder):
+    one = dataclasses.replace(tagged(40, 0), labels=tagged(40, 0).labels[:, :1], classes=("good",))
+    assert tune(encoder, one, held=one, task="multi_label").probabilities.shape == (40, 1)
 
 
 def test_the_metric_that_decides_can_be_chosen():

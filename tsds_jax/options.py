@@ -74,7 +74,8 @@ class FineTuneOptions:
     """How a target model is fine-tuned.
 
     Attributes:
-      task: ``"classification"``, or ``"regression"`` of numbers by their squared error.
+      task: ``"classification"``; ``"multi_label"``, any number of classes a row, each by its own yes or no; or
+        ``"regression"`` of numbers by their squared error.
       head: ``"own"``, that of the family's ``ForSequenceClassification`` model in transformers; or a pooling's name,
         ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``, under one linear map.
       epochs: passes over the training rows, when ``steps`` is not given.
@@ -87,7 +88,7 @@ class FineTuneOptions:
       weight_decay: of matrices and embeddings; biases and layer norms have none.
       clip: largest global norm of a step's gradient.
       dropout: in place of the config's rates and for the head; None takes the config's.
-      label_smoothing: share of the target that is spread over all classes.
+      label_smoothing: share of the target that is spread over all classes, in ``"multi_label"`` over yes and no.
       tune: what trains beside the head: ``"all"``, ``"biases"`` (BitFit), ``"lora"`` adapters, or nothing, ``"head"``.
       frozen_layers: lowest layers, with the embeddings, that do not train.
       lora_rank: of an adapter's two factors.
@@ -101,12 +102,13 @@ class FineTuneOptions:
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best
         state is the result either way.
       best_by: the metric of the validation rows that says which is best: ``"accuracy"``, ``"macro_f1"`` or
-        ``"loss"``, in regression ``"loss"``, ``"mean_absolute_error"``, ``"r2"``, ``"pearson"`` or ``"spearman"``; None
-        takes the first. A tie goes to the lower loss.
+        ``"loss"``; of several labels ``"micro_f1"``, ``"macro_f1"``, ``"accuracy"`` (all of a row right) or ``"loss"``;
+        in regression ``"loss"``, ``"mean_absolute_error"``, ``"r2"``, ``"pearson"`` or ``"spearman"``; None takes the
+        first. A tie goes to the lower loss.
       seed: decides the head's first values, the order of the rows and dropout.
     """
 
-    task: str = _option("classification", "classification, or regression of numbers.")
+    task: str = _option("classification", "classification, multi_label (any number of classes a row), or regression.")
     head: str = _option("own", "The family's own, or mean, weighted_mean, cls or last under one linear map.")
     epochs: float = _option(3.0, "Passes over the training rows, where --steps is not given.")
     steps: int | None = _option(None, "Gradient steps, the same whatever the number of rows.")

@@ -206,7 +206,7 @@ def run(
     if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
     if finetuning.task != "classification":
-        raise InputError(f"task {finetuning.task} has no classes to value rows by: leave it out of a run")
+        raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
     check_run_folder(out, resume=resume, overwrite=overwrite)
     _check_cache(cache)
     began = time.perf_counter()

@@ -1,5 +1,6 @@
 """Single stages from files to a folder: what `tsds value` and `tsds finetune` call."""
 
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -132,7 +133,7 @@ def finetune_files(
     table = {
         "row": tested.origin,
         "label": tested.label_names if classes else tested.labels,
-        "prediction": [classes[place] for place in found] if classes else found,
+        "prediction": dataclasses.replace(tested, labels=found).label_names if classes else found,
     }
     for place, name in enumerate(classes):
         table[f"probability_{name}"] = np.asarray(tuned.probabilities)[:, place]

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from tsds_jax.data import load_data, load_texts, with_classes
 from tsds_jax.errors import InputError
@@ -311,3 +311,43 @@ def test_a_hundred_thousand_rows_are_checked_in_a_second(tmp_path):
     start = time.monotonic()
     fails(source, f"row {count - 1}: column 'label'")
     assert time.monotonic() - start < 2
+
+
+def test_several_labels_a_row_are_lists_or_names_with_bars_between(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\na,x|y\nb,\nc, y \n")
+    feature = Sequence(ClassLabel(names=["x", "y"]))
+    features = Features({"text": Value("string"), "label": feature})
+    sources = [
+        tmp_path / "t.csv",
+        Dataset.from_dict({"text": ["a", "b", "c"], "label": [["x", "y"], [], ["y"]]}),
+        Dataset.from_dict({"text": ["a", "b", "c"], "label": [[0, 1], [], [1]]}, features=features),
+    ]
+    for source in sources:
+        data = load_data(source, task="multi_label")
+        assert data.classes == ("x", "y")
+        assert data.labels.tolist() == [[True, True], [False, False], [False, True]]
+        assert (data.label_names, data.class_counts) == (["x|y", "", "y"], {"x": 1, "y": 2})
+        assert data.select([2]).task == "multi_label"
+        other = load_data(data, classes=("y", "z", "x"), task="multi_label")
+        assert other.label_names == ["y|x", "", "y"]
+    numbers = Dataset.from_dict({"text": ["a"], "label": [[10, 9]]})
+    assert load_data(numbers, task="multi_label").classes == ("9", "10")
+
+
+def test_a_row_of_labels_that_cannot_be_used_is_named():
+    def several(*labels, **given) -> Dataset:
+        return load_data(rows(text=["a"] * len(labels), label=list(labels)), task="multi_label", **given)
+
+    wrong = ((None, "holds null"), ([None], "no label"), ([1.5], "the fraction 1.5"), ([""], "an empty string"))
+    for label, words in wrong:
+        with pytest.raises(InputError, match=f"row 1: .*{words}"):
+            several([] if label == [""] else [2.0], label)
+    with pytest.raises(InputError, match="row 1: label 'z' is not a class of the training data"):
+        several(["x"], ["x", "z"], classes=("x", "y"))
+    with pytest.raises(InputError, match=r"\(training data\): no row has a class in column 'label'"):
+        several([], [])
+    data = several(["x"], ["y"])
+    with pytest.raises(InputError, match="row 1: label 'y' is not a class"):
+        load_data(data, classes=("x", "z"), task="multi_label")
+    with pytest.raises(InputError, match="labels must be one class a row here, and are any number of classes a row"):
+        load_data(data)

@@ -91,6 +91,28 @@ def read_numbers(values: pa.ChunkedArray, name: str) -> tuple[np.ndarray, Proble
     return numbers, None
 
 
+def read_label_sets(values: pa.ChunkedArray, feature: Any, name: str) -> tuple[list[list[str]], Problem | None]:
+    """The class names of every row, and the first row that cannot be used.
+
+    A row is a list of what `read_labels` takes, or a string of class names joined by `|`; an empty one has no class.
+    """
+    inner = getattr(feature, "feature", None)
+    sets: list[list[str]] = []
+    for row, value in enumerate(python_values(values)):
+        parts = [part.strip() for part in value.split("|")] if isinstance(value, str) and value.strip() else value
+        if isinstance(parts, str):
+            parts = []
+        if not isinstance(parts, list):
+            held = "null" if value is None else f"{_kind(value)} {shorten(value)}"
+            return sets, Problem(row, f"column {name!r} holds {held}; give a list of classes, or names joined by '|'")
+        read = [_class_name(part, inner, name) for part in parts]
+        trouble = next((trouble for _, trouble in read if trouble), None)
+        if trouble:
+            return sets, Problem(row, trouble)
+        sets.append([text for text, _ in read])
+    return sets, None
+
+
 def order_classes(names: list[str]) -> tuple[str, ...]:
     """Class names in number order if all are integers, else sorted as text.
 

@@ -6,13 +6,22 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tsds_jax.data.columns import Labels, column, order_classes, read_labels, read_numbers, read_texts
+from tsds_jax.data.columns import (
+    Labels,
+    column,
+    order_classes,
+    read_label_sets,
+    read_labels,
+    read_numbers,
+    read_texts,
+)
 from tsds_jax.data.messages import Problem, listing, shorten
 from tsds_jax.data.reading import Table, pick_split, read_source
-from tsds_jax.data.textdata import TextData
+from tsds_jax.data.textdata import Task, TextData
 from tsds_jax.errors import InputError
 
 TextColumns = str | Sequence[str]
+_LABELS = {"classification": "one class a row", "multi_label": "any number of classes a row", "regression": "numbers"}
 
 
 def load_data(
@@ -23,7 +32,7 @@ def load_data(
     split: str | None = None,
     classes: Sequence[str] | None = None,
     role: str = "train",
-    numbers: bool = False,
+    task: Task = "classification",
 ) -> TextData:
     """Read labelled texts and check every row.
 
@@ -41,7 +50,8 @@ def load_data(
       classes: the class names that labels may have, in order (for validation and test: those of the training
         data). If not given they are the labels found: in number order if all are integers, else sorted.
       role: "train", "validation" or "test", for messages and the choice of a split.
-      numbers: whether labels are numbers to be predicted (regression): integers, floats, or strings that spell one.
+      task: "classification", one class a row; "multi_label", any number of classes a row: a list, or a string of names
+        joined by `|`; "regression", numbers to be predicted: integers, floats, or strings that spell one.
 
     Returns:
       The texts, labels and rows, in the order of the source.
@@ -58,12 +68,13 @@ def load_data(
       (('0', '1'), [1, 0])
     """
     if isinstance(source, TextData):
-        if numbers != (not source.classes):
-            kinds = ("numbers", "classes") if numbers else ("classes", "numbers")
-            raise InputError(f"{source.source} ({_role(role)}): labels must be {kinds[0]} here, and are {kinds[1]}")
+        if task != source.task:
+            raise InputError(
+                f"{source.source} ({_role(role)}): labels must be {_LABELS[task]} here, and are {_LABELS[source.task]}"
+            )
         return source if classes is None else with_classes(source, classes, role)
     table = pick_split(read_source(source, split=split), role)
-    return label_texts(table, text=text, label=label, classes=classes, role=role, numbers=numbers)
+    return label_texts(table, text=text, label=label, classes=classes, role=role, task=task)
 
 
 def load_texts(
@@ -88,7 +99,7 @@ def label_texts(
     label: str | None = None,
     classes: Sequence[str] | None = None,
     role: str = "train",
-    numbers: bool = False,
+    task: Task = "classification",
 ) -> TextData:
     """The second half of `load_data`: from a table that was read to checked texts and labels."""
     text_columns = _text_columns(text)
@@ -97,18 +108,24 @@ def label_texts(
         raise InputError(f"column {label_column!r} cannot be both text and label; name two different columns")
     _require_columns(table, (*text_columns, label_column), role)
     texts, text_problem = _texts(table, text_columns)
-    if numbers:
-        values, problem = read_numbers(column(table.rows, label_column), label_column)
-        first = min((one for one in (text_problem, problem) if one), key=lambda one: one.row, default=None)
-        if first:
-            _raise(first, table, role)
-        return TextData(table.rows, texts, values, (), text_columns, label_column, table.name, table.format)
-    labels = read_labels(column(table.rows, label_column), table.rows.features[label_column], label_column)
+    values, feature = column(table.rows, label_column), table.rows.features[label_column]
+    about = (text_columns, label_column, table.name, table.format)
+    if task == "regression":
+        numbers, problem = read_numbers(values, label_column)
+        _raise_first([text_problem, problem], table, role)
+        return TextData(table.rows, texts, numbers, (), *about)
+    if task == "multi_label":
+        sets, problem = read_label_sets(values, feature, label_column)
+        names = {name for found in sets for name in found}
+        known = order_classes(list(names)) if classes is None else tuple(classes)
+        strange = next(((row, name) for row, found in enumerate(sets) for name in found if name not in known), None)
+        _raise_first([text_problem, problem, strange and _strange(*strange, known)], table, role)
+        if not known:
+            raise InputError(f"{table.name} ({_role(role)}): no row has a class in column {label_column!r}")
+        return TextData(table.rows, texts, np.array([[n in found for n in known] for found in sets]), known, *about)
+    labels = read_labels(values, feature, label_column)
     known = order_classes(labels.names) if classes is None else tuple(classes)
-    problems = [text_problem, labels.problem, _unknown_label(labels, known)]
-    first = min((problem for problem in problems if problem), key=lambda problem: problem.row, default=None)
-    if first:
-        _raise(first, table, role)
+    _raise_first([text_problem, labels.problem, _unknown_label(labels, known)], table, role)
     if role == "train" and classes is None and len(known) < 2:
         raise InputError(
             f"{table.name} ({_role(role)}): all {len(texts)} labels in column {label_column!r} are "
@@ -116,9 +133,7 @@ def label_texts(
         )
     position = {name: place for place, name in enumerate(known)}
     places = np.array([position.get(name, -1) for name in labels.names], np.int32)
-    return TextData(
-        table.rows, texts, places[labels.codes], known, text_columns, label_column, table.name, table.format
-    )
+    return TextData(table.rows, texts, places[labels.codes], known, *about)
 
 
 def with_classes(data: TextData, classes: Sequence[str], role: str = "validation") -> TextData:
@@ -126,6 +141,16 @@ def with_classes(data: TextData, classes: Sequence[str], role: str = "validation
     known = tuple(classes)
     if known == data.classes:
         return data
+    if data.task == "multi_label":
+        for place, name in enumerate(data.classes):
+            if name not in known and data.labels[:, place].any():
+                row = int(data.labels[:, place].argmax())
+                _raise(_strange(row, name, known), Table(data.rows, data.source, data.format), role)
+        columns = [
+            data.labels[:, data.classes.index(name)] if name in data.classes else np.zeros(len(data), bool)
+            for name in known
+        ]
+        return replace(data, labels=np.stack(columns, 1), classes=known)
     codes = np.asarray(data.labels, np.int64)
     problem = _unknown_label(Labels(list(data.classes), codes, None), known)
     if problem:
@@ -170,8 +195,17 @@ def _unknown_label(labels: Labels, known: tuple[str, ...]) -> Problem | None:
     if not rows.size:
         return None
     row = int(rows[0])
-    name = shorten(labels.names[labels.codes[row]])
-    return Problem(row, f"label {name} is not a class of the training data, which has {listing(known)}")
+    return _strange(row, labels.names[labels.codes[row]], known)
+
+
+def _strange(row: int, name: str, known: tuple[str, ...]) -> Problem:
+    return Problem(row, f"label {shorten(name)} is not a class of the training data, which has {listing(known)}")
+
+
+def _raise_first(problems: Sequence[Problem | None], table: Table, role: str) -> None:
+    first = min((problem for problem in problems if problem), key=lambda problem: problem.row, default=None)
+    if first:
+        _raise(first, table, role)
 
 
 def _raise(problem: Problem, table: Table, role: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Texts, their labels and the rows they came from: what every stage after reading works with."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,8 @@ import numpy as np
 from datasets import Dataset
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "dataset"]
+# What is learned from labels: one class a row, any number of them, or a number.
+Task = Literal["classification", "multi_label", "regression"]
 Text = str | tuple[str, str]
 
 
@@ -20,7 +23,8 @@ class TextData:
     Attributes:
       rows: every column of every row, in the source's order and types.
       texts: one string a row, or one (first, second) tuple a row for sentence pairs.
-      labels: int32 [rows], positions in `classes`; or, without classes, float32 numbers to be predicted.
+      labels: int32 [rows], positions in `classes`; bool [rows, classes], where a row may have any number of them; or,
+        without classes, float32 [rows], numbers to be predicted.
       classes: the class names; none where the labels are numbers.
       text_columns: the one or two columns that the texts came from.
       label_column: the column that the labels came from.
@@ -61,10 +65,19 @@ class TextData:
         return len(self.texts)
 
     @property
-    def label_names(self) -> list[str]:
-        """The class name of every row, or its number in words."""
+    def task(self) -> Task:
+        """What is learned from the labels."""
         if not self.classes:
+            return "regression"
+        return "multi_label" if self.labels.ndim == 2 else "classification"
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class name of every row, several joined by `|`, or its number in words."""
+        if self.task == "regression":
             return [repr(float(label)) for label in self.labels]
+        if self.task == "multi_label":
+            return ["|".join(itertools.compress(self.classes, row)) for row in self.labels.tolist()]
         return [self.classes[label] for label in self.labels.tolist()]
 
     @property
@@ -72,7 +85,8 @@ class TextData:
         """Rows of each class, in the order of `classes`; a class without rows counts 0."""
         if not self.classes:
             return {}
-        counts = np.bincount(self.labels, minlength=len(self.classes))
+        several = self.task == "multi_label"
+        counts = self.labels.sum(0) if several else np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "TextData":

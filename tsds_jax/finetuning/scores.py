@@ -1,4 +1,4 @@
-"""How good outputs are beside the labels, in classification and in regression."""
+"""How good outputs are beside the labels, in each task."""
 
 import numpy as np
 import scipy.special
@@ -9,6 +9,7 @@ from tsds_jax.evaluation import accuracy, macro_f1
 # The metrics of a task; the first decides which step's weights are kept, unless `best_by` says otherwise.
 METRICS = {
     "classification": ("accuracy", "macro_f1", "loss"),
+    "multi_label": ("micro_f1", "macro_f1", "accuracy", "loss"),
     "regression": ("loss", "mean_absolute_error", "r2", "pearson", "spearman"),
 }
 _LOWER_IS_BETTER = ("loss", "mean_absolute_error")
@@ -17,13 +18,16 @@ _LOWER_IS_BETTER = ("loss", "mean_absolute_error")
 def score(outputs: np.ndarray, labels: np.ndarray, task: str) -> dict[str, float]:
     """Every metric of the task.
 
-    In classification "loss" is the mean cross-entropy, without smoothing. In regression it is the mean squared error;
-    "r2" is ``1 - mse / var(labels)``, and "pearson" and "spearman" are correlations; the three are 0 where labels or
-    outputs are all alike.
+    In classification "loss" is the mean cross-entropy, without smoothing. Of several labels a row it is the mean over
+    rows and classes of the binary one; a class counts as said from a probability of 1/2; "accuracy" is the share of the
+    rows with every class right; "micro_f1" is of all rows and classes together, "macro_f1" the mean over the classes,
+    where one that is neither there nor said counts 0. In regression "loss" is the mean squared error; "r2" is
+    ``1 - mse / var(labels)``, and "pearson" and "spearman" are correlations; the three are 0 where labels or outputs
+    are all alike.
 
     Args:
       outputs: [rows, classes] logits, or [rows, 1] numbers.
-      labels: [rows] classes, or numbers.
+      labels: [rows] classes, bool [rows, classes], or [rows] numbers.
       task: a key of `METRICS`.
 
     Example:
@@ -38,6 +42,16 @@ def score(outputs: np.ndarray, labels: np.ndarray, task: str) -> dict[str, float
             "accuracy": accuracy(labels, found),
             "macro_f1": macro_f1(labels, found, outputs.shape[1]),
             "loss": float(-log_likelihood.mean()),
+        }
+    if task == "multi_label":
+        said = outputs >= 0
+        # 2 TP + FP + FN of each class
+        hits, named = 2 * (said & labels).sum(0), said.sum(0) + labels.sum(0)
+        return {
+            "micro_f1": float(hits.sum() / max(named.sum(), 1)),
+            "macro_f1": float(np.mean(hits / np.maximum(named, 1))),
+            "accuracy": float((said == labels).all(1).mean()),
+            "loss": float((np.logaddexp(0, outputs) - labels * outputs).mean()),
         }
     given, labels = outputs[:, 0], labels.astype(np.float64)
     squared, spread = float(np.square(given - labels).mean()), float(labels.var())

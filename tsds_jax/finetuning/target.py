@@ -55,6 +55,7 @@ class TargetModel:
       head: the name of the head, a member of `HEADS`.
       classes: names of the classes, in the order of the logits; none in regression.
       max_length: tokens that longer texts are cut to.
+      task: as in `FineTuneOptions`.
     """
 
     module: Target
@@ -62,6 +63,7 @@ class TargetModel:
     head: str
     classes: tuple[str, ...]
     max_length: int
+    task: str = "classification"
 
     @property
     def encoder(self) -> Encoder:
@@ -78,18 +80,22 @@ class TargetModel:
         return all_outputs(self.module, portions, len(texts), self.max_length, progress)
 
     def predict(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
-        """The likeliest class of each text, int32 [texts], places in ``classes``; or numbers, float32 [texts]."""
-        return decided(self.outputs(texts, progress=progress), self.classes)
+        """The likeliest class of each text, int32 [texts], places in ``classes``.
+
+        Of several labels, which classes have a probability of 1/2 or more, bool [texts, classes]; of a regression,
+        numbers, float32 [texts].
+        """
+        return decided(self.outputs(texts, progress=progress), self.task)
 
     def probabilities(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
-        """Class probabilities, float32 [texts, classes].
+        """Class probabilities, float32 [texts, classes], that sum to 1 or, of several labels, are each its own.
 
         Raises:
           InputError: the model gives numbers and knows no classes.
         """
-        if not self.classes:
+        if self.task == "regression":
             raise InputError("a model of a regression gives no probabilities; ask for predict()")
-        return probabilities(self.outputs(texts, progress=progress))
+        return probabilities(self.outputs(texts, progress=progress), self.task)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write a folder that `load_target` reads: config.json, model.safetensors and the tokenizer.
@@ -132,7 +138,7 @@ class TargetModel:
             "architectures": [CLASS_PREFIXES[family] + kind],
             "id2label": {str(place): name for place, name in enumerate(names)},
             "label2id": {name: place for place, name in enumerate(names)},
-            "problem_type": "single_label_classification" if self.classes else "regression",
+            "problem_type": _PROBLEM_TYPES[self.task],
             _OURS: {"head": self.head, "max_length": self.max_length},
         }
         # Decoders find the last token by the padding's id.
@@ -141,6 +147,12 @@ class TargetModel:
         return settings
 
 
+# What transformers calls the tasks.
+_PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 # Where config.json says what transformers has no key for.
 _OURS = "tsds_jax"
 
@@ -166,13 +178,15 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
     if f"{config.out}.weight" not in base.head:
         raise InputError(f"{base.folder} has no head ({config.out}.weight): fine-tune the model first")
     outputs = len(base.head[f"{config.out}.weight"])
-    classes = () if base.settings.get("problem_type") == "regression" else class_names(base.settings, outputs)
+    kinds = {theirs: ours for ours, theirs in _PROBLEM_TYPES.items()}
+    task = kinds.get(str(base.settings.get("problem_type")), "classification")
+    classes = () if task == "regression" else class_names(base.settings, outputs)
     limit = ours.get("max_length", base.config.max_tokens)
     limit = limit if isinstance(limit, int) and 4 <= limit <= base.config.max_tokens else base.config.max_tokens
     graphdef, params, fresh = new_target(base, outputs, classes, head, seed=0)
     if fresh:
         raise InputError(f"the head in {base.folder} lacks {fresh[0]}: fine-tune the model first")
-    return TargetModel(nnx.merge(graphdef, params), base, head, classes, limit)
+    return TargetModel(nnx.merge(graphdef, params), base, head, classes, limit, task)
 
 
 def class_names(settings: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -235,14 +249,17 @@ def new_target(
     return graphdef, nnx.from_flat_state(params), tuple(fresh)
 
 
-def decided(outputs: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """The likeliest of the classes, int32 [texts], or without classes the numbers, float32 [texts]."""
-    return outputs.argmax(axis=1).astype(np.int32) if classes else outputs[:, 0]
+def decided(outputs: np.ndarray, task: str) -> np.ndarray:
+    """What `TargetModel.predict` says of these outputs."""
+    if task == "regression":
+        return outputs[:, 0]
+    return outputs >= 0 if task == "multi_label" else outputs.argmax(axis=1).astype(np.int32)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the classes: float32 [texts, classes] -> the same."""
-    return scipy.special.softmax(logits, axis=1).astype(np.float32)
+def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
+    """Softmax over the classes, or of several labels each one's logistic: float32 [texts, classes] -> the same."""
+    found = scipy.special.expit(logits) if task == "multi_label" else scipy.special.softmax(logits, axis=1)
+    return found.astype(np.float32)
 
 
 def all_outputs(

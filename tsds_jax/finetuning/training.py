@@ -35,7 +35,7 @@ Log = Callable[[dict[str, Any]], None]
 
 
 class Rows(NamedTuple):
-    """Tokens of some rows, and their labels: int32 classes or float32 numbers, [rows]."""
+    """Tokens of some rows, and their labels as `TextData` has them."""
 
     tokens: Tokenised
     labels: np.ndarray
@@ -200,7 +200,7 @@ def train(
 def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions) -> bool:
     """Write a look into the loop, and say whether its state is the best so far; without scores the last is."""
     about: dict[str, Any] = {"step": loop.step, "train_loss": float(np.mean(loop.losses))}
-    names = ("loss", "accuracy") if scores is None and options.task == "classification" else scores or ("loss",)
+    names = ("loss", "accuracy") if scores is None and options.task != "regression" else scores or ("loss",)
     about |= {f"validation_{name}": None if scores is None else scores[name] for name in names}
     loop.history.append(about)
     loop.losses = []
@@ -231,7 +231,7 @@ def train_step(
       state: given away.
       frozen: the parameters that do not train.
       batch: three arrays [parts, rows, tokens]; the parts are computed one after another.
-      labels: [parts, rows].
+      labels: [parts, rows], or of several labels [parts, rows, classes].
       real: [parts, rows], 1 for a row and 0 for one of padding alone.
       key: what dropout draws from.
       rates: learning rate, weight decay and clip: as an argument, so that other ones compile nothing.
@@ -265,9 +265,12 @@ def train_step(
 
 
 def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Of each row: squared error, or cross-entropy with smoothed targets."""
+    """Of each row: squared error, or cross-entropy with smoothed targets, of several labels the mean over classes."""
     if plan.task == "regression":
         return jnp.square(outputs[:, 0] - labels)
+    if plan.task == "multi_label":
+        targets = labels * (1 - plan.label_smoothing) + plan.label_smoothing / 2
+        return optax.sigmoid_binary_cross_entropy(outputs, targets).mean(1)
     if plan.label_smoothing:
         targets = optax.smooth_labels(jax.nn.one_hot(labels, outputs.shape[1]), plan.label_smoothing)
         return optax.softmax_cross_entropy(outputs, targets)

@@ -33,7 +33,7 @@ class FineTuned:
     Attributes:
       classes: names of the classes; none in regression.
       probabilities: float32 [evaluation rows, classes], or None in regression and without evaluation rows.
-      predictions: int32 classes or float32 numbers, [evaluation rows], or None.
+      predictions: of the evaluation rows as `TargetModel.predict` gives them, or None.
       metrics: those of `METRICS` on the evaluation rows; empty without them.
       history: a dict a look: step, train_loss (the mean since the last look), and validation_loss, validation_accuracy
         and the other metrics (None without validation rows).
@@ -163,14 +163,14 @@ def finetune(
         log = _logging(run, checkpoints)
         outcome = train_rows(graphdef, params, rows, watched, limit, options, checkpoints, log, progress)
     module = nnx.merge(graphdef, outcome.params)
-    target = TargetModel(module, encoder, options.head, classes, limit)
+    target = TargetModel(module, encoder, options.head, classes, limit, options.task)
     chances = predictions = None
     metrics: dict[str, float] = {}
     if tested is not None:
         outputs = all_outputs(module, [tested.tokens], len(tested.labels), limit)
         metrics = score(outputs, tested.labels, options.task)
-        chances = probabilities(outputs) if classes else None
-        predictions = decided(outputs, classes)
+        chances = probabilities(outputs, options.task) if classes else None
+        predictions = decided(outputs, options.task)
     return FineTuned(
         classes,
         chances,
@@ -262,19 +262,19 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
 
 def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
     """All rows, with every check that can be made before long work."""
-    numbers = options.task == "regression"
+    task: Any = options.task
     if isinstance(train, TextData):
         text = train.text_columns if text is None else text
         label = train.label_column if label is None else label
-    rows = load_data(train, text=text, label=label, role="train", numbers=numbers)
+    rows = load_data(train, text=text, label=label, role="train", task=task)
     if len(rows) == 0:
         raise InputError("fine-tuning has no training rows; give at least one")
 
     def held_out(source: Any, role: str) -> TextData | None:
         if source is None:
             return None
-        classes = None if numbers else rows.classes
-        data = load_data(source, text=text, label=label, classes=classes, role=role, numbers=numbers)
+        classes = rows.classes or None
+        data = load_data(source, text=text, label=label, classes=classes, role=role, task=task)
         return data if len(data) > 0 else None
 
     return Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
