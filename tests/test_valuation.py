@@ -146,6 +146,32 @@ def test_values_split_by_validation_row_add_up(estimator):
     np.testing.assert_allclose(v.values, tsds.value(X[keep], Y[keep], X_VAL, Y_VAL, **how).values, atol=1e-6)
 
 
+@pytest.mark.parametrize("estimator", ["add_one", "permutation", "exact"])
+def test_values_split_by_groups_of_rows_are_those_of_each_groups_rows_alone(estimator):
+    keep, groups = np.r_[0:10], np.arange(120) % 3
+    how = {"estimator": estimator, "samples": 24, "utility": "probability", "truncation": 0, "correct": False}
+    v = tsds.value(X[keep], Y[keep], X_VAL, Y_VAL, row_groups=groups, **how)
+    assert v.by_row.shape == (10, 3)
+    np.testing.assert_allclose(v.by_row.sum(1), v.values, atol=1e-6)
+    alone = tsds.value(X[keep], Y[keep], X_VAL, Y_VAL, weight_val=groups == 1, **how)
+    np.testing.assert_allclose(3 * v.by_row[:, 1], alone.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [np.arange(119), np.full(120, -1), np.zeros(120), np.full(120, 120)])
+def test_groups_of_rows_that_cannot_be_used_are_refused(groups):
+    with pytest.raises(tsds.InputError, match="row_groups must be one whole number from 0 for each of 120"):
+        tsds.value(X, Y, X_VAL, Y_VAL, row_groups=groups)
+    with pytest.raises(tsds.InputError, match="both split the values"):
+        tsds.value(X, Y, X_VAL, Y_VAL, row_groups=np.zeros(120, int), per_validation_point=True)
+
+
+def test_a_run_that_splits_its_values_measures_the_same_bias():
+    plain = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16)
+    split = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16, row_groups=np.arange(120) % 2)
+    assert split.bias == pytest.approx(plain.bias, abs=1e-6)
+    np.testing.assert_allclose(split.values, plain.values, atol=1e-6)
+
+
 def test_the_measured_bias_is_added_to_the_values_unless_told_not_to():
     corrected = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=32)
     plain = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=32, correct=False)

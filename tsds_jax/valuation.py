@@ -77,7 +77,8 @@ class Valuation:
       moments: the sums behind the values, from which `semivalue` takes others; None without.
       checks: float64 ``[checks, 3]``, coalition size, difference and weight of each refitted contribution; None
         without.
-      by_row: float64 ``[points, rows]``, each value split by validation row, with ``per_validation_point=True``.
+      by_row: float64 ``[points, rows]``, each value split by validation row, with ``per_validation_point=True``; or
+        ``[points, groups]``, with ``row_groups``. What ``corrected`` added is in no part.
     """
 
     values: np.ndarray
@@ -238,6 +239,7 @@ def value(
     sample_weight: object = None,
     weight_val: object = None,
     per_validation_point: bool = False,
+    row_groups: object = None,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -273,11 +275,12 @@ def value(
       antithetic: whether every chain is also walked backwards.
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
-        Not with ``per_validation_point``, where it is not measured.
       intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
       sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
       per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes.
+      row_groups: int ``[rows]``, from 0: values are also split by these groups of validation rows, in the same run: the
+        parts of all groups but one rank the points as the rows outside that group do.
       seed: decides every draw.
       progress: called whenever there are new estimates.
 
@@ -333,6 +336,7 @@ def value(
         antithetic=antithetic,
         correct=correct,
         per_validation_point=per_validation_point,
+        row_groups=row_groups,
         seed=seed,
         progress=progress,
     )
@@ -351,6 +355,7 @@ def value_game(
     antithetic: bool = False,
     correct: bool = True,
     per_validation_point: bool = False,
+    row_groups: object = None,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -383,8 +388,11 @@ def value_game(
             raise InputError("top_overlap is given without reliability: give both")
     if antithetic and estimator != "permutation":
         raise InputError(f"antithetic is for chains, not for {estimator!r}: leave it out, or use 'permutation'")
-    if per_validation_point and estimator == "banzhaf":
-        raise InputError("per_validation_point is not for 'banzhaf': use estimator='banzhaf_add_one'")
+    for name, given in (("per_validation_point", per_validation_point), ("row_groups", row_groups is not None)):
+        if given and estimator == "banzhaf":
+            raise InputError(f"{name} is not for 'banzhaf': use estimator='banzhaf_add_one'")
+    if per_validation_point and row_groups is not None:
+        raise InputError("per_validation_point and row_groups both split the values: give one of them")
     common: dict[str, Any] = {
         "source": type(game).__name__,
         "utility": str(getattr(game, "utility", "")),
@@ -396,7 +404,9 @@ def value_game(
         "truncation": float(truncation) if estimator == "permutation" else 0.0,
         "seed": int(seed),
     }
-    played: Any = by_row(game) if per_validation_point else game
+    played: Any = game
+    if per_validation_point or row_groups is not None:
+        played = by_row(game, None if row_groups is None else _groups(row_groups, game))
 
     if estimator == "exact":
         enumeration = enumerate_coalitions(played)
@@ -448,6 +458,15 @@ def value_game(
         checks=estimate.checks,
         by_row=estimate.by_row,
     )
+
+
+def _groups(groups: object, game: Any) -> np.ndarray:
+    """The group of each validation row, checked."""
+    rows = len(getattr(game, "y_val", ()))
+    found = np.asarray(groups)
+    if found.shape != (rows,) or found.dtype.kind not in "iu" or (found < 0).any() or found.max() >= rows:
+        raise InputError(f"row_groups must be one whole number from 0 for each of {rows} validation rows")
+    return found
 
 
 def _sampled(

@@ -110,6 +110,19 @@ def test_rows_sum_to_the_utility_and_to_the_marginals(source, classes, name):
         np.testing.assert_array_equal(parts.unconverged, whole.unconverged)
 
 
+@pytest.mark.parametrize("source", ["ridge", "kernel"])
+def test_groups_of_rows_are_sums_of_their_rows(source):
+    order, sizes = jnp.asarray(np.random.default_rng(0).permutation(24)), jnp.arange(25)
+    game, groups = build(source, 2, utility="probability"), np.arange(17) % 3
+    rows, grouped = by_row(game), by_row(game, groups)
+    alone, together = _prefixes(rows, order, sizes), _prefixes(grouped, order, sizes)
+    expected = np.stack([np.asarray(alone)[:, groups == group].sum(1) for group in range(3)], 1)
+    np.testing.assert_allclose(together, expected, atol=1e-6)
+    parts = [_added(of, order, jnp.int32(9)).marginal[9:] for of in (rows, grouped)]
+    expected = np.stack([np.asarray(parts[0])[:, groups == group].sum(1) for group in range(3)], 1)
+    np.testing.assert_allclose(parts[1], expected, atol=1e-6)
+
+
 def test_a_row_that_weighs_nothing_adds_nothing_by_row():
     weight = np.ones(17)
     weight[5] = 0

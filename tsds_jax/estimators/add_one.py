@@ -119,7 +119,7 @@ def add_one_rounds(
         exact = jnp.zeros((), marginal.dtype)
         if check:
             pair = refit(order, size)
-            exact, failed = pair.utility, failed + pair.unconverged
+            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
         checked = order[jnp.minimum(size, length - 1)]
         return by_row, Round(size, member, marginal, failed, checked, exact)
 

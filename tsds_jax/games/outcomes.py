@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities, own_part
+from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import Outcome, RegressionOutcome, row_scores, weighted_sum, worth
 
 # How a linear fit may have an intercept: unpenalised, as a constant feature penalised like any other, or not at all.
@@ -69,10 +71,6 @@ class OutcomeGame:
         """What the fit to each prefix says of each validation row: an outcome of ``[sizes, rows]``, unconverged."""
         return self.prefix_map(order, sizes, lambda outcome: outcome)
 
-    def prefix_scores(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
-        """`prefix_utilities` by validation row, ``[sizes, rows]``: parts that sum to the utility."""
-        return PrefixUtilities(*self.prefix_map(order, sizes, self.scores))
-
     def add_one_marginals(self, model: Any, points: jax.Array) -> Marginals:
         """``U(S + i) - U(S)`` for each ``i`` in ``points``; class-wise, in the utility of the point's own class."""
         before = self.fitted_outcome(model)
@@ -87,11 +85,6 @@ class OutcomeGame:
 
         return Marginals(*self.add_one_map(model, points, change))
 
-    def add_one_scores(self, model: Any, points: jax.Array) -> Marginals:
-        """`add_one_marginals` by validation row, ``[points, rows]``."""
-        after, unconverged = self.add_one_map(model, points, self.scores)
-        return Marginals(after - self.scores(self.fitted_outcome(model)), unconverged)
-
     def worth(self, outcome: Outcome | RegressionOutcome) -> jax.Array:
         """The utility of an outcome ``[..., rows]``, ``[...]``; class-wise ``[..., classes]``."""
         return worth(self.utility, outcome, self.row_weight, self.y_val, self.classes)
@@ -104,36 +97,57 @@ class OutcomeGame:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RowGame:
-    """A game with its utility split by validation row: parts that sum to the utility.
+    """A game with its utility split by validation row, or by groups of them: parts that sum to the utility.
 
     Build it with `by_row`, which refuses games whose utility is no sum over rows.
 
     Attributes:
       game: an `OutcomeGame`.
+      member: float32 ``[rows, groups]``, 1 where a row is in a group; None where every row is a part.
     """
 
     game: Any
+    member: jax.Array | None = None
 
     @property
     def players(self) -> int:
         """Number of players."""
         return self.game.players
 
+    @property
+    def approximate(self) -> bool:
+        """As of the game."""
+        return getattr(self.game, "approximate", False)
+
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
-        """Utilities ``[sizes, rows]``."""
-        return self.game.prefix_scores(order, sizes)
+        """Utilities ``[sizes, parts]``."""
+        return PrefixUtilities(
+            *self.game.prefix_map(order, sizes, lambda outcome: self._parts(self.game.scores(outcome)))
+        )
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """As of the game."""
         return self.game.fit(order, size)
 
     def add_one_marginals(self, model: Any, points: jax.Array) -> Marginals:
-        """Contributions ``[points, rows]``."""
-        return self.game.add_one_scores(model, points)
+        """Contributions ``[points, parts]``."""
+        known = self.game.scores(self.game.fitted_outcome(model))
+
+        def change(outcome: Outcome | RegressionOutcome) -> jax.Array:
+            return self._parts(self.game.scores(outcome) - known)
+
+        return Marginals(*self.game.add_one_map(model, points, change))
+
+    def _parts(self, scores: jax.Array) -> jax.Array:
+        return scores if self.member is None else dot("...r,rg->...g", scores, self.member)
 
 
-def by_row(game: Any) -> RowGame:
+def by_row(game: Any, groups: np.ndarray | None = None) -> RowGame:
     """The game with its utility split by validation row.
+
+    Args:
+      game: the game.
+      groups: int ``[rows]``, from 0, to split it by groups of rows instead.
 
     Raises:
       InputError: a game without validation rows, or whose utility is no sum over them: r2, which is clipped, and
@@ -152,4 +166,4 @@ def by_row(game: Any) -> RowGame:
     if game.utility in NOT_SUMS:
         instead = "neg_mean_squared_error" if game.utility == "r2" else "accuracy"
         raise InputError(f"utility {game.utility!r} is no sum over validation rows: use {instead!r} to split it by row")
-    return RowGame(game)
+    return RowGame(game, None if groups is None else jax.nn.one_hot(groups, int(np.max(groups)) + 1))
