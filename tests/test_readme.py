@@ -45,6 +45,21 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
     assert all(fact in text for fact in facts)
 
 
+def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    table = re.search(r"<!-- encoders -->(.*?)<!-- /encoders -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+    cases = json.loads((ROOT / "benchmarks" / "results" / "encoders.json").read_text("utf-8"))["cases"]
+    rows = [cases[name]["rows"][-1] for name in ("product", "embed", "embed-text", "train-32", "train-64")]
+    for line, row in zip(table, rows, strict=True):
+        shown = [float(cell.replace(",", "")) for cell in line.strip("|").split("|")[1:]]
+        expected = [median(row["rates"]["ours"]), median(row["rates"]["PyTorch"]), row["ratio"]]
+        assert shown == pytest.approx(expected, rel=0.01)
+    memory = cases["memory"]["rows"][0]
+    for number in (memory["grown"][0], memory["output"][0]):
+        assert f"{number / 2**20:.0f} MiB" in text
+    assert all(case["date"] in text for case in cases.values())
+
+
 def test_the_readme_names_the_test_line_that_ci_runs():
     assert "pip install '.[test]' && pytest" in README.read_text("utf-8").splitlines()
 

@@ -57,6 +57,26 @@ def _vectors(structure: Structure, weights: list[jax.Array], batch: Batch) -> ja
     return POOLINGS["mean"](structure.merge(weights)(*batch), batch.attention_mask)
 
 
+def product(rows: int, config: Any, *, repeats: int) -> Speed:
+    """GFLOP a second of the largest product of matrices in a layer, of that many tokens; a hundred a repeat."""
+    inner, outer = config.hidden_size, config.intermediate_size
+    generator = np.random.default_rng(0)
+    left = generator.normal(size=(rows, inner)).astype(np.float32)
+    right = generator.normal(size=(inner, outer)).astype(np.float32)
+    on_device, multiply = (jax.device_put(left), jax.device_put(right)), jax.jit(jax.numpy.matmul)
+    theirs = peer.product(left, right)
+
+    def seconds(call: Any) -> float:
+        return median(timed(call)[1] for _ in range(100))
+
+    _, first = timed(lambda: multiply(*on_device).block_until_ready())
+    sides = {"ours": lambda: multiply(*on_device).block_until_ready(), PEER: theirs}
+    found = in_turn(repeats, {side: lambda _, call=call: seconds(call) for side, call in sides.items()})
+    measure = f"a product of {rows:,} x {inner} and {inner} x {outer:,} numbers"
+    amount = 2e-9 * rows * inner * outer
+    return _speed(measure, amount, found, first, None, {}, unit="GFLOP/s")
+
+
 def embedding(encoder: Encoder, count: int, *, repeats: int) -> list[Speed]:
     """Sentences and tokens a second of that many tweets, from token ids to vectors."""
     tokens = tokenise(encoder.tokenizer, tweets(count), MAX_LENGTH, encoder.config)

@@ -39,6 +39,12 @@ def embed(model: torch.nn.Module, batches: Iterable[Batch]) -> list[np.ndarray]:
         return [mean_pooled(model, tensors(batch)).numpy() for batch in batches]
 
 
+def product(left: np.ndarray, right: np.ndarray) -> Callable[[], torch.Tensor]:
+    """The product of two matrices, to be called."""
+    one, other = torch.from_numpy(left), torch.from_numpy(right)
+    return lambda: one @ other
+
+
 class Training(torch.nn.Module):
     """An encoder, mean pooling, dropout and a linear head, and AdamW behind clipping: what a step needs.
 
