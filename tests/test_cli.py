@@ -27,6 +27,8 @@ QUICK = [
     "8",
     "--max-length",
     "32",
+    "--rule",
+    "argmax",
 ]
 
 
@@ -85,7 +87,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, ti
     code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 2)
     assert code == 0, stderr
     options = json.loads((tmp_path / "r" / "manifest.json").read_text())["options"]
-    assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (2, 30, 4, "one_se")
+    assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (2, 30, 4, "cross_fitted")
 
 
 def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):

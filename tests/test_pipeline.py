@@ -41,7 +41,7 @@ def test_a_run_leaves_every_file_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("manifest.json", "values.parquet", "selection.json", "finetune.json", "metrics.jsonl"),
-        *("report.html", "kept.csv", "state"),
+        *("report.html", "kept.csv", "suspects.csv", "state"),
     }
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["status"] == "finished"
@@ -49,7 +49,8 @@ def test_a_run_leaves_every_file_it_promises(finished):
     assert manifest["data"]["train"]["rows"] == 120
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     done = [line["stage"] for line in lines if "seconds" in line and "step" not in line]
-    assert done == ["representations", "values", "finetune-full", "finetune-selection", "finetune-random"]
+    stages = ["representations", "values", "values-otherwise", "finetune-full", "finetune-selection", "finetune-random"]
+    assert done == stages
     looks = [line for line in lines if line.get("arm") == "full" and "validation_accuracy" in line]
     assert looks[-1]["step"] == 12
 
@@ -104,6 +105,7 @@ def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files
             model=tiny_model,
             cache=tmp_path / "cache",
             progress=events.append,
+            rule="argmax",
             **QUICK,
         )
         out = s.save(tmp_path / name)
@@ -140,6 +142,69 @@ def test_a_selection_saves_and_finetunes(tiny_files, tiny_model, tmp_path):
     tuned = tsds.finetune(str(tiny_model), s.kept, evaluation=tiny_files["test"], options=TUNING)
     assert tuned.probabilities.shape == (50, 2)
     assert tuned.steps == 12
+
+
+@pytest.fixture(scope="module")
+def marked(tiny_files):
+    """The tiny training rows with a source of six for each, and every tenth marked as checked."""
+    rows = tsds.load_data(tiny_files["train"]).rows
+    rows = rows.add_column("source", [f"author {row % 6}" for row in range(120)])
+    return rows.add_column("checked", [int(row % 10 == 0) for row in range(120)])
+
+
+def chosen(rows, files, model, **how):
+    return tsds.select(rows, validation=files["validation"], model=model, **{**QUICK, "samples": 2, **how})
+
+
+def test_the_cut_can_be_given_as_a_number_a_share_or_a_least_value(marked, tiny_files, tiny_model):
+    count = chosen(marked, tiny_files, tiny_model, remove_count=20, tie_duplicates=False)
+    assert (count.rule, len(count.removed)) == ("count", 20)
+    assert set(count.removed_rows) == set(count.valuation.ranking[:20])
+    share = chosen(marked, tiny_files, tiny_model, remove_share=0.1, tie_duplicates=False)
+    assert (share.rule, len(share.removed)) == ("share", 12)
+    least = float(np.sort(count.valuation.values)[15])
+    below = chosen(marked, tiny_files, tiny_model, remove_below=least, tie_duplicates=False)
+    assert (below.rule, len(below.removed)) == ("below", 15)
+    assert (below.valuation.values[below.removed_rows] < least).all()
+
+
+def test_marked_rows_stay_and_so_does_a_floor_of_each_class(marked, tiny_files, tiny_model):
+    s = chosen(marked, tiny_files, tiny_model, remove_share=0.9, protect="checked", class_floor=0.5)
+    assert not (s.removed_rows % 10 == 0).any()
+    before, after = (np.array(list(data.class_counts.values())) for data in (s.train, s.kept))
+    assert (after >= 0.5 * before).all()
+    assert any("rows fewer were removed than asked for" in warning for warning in s.manifest["warnings"])
+
+
+def test_rows_of_a_group_have_one_value_and_go_together(marked, tiny_files, tiny_model, tmp_path):
+    s = chosen(marked, tiny_files, tiny_model, group="source", subset_size=4, remove_share=0.4, samples=20)
+    values = s.valuation.values.reshape(20, 6)
+    assert (values == values[0]).all()
+    assert len(s.removed) == 40
+    gone = set(s.removed.rows["source"])
+    assert len(gone) == 2
+    assert not gone & set(s.kept.rows["source"])
+    table = pq.read_table(s.save(tmp_path / "run") / "values.parquet").to_pydict()
+    assert np.array(table["value"]).reshape(20, 6).tolist() == values.tolist()
+
+
+def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_model):
+    twice = marked.select([*range(60), *range(60)])
+    s = chosen(twice, tiny_files, tiny_model, remove_share=0.3)
+    assert len(s.removed) > 30
+    assert sorted(s.removed_rows % 60) == sorted([*set(s.removed_rows % 60)] * 2)
+
+
+def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tiny_flipped, tiny_model, tmp_path):
+    out = chosen(tiny_files["train"], tiny_files, tiny_model, layer=0, pca=16).save(tmp_path / "run")
+    doubted = tsds.load_data(out / "suspects.csv", label="suggested", classes=("neg", "pos"))
+    about = doubted.rows
+    assert set(about.column_names) == {
+        *("row", "text", "label", "suggested", "probability", "probability_of_label", "kept"),
+    }
+    assert all(one != other for one, other in zip(about["label"], about["suggested"], strict=True))
+    found = np.array([int(row) for row in about["row"]])
+    assert tiny_flipped[found].mean() > 2 * tiny_flipped.mean()
 
 
 def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):
@@ -190,9 +255,20 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
         ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
         ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),
-        ({"finetuning": tsds.FineTuneOptions(task="regression")}, "task regression has no classes"),
+        ({"finetuning": tsds.FineTuneOptions(task="regression")}, "class, and task regression has none"),
         ({"finetuning": tsds.FineTuneOptions(frozen_layers=3)}, "frozen_layers must be at most 2"),
         ({"sample": 3}, "there is no option 'sample': use pooling, "),
+        ({"utility": "class_wise"}, "rule 'cross_fitted' .* utility 'class_wise' cannot: use rule 'one_se'"),
+        ({"estimator": "banzhaf", "subset_size": None}, "estimator 'banzhaf' cannot: use rule 'one_se'"),
+        ({"remove_count": 3, "remove_share": 0.1}, "remove_count and remove_share both say how many"),
+        ({"remove_count": 120}, "remove_count is 120: give a whole number from 0 to 119"),
+        ({"remove_share": 1.0}, "remove_share is 1.0"),
+        ({"remove_below": 0.0, "by_class": True}, "remove_below and by_class order the rows in two ways"),
+        ({"class_floor": 1.5}, "class_floor is 1.5"),
+        ({"class_floor": 1.0}, "no row may be removed: loosen class_floor"),
+        ({"group": "source"}, "no column 'source'; it has 'id', 'text', 'label'"),
+        ({"group": "text", "utility": "class_wise", "rule": "one_se"}, "'class_wise' is each row's own"),
+        ({"protect": "text"}, "row 0: column 'text' holds '"),
     ],
 )
 def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files, tiny_model, tmp_path):

@@ -122,7 +122,7 @@ def interval(
     _check_options(metric, classes, level, resamples)
     labels, predictions = _class_numbers(labels, classes=classes, predictions=predictions)
     if metric == "accuracy":
-        return _wilson(int(np.sum(labels == predictions)), len(labels), level)
+        return share_interval(int(np.sum(labels == predictions)), len(labels), level)
     assert classes is not None
     size = classes
     cells, counts = _cells(labels, predictions)
@@ -259,8 +259,12 @@ def _acceleration(statistic: Statistic, counts: np.ndarray, rows: int) -> float:
     return float(counts @ away**3) / (6 * spread**1.5) if spread > 0 else 0.0
 
 
-def _wilson(hits: int, rows: int, level: float) -> Interval:
-    """Wilson's score interval of a share: stays within 0 and 1 and holds for few rows and for 100 %."""
+def share_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
+    """A share with Wilson's score interval, which stays within 0 and 1 and holds for few rows and for 100 %.
+
+    >>> [round(x, 3) for x in share_interval(3, 4)]
+    [0.75, 0.301, 0.954]
+    """
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = hits / rows
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)

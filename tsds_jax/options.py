@@ -22,8 +22,7 @@ class SelectOptions:
     The defaults are the paper's mode as far as it says and as it served here: logistic regression with C = 1 on 32
     principal components, and accuracy. They differ in the estimator of the same values (``"permutation"`` is the
     paper's truncated sampling chains), the last layer's mean for the penultimate representation, a subset size that
-    follows the dimension for 2 % of the data, and the one-standard-error rule for the largest score
-    (``rule="argmax"``).
+    follows the dimension for 2 % of the data, and the cross-fitted rule for the largest score (``rule="argmax"``).
 
     Attributes:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
@@ -38,7 +37,16 @@ class SelectOptions:
       reliability: how reliable the values must be for sampling to stop early.
       C: inverse L2 strength of the source classifier.
       truncation: how close to the whole chain's utility ends a chain's walk; 0 never.
-      rule: removal index by ``"argmax"`` (the paper) or ``"one_se"``.
+      rule: removal index by ``"cross_fitted"`` (each half of the validation rows judges the removals that the other
+        half decides), ``"one_se"`` or ``"argmax"`` (the paper); see `removal_index`.
+      remove_count: rows to remove, in place of the rule's choice.
+      remove_share: share of the rows to remove, likewise.
+      remove_below: value below which rows are removed, likewise.
+      class_floor: least share of each class's rows that stays.
+      by_class: whether rows go by their place among their own class, about the same share of each.
+      tie_duplicates: whether rows of the same text and label are kept or removed together, at their mean value.
+      group: a column of the training rows; rows with the same entry are valued, kept or removed as a whole.
+      protect: a column of the training rows that marks those never to remove, by 1, true or yes.
       grid: share of the points between two cuts of the removal curve.
       largest_cut: largest share of the points that may be removed.
       validation_fraction: share of the training rows set apart where no validation data is given.
@@ -61,7 +69,15 @@ class SelectOptions:
     reliability: float | None = _option(None, "Stop sampling at this reliability, 0 to 0.999.")
     C: float = _option(1.0, "Inverse L2 strength of the source classifier.")
     truncation: float = _option(1e-3, "A chain ends this close to its full utility; 0 never.")
-    rule: str = _option("one_se", "Removal index by one_se or argmax (the paper's).")
+    rule: str = _option("cross_fitted", "Removal index by cross_fitted, one_se or argmax (the paper's).")
+    remove_count: int | None = _option(None, "Rows to remove, in place of the rule's choice.")
+    remove_share: float | None = _option(None, "Share of the rows to remove, in place of the rule's choice.")
+    remove_below: float | None = _option(None, "Value below which rows are removed, in place of the rule's choice.")
+    class_floor: float = _option(0.0, "Least share of each class's rows that stays.")
+    by_class: bool = _option(False, "Remove about the same share of each class.")
+    tie_duplicates: bool = _option(True, "Keep or remove rows of the same text and label together.")
+    group: str | None = _option(None, "Column whose equal entries are valued, kept or removed as a whole.")
+    protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
     largest_cut: float = _option(0.5, "Largest share of the points that may be removed.")
     validation_fraction: float = _option(0.2, "Share of training rows set apart where no validation is given.")

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 import os
 import time
@@ -17,11 +18,21 @@ import pyarrow.parquet as pq
 
 from tsds_jax import __version__, evaluation
 from tsds_jax.arrays import number_in, one_of
-from tsds_jax.data import Splits, TextData, file_name, load_splits, write_rows
+from tsds_jax.data import (
+    Splits,
+    TextData,
+    duplicate_codes,
+    file_name,
+    group_codes,
+    load_splits,
+    marked_rows,
+    write_rows,
+)
+from tsds_jax.data.csvtext import format_csv
 from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
-from tsds_jax.games import UTILITIES
+from tsds_jax.games import UTILITIES, LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
 from tsds_jax.runtime.environment import environment
@@ -36,10 +47,14 @@ from tsds_jax.runtime.folder import (
     open_run,
 )
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.selection import RULES, RemovalCurve, check_cuts, removal_curve, removal_index
+from tsds_jax.selection import RULES, Limits, RemovalCurve, RemovalOrder, Suspects, check_cuts, suspected_labels
+from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 ARMS = ("full", "selection", "random")
+# Coalitions of the second opinion.
+_SECOND_OPINION = 64
 # What of a split makes a run another run.
 _IDENTITY = ("sha256", "columns", "format")
 
@@ -50,31 +65,35 @@ class Selection:
 
     Attributes:
       train: the training rows that were valued.
-      valuation: their values.
+      valuation: their values, one a row (with groups, that of the row's group).
+      order: the order in which rows are removed.
       curve: the removal curve.
-      rule: what chose the removal index.
+      rule: what chose the removal index: the option ``rule``, or ``"count"``, ``"share"`` or ``"below"``.
       removal_index: how many rows are removed.
+      suspects: rows whose label the source classifier doubts; for relabelling, whatever is removed.
       manifest: what the run folder's manifest says of data, options, versions and timings.
       set_apart: the validation rows, where they were drawn from the given training rows.
     """
 
     train: TextData
     valuation: Valuation
+    order: RemovalOrder
     curve: RemovalCurve
     rule: str
     removal_index: int
+    suspects: Suspects
     manifest: Mapping[str, Any]
     set_apart: TextData | None = None
 
     @property
     def removed_rows(self) -> np.ndarray:
         """Removed row numbers, lowest value first, int64."""
-        return self.valuation.ranking[: self.removal_index]
+        return self.order.points[: self.removal_index]
 
     @property
     def kept_rows(self) -> np.ndarray:
         """Kept row numbers in the order of the data, int64."""
-        return np.sort(self.valuation.ranking[self.removal_index :])
+        return np.sort(self.order.points[self.removal_index :])
 
     @property
     def kept(self) -> TextData:
@@ -87,7 +106,7 @@ class Selection:
         return self.train.select(self.removed_rows)
 
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
-        """Writes the kept rows, values.parquet, selection.json, manifest.json and report.html.
+        """Writes the kept rows, values.parquet, suspects.csv, selection.json, manifest.json and report.html.
 
         Raises:
           InputError: the folder holds another run (unless ``overwrite``) or other files.
@@ -149,10 +168,11 @@ def select(
     )
     progress(Progress("data", len(splits.train), len(splits.train), "rows"))
     seconds = time.perf_counter() - began
+    limits = removal_limits(splits.train, settings)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
-    _check_sizes(splits, encoder, settings)
-    manifest = _manifest(splits, encoder, settings, None, {"data": seconds}, None)
-    return _select(splits, encoder, settings, manifest, keep_nothing, cache, progress)
+    _check_sizes(splits, encoder, settings, limits)
+    manifest = _manifest(splits, encoder, settings, limits, None, {"data": seconds}, None)
+    return _select(splits, encoder, settings, limits, manifest, keep_nothing, cache, progress)
 
 
 def run(
@@ -222,15 +242,16 @@ def run(
     )
     progress(Progress("data", len(splits.train), len(splits.train), "rows"))
     seconds = time.perf_counter() - began
+    limits = removal_limits(splits.train, settings)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     if encoder.dtype != "float32":
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
     check_fits(finetuning, encoder.config)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
-    _check_sizes(splits, encoder, settings)
-    manifest = _manifest(splits, encoder, settings, finetuning, {"data": seconds}, command)
+    _check_sizes(splits, encoder, settings, limits)
+    manifest = _manifest(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
-    selection = _select(splits, encoder, settings, manifest, folder.keep, cache, progress)
+    selection = _select(splits, encoder, settings, limits, manifest, folder.keep, cache, progress)
     _write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:
@@ -262,6 +283,43 @@ def check_select_options(settings: SelectOptions) -> None:
         number_in("max_length", settings.max_length, 1, np.inf)
     number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
     check_cuts(settings.grid, settings.largest_cut)
+    if settings.rule == "cross_fitted":
+        for name, what in (("utility", "class_wise"), ("estimator", "banzhaf")):
+            if getattr(settings, name) == what:
+                raise InputError(
+                    f"rule 'cross_fitted' splits values by validation row, {name} {what!r} cannot: use rule 'one_se'"
+                )
+    amounts = [name for name in ("remove_count", "remove_share", "remove_below") if getattr(settings, name) is not None]
+    if len(amounts) > 1:
+        raise InputError(f"{' and '.join(amounts)} both say how many rows to remove: give one of them")
+    if settings.remove_count is not None:
+        number_in("remove_count", settings.remove_count, 0, np.inf)
+    if settings.remove_share is not None:
+        number_in("remove_share", settings.remove_share, 0, 0.99, whole=False)
+    if settings.remove_below is not None:
+        number_in("remove_below", settings.remove_below, -1e30, 1e30, whole=False)
+        if settings.by_class:
+            raise InputError("remove_below and by_class order the rows in two ways: give one of them")
+    number_in("class_floor", settings.class_floor, 0, 1, whole=False)
+    if settings.group is not None and settings.utility == "class_wise":
+        raise InputError("utility 'class_wise' is each row's own and not a group's: use another with group")
+
+
+def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
+    """Which rows go together, and which never, by the options and the columns that they name.
+
+    Raises:
+      InputError: a column that is missing or cannot be used, or limits that allow no removal.
+    """
+    if settings.group is not None:
+        units = group_codes(train, settings.group)
+    else:
+        units = duplicate_codes(train) if settings.tie_duplicates else np.arange(len(train))
+    marked = np.zeros(len(train), bool) if settings.protect is None else marked_rows(train, settings.protect)
+    limits = Limits(train.labels, units, marked, settings.class_floor, settings.by_class)
+    if limits.removal_order(np.zeros(len(train))).ends[-1] == 0:
+        raise InputError("no row may be removed: loosen class_floor, protect or group")
+    return limits
 
 
 def _check_cache(cache: str | os.PathLike | None) -> None:
@@ -276,10 +334,13 @@ def _value_options(settings: SelectOptions) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions) -> None:
+def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:
     """Raises InputError where an option does not fit the data or the model, before any of the long work."""
     points, layers = len(splits.train), encoder.config.num_hidden_layers
-    check_points(points, settings.subset_size, settings.estimator)
+    players = points if settings.group is None else int(limits.units.max()) + 1
+    check_points(players, settings.subset_size, settings.estimator)
+    if settings.remove_count is not None:
+        number_in("remove_count", settings.remove_count, 0, points - 1)
     number_in("layer", settings.layer, -layers - 1, layers)
     if settings.max_length is not None:
         number_in("max_length", settings.max_length, 1, encoder.config.max_tokens)
@@ -295,39 +356,49 @@ def _select(
     splits: Splits,
     encoder: Encoder,
     settings: SelectOptions,
+    limits: Limits,
     manifest: Mapping[str, Any],
     keep: Keep,
     cache: str | os.PathLike | None,
     progress: ProgressFn,
 ) -> Selection:
     train, validation = splits.train, splits.validation
+    groups = None if settings.group is None else limits.units
+    folds = validation_folds(settings, validation.labels)
     seen = keep("representations", lambda: _represent(train, validation, encoder, settings, cache, progress))
     x, x_val = seen["train"], seen["validation"]
 
-    def valued() -> Arrays:
-        result = value(
-            x,
-            train.labels,
-            x_val,
-            validation.labels,
-            **_value_options(settings),
-            progress=progress,
-        )
-        return result.arrays()
+    def valued(**instead: Any) -> Arrays:
+        how = {**_value_options(settings), "groups": groups, "row_groups": folds, "progress": progress, **instead}
+        return value(x, train.labels, x_val, validation.labels, **how).arrays()
 
     valuation = Valuation.from_arrays(keep("values", valued))
+    # Another utility on some of the same coalitions, only to see whether it would rank the rows alike.
+    other = "accuracy" if settings.utility in ("probability", "log_likelihood") else "log_likelihood"
+    some = {
+        "utility": other,
+        "samples": min(settings.samples, _SECOND_OPINION),
+        "reliability": None,
+        "row_groups": None,
+    }
+    opinion = Valuation.from_arrays(keep("values-otherwise", functools.partial(valued, **some)))
+    if groups is not None:
+        valuation, opinion = valuation.for_members(groups), opinion.for_members(groups)
 
     began = time.perf_counter()
     # What is one number for each class to the points is accuracy to all of them together.
     utility = "accuracy" if settings.utility == "class_wise" else settings.utility
     game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
-    curve = removal_curve(game, valuation.ranking, grid=settings.grid, largest_cut=settings.largest_cut)
-    index = removal_index(curve, settings.rule)
-    progress(Progress("select", len(curve.removed), len(curve.removed), "cuts", f"{index} rows removed"))
+    choice = choose(game, valuation, limits, folds, settings)
+    logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
+    assert isinstance(logistic, LogisticGame)
+    suspects = suspected_labels(logistic, seed=settings.seed)
+    cuts = len(choice.curve.removed)
+    progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
     stages = {
         **manifest["stages"],
         "embed": round(seen["seconds"].item(), 3),
-        "value": round(valuation.seconds, 3),
+        "value": round(valuation.seconds + opinion.seconds, 3),
         "select": round(time.perf_counter() - began, 3),
     }
     about = {
@@ -340,8 +411,19 @@ def _select(
             "truncated_texts": int(seen["truncated"]),
         },
     }
-    about["warnings"] = [*manifest["warnings"], *_warnings(valuation, curve, index, seen, train, validation)]
-    return Selection(train, valuation, curve, settings.rule, index, about, validation if splits.set_apart else None)
+    removed, kept = np.split(choice.order.points, [choice.removal_index])
+    found = list(manifest["warnings"])
+    if seen["truncated"]:
+        found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+    if choice.missed > 0:
+        found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
+    found += doubts_about_values(valuation, removed, opinion)
+    found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
+    about["warnings"] = found
+    set_apart = validation if splits.set_apart else None
+    return Selection(
+        train, valuation, choice.order, choice.curve, choice.rule, choice.removal_index, suspects, about, set_apart
+    )
 
 
 def _represent(
@@ -378,38 +460,8 @@ def _represent(
     }
 
 
-def _warnings(
-    valuation: Valuation, curve: RemovalCurve, removed: int, seen: Arrays, train: TextData, validation: TextData
-) -> list[str]:
-    """What a reader must know before trusting the selection."""
-    kept = valuation.ranking[removed:]
-
-    def counts(labels: np.ndarray) -> np.ndarray:
-        return np.bincount(labels, minlength=len(train.classes))
-
-    found = []
-    if seen["truncated"]:
-        found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
-    if valuation.unconverged:
-        found.append(f"{valuation.unconverged} of {valuation.fits} source classifiers did not converge")
-    if np.isnan(valuation.reliability):
-        found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
-    elif valuation.reliability < 0.5:
-        found.append(f"the values are mostly sampling noise (reliability {valuation.reliability:.2f}): raise samples")
-    majority, accuracy = _majority_share(validation), curve.accuracy[0]
-    if accuracy <= majority:
-        found.append(
-            f"the source classifier's accuracy, {accuracy:.3f}, is not above the majority class's share of the"
-            f" validation rows, {majority:.3f}: its values mean nothing here"
-        )
-    for name, before, after in zip(train.classes, counts(train.labels), counts(train.labels[kept]), strict=True):
-        if after < before / 2:
-            found.append(f"the cut removes {before - after} of the {before} training rows of class {name}")
-    return found
-
-
 def _write_selection(run: RunFolder, selection: Selection) -> None:
-    """values.parquet, selection.json and the kept rows; rewritten whole on a resumed run, with the same content."""
+    """values.parquet, suspects.csv, selection.json and the kept rows; whole again on a resumed run, and the same."""
     train = selection.train
     kept = np.zeros(len(train), bool)
     kept[selection.kept_rows] = True
@@ -418,12 +470,23 @@ def _write_selection(run: RunFolder, selection: Selection) -> None:
         texts = dict(zip(("text", "text_pair"), map(list, zip(*train.texts, strict=True)), strict=True))
     about = {"row": train.origin, **texts, "label": train.label_names}
     write_values(run.path, selection.valuation, about, kept)
-    curve = selection.curve
+    suspects, curve = selection.suspects, selection.curve
+    doubted = {
+        **{name: [column[row] for row in suspects.points] for name, column in about.items()},
+        "suggested": [train.classes[label] for label in suspects.suggested],
+        "probability": [f"{share:.4f}" for share in suspects.probability],
+        "probability_of_label": [f"{share:.4f}" for share in suspects.own],
+        "kept": [str(kept[row]).lower() for row in suspects.points],
+    }
+    table = pa.table({name: pa.array([str(entry) for entry in column]) for name, column in doubted.items()})
+    with atomic(run.path / "suspects.csv") as temporary:
+        Path(temporary).write_bytes(format_csv(table, ","))
     run.write_json(
         "selection.json",
         {
             "rule": selection.rule,
             "removal_index": selection.removal_index,
+            "cross_fitted": curve.cross_fitted,
             "utility": curve.utility,
             "majority_share": selection.manifest["majority_share"],
             "curve": {
@@ -552,6 +615,7 @@ def _manifest(
     splits: Splits,
     encoder: Encoder,
     settings: SelectOptions,
+    limits: Limits,
     finetuning: FineTuneOptions | None,
     stages: Mapping[str, float],
     command: str | None,
@@ -592,6 +656,7 @@ def _manifest(
             "finetuning": tuning,
             "model": model["sha256"],
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
+            "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
         },
         "seed": settings.seed,
         "options": options,

@@ -31,6 +31,7 @@ from tsds_jax.games import (
     LogisticGame,
     RidgeGame,
     by_row,
+    group_game,
     kernel_game,
     logistic_game,
     ridge_game,
@@ -173,6 +174,16 @@ class Valuation:
         number_in("size", size, 1, self.subset_size)
         return self._weighed(semivalue_weights("truncated", self.subset_size, size=size), f"shapley below {size}")
 
+    def for_members(self, groups: np.ndarray) -> "Valuation":
+        """A valuation of groups as one of their points, each with its group's value; other semivalues are left out.
+
+        Args:
+          groups: int ``[points]``, the group of each point.
+        """
+        each: dict[str, Any] = {name: getattr(self, name)[groups] for name in ("values", "stderr", "counts")}
+        split = None if self.by_row is None else self.by_row[groups]
+        return dataclasses.replace(self, **each, by_row=split, moments=None)
+
     def summary(self) -> dict[str, str | int | float | None]:
         """Everything but the arrays, as JSON values."""
         about = {name: entry for name, entry in vars(self).items() if isinstance(entry, str | int | float)}
@@ -240,6 +251,7 @@ def value(
     weight_val: object = None,
     per_validation_point: bool = False,
     row_groups: object = None,
+    groups: object = None,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -281,6 +293,9 @@ def value(
       per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes.
       row_groups: int ``[rows]``, from 0: values are also split by these groups of validation rows, in the same run: the
         parts of all groups but one rank the points as the rows outside that group do.
+      groups: int ``[points]``, from 0 without a gap: groups of points (documents, sources, annotators) are the players,
+        each in a coalition as a whole or not at all, so that the valuation is of groups and not of points;
+        ``subset_size`` counts groups. A contribution is a fit of its own, whatever the estimator.
       seed: decides every draw.
       progress: called whenever there are new estimates.
 
@@ -325,6 +340,10 @@ def value(
     if subset_size is None and not estimator.startswith("banzhaf"):
         features = 64 if source == "kernel" else np.asarray(x_val).shape[1]
         subset_size = default_subset_size(game.players, features)
+        if groups is not None:
+            # As many points, in whole groups; the check of the groups comes later.
+            count = len(np.unique(np.asarray(groups)))
+            subset_size = max(1, min(count, round(subset_size * count / game.players)))
     found = value_game(
         game,
         estimator=estimator,
@@ -337,6 +356,7 @@ def value(
         correct=correct,
         per_validation_point=per_validation_point,
         row_groups=row_groups,
+        groups=groups,
         seed=seed,
         progress=progress,
     )
@@ -356,6 +376,7 @@ def value_game(
     correct: bool = True,
     per_validation_point: bool = False,
     row_groups: object = None,
+    groups: object = None,
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> Valuation:
@@ -377,7 +398,8 @@ def value_game(
     """
     began = time.perf_counter()
     _check_sampling(estimator, samples, reliability, truncation, seed)
-    points = game.players
+    grouped = game if groups is None else group_game(game, groups)
+    points = grouped.players
     whole = estimator.startswith("banzhaf")
     check_points(points, subset_size, estimator)
     size = points if subset_size is None else int(subset_size)
@@ -407,6 +429,8 @@ def value_game(
     played: Any = game
     if per_validation_point or row_groups is not None:
         played = by_row(game, None if row_groups is None else _groups(row_groups, game))
+    if groups is not None:
+        played = group_game(played, groups)
 
     if estimator == "exact":
         enumeration = enumerate_coalitions(played)
@@ -474,7 +498,9 @@ def _sampled(
 ) -> Iterator[Estimate]:
     if estimator == "banzhaf":
         return banzhaf(game, samples=samples, seed=seed)
-    plain = getattr(game, "game", game)
+    plain = game
+    while hasattr(plain, "game"):
+        plain = plain.game
     if estimator in ("add_one", "banzhaf_add_one"):
         rows = len(getattr(plain, "y_val", (0,))) * max(1, getattr(plain, "classes", 1))
         half = estimator == "banzhaf_add_one"

@@ -1,11 +1,11 @@
-"""The removal curve and the removal index read off it."""
+"""The removal curve."""
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.errors import InputError
-from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
+from tsds_jax.selection import Limits, crossed_curve, ordered_curve, removal_curve, wanted_cuts
 from tsds_jax.valuation import source_game
 
 RNG = np.random.default_rng(1)
@@ -13,11 +13,6 @@ X = RNG.normal(size=(100, 3))
 Y = (X[:, 0] + 0.5 * RNG.normal(size=100) > 0).astype(int)
 X_VAL = RNG.normal(size=(80, 3))
 Y_VAL = (X_VAL[:, 0] > 0).astype(int)
-
-
-def curve_of(score, stderr):
-    score = np.array(score)
-    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], np.array(stderr), score, "accuracy")
 
 
 def test_each_cut_is_scikit_learns_score_on_what_is_left_and_its_error_is_paired():
@@ -62,23 +57,6 @@ def test_the_error_of_balanced_accuracy_is_that_of_a_mean_of_class_means():
     assert curve.stderr[1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_argmax_takes_the_best_cut_and_the_smallest_in_a_tie():
-    assert removal_index(curve_of([0.7, 0.8, 0.8, 0.75], [0, 0.01, 0.01, 0.01]), "argmax") == 10
-
-
-def test_one_standard_error_takes_the_smallest_cut_that_is_as_good_as_the_best():
-    assert removal_index(curve_of([0.70, 0.78, 0.79, 0.80], [0, 0.02, 0.02, 0.025]), "one_se") == 10
-
-
-@pytest.mark.parametrize("rule", ["argmax", "one_se"])
-def test_nothing_is_removed_where_no_cut_helps(rule):
-    assert removal_index(curve_of([0.8, 0.79, 0.78], [0, 0.01, 0.01]), rule) == 0
-
-
-def test_one_standard_error_removes_nothing_for_a_gain_within_the_noise():
-    assert removal_index(curve_of([0.80, 0.81, 0.79], [0, 0.02, 0.02]), "one_se") == 0
-
-
 @pytest.mark.parametrize(
     ("ranking", "how", "words"),
     [
@@ -93,6 +71,34 @@ def test_a_curve_that_cannot_be_drawn_is_refused(ranking, how, words):
         removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, **how)
 
 
-def test_an_unknown_rule_is_refused():
-    with pytest.raises(InputError, match="rule 'elbow' is unknown: use one of argmax, one_se"):
-        removal_index(curve_of([0.5], [0]), "elbow")
+def scores(order, cut, rows):
+    """Whether scikit-learn's regression on what the cut leaves is right about each of the rows."""
+    rest = order[cut:]
+    return (LogisticRegression().fit(X[rest], Y[rest]).predict(X_VAL[rows]) == Y_VAL[rows]).astype(float)
+
+
+def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_rows():
+    game, limits, folds = source_game(X, Y, X_VAL, Y_VAL), Limits.none(Y), np.arange(80) % 2
+    orders = [limits.removal_order(RNG.normal(size=100)) for _ in range(3)]
+    curve = crossed_curve(game, orders[0], folds, orders[1:], wanted_cuts(100, 0.1, 0.3))
+    assert curve.cross_fitted
+    assert curve.removed.tolist() == [0, 10, 20, 30]
+    for place, cut in enumerate(curve.removed):
+        right = np.empty(80)
+        for fold in (0, 1):
+            rows = np.flatnonzero(folds == fold)
+            right[rows] = scores(orders[1 + fold].points, cut, rows)
+        change = right - scores(orders[0].points, 0, np.arange(80))
+        assert curve.score[place] == pytest.approx(right.mean(), abs=1e-6)
+        assert curve.difference[place] == pytest.approx(change.mean(), abs=1e-6)
+        assert curve.stderr[place] == pytest.approx(change.std() / np.sqrt(80), abs=1e-6)
+
+
+def test_a_curve_cuts_between_units_alone():
+    limits = Limits(Y, np.arange(100) // 8, np.zeros(100, bool))
+    order = limits.removal_order(RNG.normal(size=100))
+    curve = ordered_curve(source_game(X, Y, X_VAL, Y_VAL), order, wanted_cuts(100, 0.05, 0.5))
+    assert set(curve.removed) <= set(order.ends)
+    assert curve.removed.max() > 40
+    for cut in curve.removed:
+        assert not set(limits.units[order.points[:cut]]) & set(limits.units[order.points[cut:]])

@@ -1,6 +1,7 @@
 """Games: a source classifier and validation data give every coalition of training points a utility."""
 
 from tsds_jax.games.game import Fitted, Game, Marginals, PrefixUtilities, utility
+from tsds_jax.games.grouped import GroupGame, group_game
 from tsds_jax.games.kernel import KernelGame, kernel_game
 from tsds_jax.games.knn import knn_shapley
 from tsds_jax.games.logistic import LogisticGame, logistic_game
@@ -14,6 +15,7 @@ __all__ = [
     "UTILITIES",
     "Fitted",
     "Game",
+    "GroupGame",
     "KernelGame",
     "LogisticGame",
     "Marginals",
@@ -24,6 +26,7 @@ __all__ = [
     "RowGame",
     "TableGame",
     "by_row",
+    "group_game",
     "kernel_game",
     "knn_shapley",
     "logistic_game",

@@ -78,6 +78,7 @@ class Cut:
     utility: str
     majority_share: float | None
     curve: Curve
+    cross_fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def _cut(path: Path) -> Cut:
         utility=str(found.get("utility", "")),
         majority_share=None if found.get("majority_share") is None else _number(path, found, "majority_share"),
         curve=Curve(**{key: column[order] for key, column in columns.items()}),
+        cross_fitted=found.get("cross_fitted") is True,
     )
 
 

@@ -45,6 +45,16 @@ _STOPPED = {
 _RULES = {
     "argmax": "the cut with the best validation score",
     "one_se": "the one-standard-error rule",
+    "cross_fitted": "the cross-fitted rule",
+    "count": "the number of rows that was asked for",
+    "share": "the share that was asked for",
+    "below": "the least value that was asked for",
+}
+# By whether each validation row was scored by values that it had no part in.
+_FLATTERED = {
+    True: "Each validation row was scored after removals that other rows had decided; only the choice of the best cut "
+    "flatters this gain.",
+    False: "The same validation rows chose the cut and measure it, so this gain is flattered.",
 }
 
 
@@ -202,8 +212,7 @@ def cut_in_words(cut: Cut) -> str:
     return (
         f"The cut at {rows(cut.removal_index)} was chosen by {rule}: the source classifier\u2019s {name} "
         f"goes from {before} to {score(at, cut.utility)} ({change}: one standard error, paired over "
-        "validation rows). "
-        "The same validation rows chose the cut and measure it, so this gain is flattered."
+        f"validation rows). {_FLATTERED[cut.cross_fitted]}"
     )
 
 

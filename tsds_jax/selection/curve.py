@@ -1,17 +1,19 @@
-"""The transfer: which points to remove, read off the source classifier's removal curve."""
+"""The removal curve: how the source classifier does as ever more of the lowest valued points are removed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.arrays import number_in, one_of
+from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
 from tsds_jax.games.utilities import row_scores
+from tsds_jax.selection.limits import RemovalOrder
 
-RULES = ("argmax", "one_se")
+SourceGame = LogisticGame | RidgeGame | KernelGame
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class RemovalCurve:
       stderr: float64 ``[cuts]``, standard error of that difference over validation rows, each row paired with itself.
       accuracy: float64 ``[cuts]``, share of validation rows that the rest gets right, whatever the utility.
       utility: which utility.
+      cross_fitted: whether each validation row was scored by values that it had no part in.
     """
 
     removed: np.ndarray
@@ -33,10 +36,11 @@ class RemovalCurve:
     stderr: np.ndarray
     accuracy: np.ndarray
     utility: str
+    cross_fitted: bool = False
 
 
 def removal_curve(
-    game: LogisticGame | RidgeGame | KernelGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
+    game: SourceGame, ranking: np.ndarray, *, grid: float = 0.02, largest_cut: float = 0.5
 ) -> RemovalCurve:
     """Refits the source classifier with ever more of the lowest valued points removed.
 
@@ -55,20 +59,53 @@ def removal_curve(
     points = game.players
     if not np.array_equal(np.sort(ranking), np.arange(points)):
         raise InputError(f"ranking is no order of the {points} training points: give each point's number once")
-    shares = np.arange(int(np.floor(largest_cut / grid + 1e-9)) + 1) * grid
-    removed = np.unique(np.floor(shares * points + 1e-9).astype(np.int64))
     labels = np.asarray(game.y)[ranking[::-1]]  # in the order from the highest value to the lowest
     complete = np.max([np.argmax(labels == label) for label in np.unique(labels)]) + 1  # the fewest with every class
-    removed = removed[points - removed >= complete]
-    # What is kept after a cut is a prefix of that order.
-    order = jnp.asarray(ranking[::-1].copy(), jnp.int32)
-    outcome, _ = jax.jit(type(game).prefix_outcomes)(game, order, jnp.asarray(points - removed, jnp.int32))
-    scores = np.asarray(row_scores(game.utility, outcome), np.float64)
-    weight = np.asarray(game.row_weight, np.float64)
-    accuracy = np.asarray(outcome.hit, np.float64).mean(1)
-    paired = scores - scores[0]
-    difference = paired @ weight
-    return RemovalCurve(removed, scores @ weight, difference, _paired_error(paired, game), accuracy, game.utility)
+    wanted = wanted_cuts(points, grid, largest_cut)
+    order = RemovalOrder(np.asarray(ranking), np.arange(points - complete + 1))
+    return ordered_curve(game, order, wanted[wanted <= points - complete])
+
+
+def ordered_curve(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> RemovalCurve:
+    """`removal_curve` in an order that respects limits.
+
+    Args:
+      game: the game.
+      order: of removal.
+      wanted: int64 ``[cuts]``, points to remove; from 0 upwards.
+    """
+    removed = np.unique(order.cuts(wanted))
+    return _curve(game, removed, *_by_row(game, order, removed), cross_fitted=False)
+
+
+def crossed_curve(
+    game: SourceGame, order: RemovalOrder, folds: np.ndarray, crossed: Sequence[RemovalOrder], wanted: np.ndarray
+) -> RemovalCurve:
+    """The removal curve with every validation row scored by values that it had no part in.
+
+    A validation row of fold ``f`` is scored after removals in the order ``crossed[f]``, which the rows of the other
+    folds decided. So a cut is not rewarded for what is peculiar to the rows that chose it.
+
+    Args:
+      game: the game.
+      order: of removal by all rows, for which cuts are counted.
+      folds: int ``[rows]``, the fold of each validation row.
+      crossed: for each fold, the order by the rows outside it.
+      wanted: see `ordered_curve`.
+    """
+    scores = hits = np.empty((0, 0))
+    for fold, of in enumerate(crossed):
+        own_scores, own_hits = _by_row(game, of, of.cuts(wanted))
+        scores = own_scores if fold == 0 else np.where(folds == fold, own_scores, scores)
+        hits = own_hits if fold == 0 else np.where(folds == fold, own_hits, hits)
+    removed, first = np.unique(order.cuts(wanted), return_index=True)
+    return _curve(game, removed, scores[first], hits[first], cross_fitted=True)
+
+
+def wanted_cuts(points: int, grid: float, largest_cut: float) -> np.ndarray:
+    """How many points to remove at each cut of a grid of shares, int64, from 0 upwards."""
+    shares = np.arange(int(np.floor(largest_cut / grid + 1e-9)) + 1) * grid
+    return np.unique(np.floor(shares * points + 1e-9).astype(np.int64))
 
 
 def check_cuts(grid: float, largest_cut: float) -> None:
@@ -77,7 +114,24 @@ def check_cuts(grid: float, largest_cut: float) -> None:
     number_in("largest_cut", largest_cut, grid, 0.99, whole=False)
 
 
-def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame | KernelGame) -> np.ndarray:
+def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The utility's scores and the hits of each validation row after each cut, float64 ``[cuts, rows]``."""
+    # What is kept after a cut is a prefix of the reversed order.
+    kept = jnp.asarray(order.points[::-1].copy(), jnp.int32)
+    outcome, _ = jax.jit(type(game).prefix_outcomes)(game, kept, jnp.asarray(game.players - removed, jnp.int32))
+    return np.asarray(row_scores(game.utility, outcome), np.float64), np.asarray(outcome.hit, np.float64)
+
+
+def _curve(
+    game: SourceGame, removed: np.ndarray, scores: np.ndarray, hits: np.ndarray, *, cross_fitted: bool
+) -> RemovalCurve:
+    weight = np.asarray(game.row_weight, np.float64)
+    paired = scores - scores[0]
+    error = _paired_error(paired, game)
+    return RemovalCurve(removed, scores @ weight, paired @ weight, error, hits.mean(1), game.utility, cross_fitted)
+
+
+def _paired_error(paired: np.ndarray, game: SourceGame) -> np.ndarray:
     """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows about their weighted mean.
 
     Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows.
@@ -91,26 +145,3 @@ def _paired_error(paired: np.ndarray, game: LogisticGame | RidgeGame | KernelGam
             mean = np.average(paired[:, of], axis=1, weights=weight[of])
             variance += (paired[:, of] - mean[:, None]) ** 2 @ weight[of] ** 2
     return np.sqrt(variance)
-
-
-def removal_index(curve: RemovalCurve, rule: str = "one_se") -> int:
-    """How many points to remove.
-
-    ``"argmax"``, the paper's: where the curve is highest, the fewest in a tie. ``"one_se"``: the fewest whose score is
-    within one standard error of the highest. The error is that of the highest score's difference from removing
-    nothing, so where the best cut is not one standard error better than none, nothing is removed. The maximum of a
-    noisy curve tends to lie too far out; this rule costs little where it does not.
-
-    Example:
-      >>> import numpy as np
-      >>> score = np.array([0.70, 0.74, 0.75])
-      >>> error = np.array([0, 0.01, 0.02])
-      >>> curve = RemovalCurve(np.array([0, 5, 10]), score, score - 0.70, error, score, "accuracy")
-      >>> removal_index(curve, "argmax"), removal_index(curve, "one_se")
-      (10, 5)
-    """
-    one_of("rule", rule, RULES)
-    best = int(np.argmax(curve.score))
-    if rule == "argmax":
-        return int(curve.removed[best])
-    return int(curve.removed[np.argmax(curve.score >= curve.score[best] - curve.stderr[best])])

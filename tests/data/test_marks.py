@@ -1,0 +1,48 @@
+"""Groups, marks and duplicates of training rows, from their other columns and their texts."""
+
+import pytest
+from datasets import Dataset
+
+from tsds_jax.data import duplicate_codes, group_codes, load_data, marked_rows
+from tsds_jax.errors import InputError
+
+
+def data(**columns):
+    return load_data(Dataset.from_dict({"text": ["a", "A ", "b", "b"], "label": ["x", "x", "x", "y"], **columns}))
+
+
+@pytest.mark.parametrize("values", [["p", "q", "p", "r"], [7, 8, 7, 9], [0.5, 1.5, 0.5, 2.5]])
+def test_rows_of_the_same_entry_are_one_group(values):
+    codes = group_codes(data(source=values), "source")
+    assert codes.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["p", None, "q", "q"], "row 1: column 'source' names no group"),
+        (["p", "q", " ", "q"], "row 2: column 'source' names no group"),
+        (["p"] * 4, "all rows are of one group"),
+    ],
+)
+def test_a_column_that_gives_no_groups_is_refused(values, words):
+    with pytest.raises(InputError, match=words):
+        group_codes(data(source=values), "source")
+    with pytest.raises(InputError, match="no column 'origin'; it has 'text', 'label'"):
+        group_codes(data(), "origin")
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 0, 0, 1], [1.0, 0.0, None, 1.0], [True, False, False, True], ["yes", "", "No", "TRUE"]]
+)
+def test_marks_are_one_true_or_yes(values):
+    assert marked_rows(data(gold=values), "gold").tolist() == [True, False, False, True]
+
+
+def test_another_entry_than_a_mark_is_named_by_row():
+    with pytest.raises(InputError, match="row 3: column 'gold' holds 'maybe'; write 1, true or yes"):
+        marked_rows(data(gold=["1", "0", "", "maybe"]), "gold")
+
+
+def test_duplicates_are_of_the_same_text_and_label():
+    assert duplicate_codes(data()).tolist() == [0, 0, 1, 2]

@@ -1,0 +1,72 @@
+"""Predictions for points that a fit has not seen are scikit-learn's for the same folds and samples."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from tsds_jax.games import logistic_game
+from tsds_jax.games.held_out import held_out_probabilities, out_of_bag, stratified_folds
+from tsds_jax.selection import suspected_labels
+
+RNG = np.random.default_rng(0)
+
+
+def game(classes: int, points: int = 60):
+    x = RNG.normal(size=(points, 4)).astype(np.float32)
+    y = (x[:, :classes] + 0.5 * RNG.normal(size=(points, classes))).argmax(1)
+    return x, y, logistic_game(x, y, x, y, classes=classes)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_held_out_probabilities_are_those_of_fits_to_the_other_folds(classes):
+    x, y, of = game(classes)
+    found, fold = held_out_probabilities(of, folds=4, seed=3), stratified_folds(y, 4, 3)
+    assert found.shape == (60, classes)
+    for number in range(4):
+        fit = LogisticRegression(tol=1e-8).fit(x[fold != number], y[fold != number])
+        np.testing.assert_allclose(found[fold == number], fit.predict_proba(x[fold == number]), atol=2e-4)
+
+
+def test_a_class_that_a_fit_has_not_seen_has_probability_zero():
+    x, y, _ = game(3)
+    y[y == 2] = 0
+    y[7] = 2
+    found = held_out_probabilities(logistic_game(x, y, x, y, classes=3))
+    assert found[7, 2] == 0
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_folds_have_each_class_alike_and_are_of_one_size():
+    labels = RNG.permutation(np.repeat([0, 1, 2], [50, 31, 19]))
+    fold = stratified_folds(labels, 4, seed=1)
+    assert np.ptp(np.bincount(fold)) <= 1
+    for label in range(3):
+        assert np.ptp(np.bincount(fold[labels == label], minlength=4)) <= 1
+    assert (fold != stratified_folds(labels, 4, seed=2)).any()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_out_of_bag_counts_are_those_of_fits_to_the_bootstrap_samples(classes):
+    x, y, of = game(classes)
+    found = out_of_bag(of, fits=6, seed=5)
+    hits, counts = np.zeros(60), np.zeros(60)
+    for fit in range(6):
+        times = np.bincount(np.random.default_rng([5, fit]).integers(60, size=60), minlength=60)
+        predicted = LogisticRegression(tol=1e-8).fit(x, y, sample_weight=times).predict(x)
+        hits += (times == 0) * (predicted == y)
+        counts += times == 0
+    np.testing.assert_array_equal(found.counts, counts)
+    assert np.abs(found.hits - hits).sum() <= 1  # a point on the line between two classes
+
+
+def test_flipped_labels_are_suspected_with_the_right_suggestion():
+    x, y, _ = game(3, points=300)
+    clear = np.sort(x[:, :3], 1)
+    flipped = RNG.permutation(np.flatnonzero(clear[:, 2] - clear[:, 1] > 1.2))[:12]
+    right, y = x[:, :3].argmax(1), x[:, :3].argmax(1)
+    y[flipped] = (y[flipped] + 1) % 3
+    found = suspected_labels(logistic_game(x, y, x, y, classes=3))
+    assert set(found.points[:12]) == set(flipped)
+    assert (found.suggested[:12] == right[found.points[:12]]).all()
+    assert (np.diff(found.own) >= 0).all()
+    assert (found.probability > found.own).all()

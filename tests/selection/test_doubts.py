@@ -1,0 +1,98 @@
+"""Each warning is there when it is due, in words that name the numbers, and not otherwise."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tsds_jax as tsds
+from tsds_jax.selection import RemovalCurve
+from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, expected_overlap
+
+RNG = np.random.default_rng(0)
+X, X_VAL = RNG.normal(size=(60, 3)), RNG.normal(size=(200, 3))
+Y, Y_VAL = (X[:, 0] > 0).astype(int), (X_VAL[:, 0] > 0).astype(int)
+VALUED = tsds.value(X, Y, X_VAL, Y_VAL, utility="probability", samples=64)
+LOWEST = VALUED.ranking[:6]
+
+
+def noisy(error: float) -> tsds.Valuation:
+    """The same with noise of this size, in units of the values' spread."""
+    spread = VALUED.values.std()
+    values = VALUED.values + error * spread * RNG.normal(size=60)
+    return dataclasses.replace(VALUED, values=values, stderr=np.full(60, error * spread))
+
+
+def test_good_values_raise_no_doubt():
+    assert doubts_about_values(VALUED, LOWEST, VALUED) == []
+
+
+def test_values_that_are_noise_are_named_so():
+    (found,) = doubts_about_values(noisy(3.0), LOWEST, VALUED)
+    assert "mostly sampling noise (reliability 0." in found
+
+
+def test_a_cut_that_another_seed_would_not_make_is_named_with_the_share():
+    unsure = dataclasses.replace(noisy(0.0), stderr=np.full(60, 0.65 * VALUED.values.std()))
+    assert unsure.reliability > 0.5
+    (found,) = doubts_about_values(unsure, VALUED.ranking[:1], VALUED)
+    assert found.startswith("with another seed only ")
+    assert "% of these 1 rows" in found
+    assert doubts_about_values(unsure, VALUED.ranking[:0], VALUED) == []
+
+
+@pytest.mark.parametrize("error", [0.3, 1.0])
+def test_the_expected_overlap_is_that_of_two_runs(error):
+    """Values known without noise, so that two runs can be made of them."""
+    truth = RNG.normal(size=2000)
+    runs = [truth + error * RNG.normal(size=2000) for _ in range(2)]
+    measured = len(np.intersect1d(*(np.argsort(run)[:200] for run in runs))) / 200
+    about = dataclasses.replace(VALUED, values=runs[0], stderr=np.full(2000, error))
+    assert expected_overlap(about, 200) == pytest.approx(measured, abs=0.06)
+
+
+def test_utilities_that_disagree_about_the_removed_rows_are_named():
+    opposite = dataclasses.replace(VALUED, values=-VALUED.values, utility="log_likelihood")
+    (found,) = doubts_about_values(VALUED, LOWEST, opposite)
+    assert found.startswith(
+        "utilities disagree: of 6 rows removed by probability only 0% are in the lower half by log_"
+    )
+
+
+def test_fits_that_did_not_converge_and_rows_never_drawn_twice_are_named():
+    odd = dataclasses.replace(VALUED, unconverged=3, stderr=np.full(60, np.nan))
+    found = doubts_about_values(odd, LOWEST, VALUED)
+    assert found[0].startswith("3 of ")
+    assert "not known, for no row was drawn twice" in found[1]
+
+
+def curve(accuracy: float, error: float, utility: str = "accuracy") -> RemovalCurve:
+    score = np.array([accuracy, accuracy + 0.01])
+    return RemovalCurve(np.array([0, 5]), score, score - accuracy, np.array([0, error]), score, utility)
+
+
+def cut(of: RemovalCurve, kept: np.ndarray, rows: int = 200) -> list[str]:
+    validation = (np.arange(rows) < 0.6 * rows).astype(int)
+    return doubts_about_cut(of, np.repeat([0, 1], 30), ("no", "yes"), kept, validation)
+
+
+def test_a_good_classifier_and_a_small_cut_raise_no_doubt():
+    assert cut(curve(0.8, 0.005), np.arange(5, 60)) == []
+
+
+@pytest.mark.parametrize(("accuracy", "how"), [(0.55, "is not above"), (0.65, "cannot be told from")])
+def test_a_classifier_not_better_than_the_majority_class_is_named_with_its_interval(accuracy, how):
+    (found,) = cut(curve(accuracy, 0.005), np.arange(60))
+    assert how in found
+    assert "(95 % interval 0." in found
+    assert "majority class's share of the validation rows, 0.600" in found
+
+
+def test_validation_rows_that_cannot_tell_cuts_apart_are_too_few():
+    (found,) = cut(curve(0.8, 0.02), np.arange(60))
+    assert "the 200 validation rows tell a cut from none only where it gains more than 3.9 points" in found
+    assert cut(curve(0.8, 0.02, "log_likelihood"), np.arange(60)) == []
+
+
+def test_a_cut_that_takes_most_of_a_class_names_it():
+    assert cut(curve(0.8, 0.005), np.arange(20, 60)) == ["the cut removes 20 of the 30 training rows of class no"]

@@ -1,0 +1,68 @@
+"""What a removal respects: units, protected points, floors and shares of classes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsds_jax.errors import InputError
+from tsds_jax.selection import Limits
+
+
+def test_without_limits_the_order_is_the_ranking_and_one_point_of_each_class_stays():
+    values = np.array([3.0, 1.0, 2.0, 0.0])
+    order = Limits.none(np.array([0, 0, 1, 1])).removal_order(values)
+    assert order.points.tolist() == [3, 1, 0, 2]
+    assert order.ends.tolist() == [0, 1, 2]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.booleans())
+def test_every_cut_keeps_units_whole_protected_points_and_floors(seed, floor, alone):
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1, 2], rng.integers(0, 3, 27)])
+    units = np.arange(30) if alone else np.unique(rng.integers(0, 12, 30), return_inverse=True)[1]
+    protected = rng.random(30) < 0.1
+    limits = Limits(labels, units, protected, floor, by_class=alone)
+    order = limits.removal_order(rng.normal(size=30))
+    assert sorted(order.points) == list(range(30))
+    for cut in order.ends:
+        gone, stay = order.points[:cut], order.points[cut:]
+        assert not set(units[gone]) & set(units[stay])
+        assert not protected[gone].any()
+        counts = np.bincount(labels)
+        assert (np.bincount(labels[stay], minlength=3) >= np.maximum(np.ceil(floor * counts - 1e-9), 1)).all()
+
+
+def test_what_may_go_goes_in_the_order_of_the_means_of_its_units():
+    values = np.array([0.0, 4.0, 1.0, 1.5, -9.0])
+    limits = Limits(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 2]), np.zeros(5, bool))
+    order = limits.removal_order(values)
+    assert order.points.tolist() == [2, 3, 0, 1, 4]  # the last is all there is of its class
+    assert order.ends.tolist() == [0, 2]  # and without the first unit there were no other
+    np.testing.assert_array_equal(limits.unit_values(values), [2, 2, 1.25, 1.25, -9])
+
+
+def test_by_class_takes_the_same_share_of_each_class():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    values = np.random.default_rng(0).normal(size=100) - 5 * (labels == 2)  # by value class 2 would go first
+    order = Limits(labels, np.arange(100), np.zeros(100, bool), by_class=True).removal_order(values)
+    for cut in (20, 50, 80):
+        gone = np.bincount(labels[order.points[:cut]], minlength=3)
+        np.testing.assert_allclose(gone, cut * np.array([0.6, 0.3, 0.1]), atol=1)
+    for label in range(3):
+        own = order.points[: order.ends[-1]][labels[order.points[: order.ends[-1]]] == label]
+        assert (np.diff(values[own]) >= 0).all()
+
+
+def test_by_class_refuses_units_of_several_classes():
+    limits = Limits(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 2]), np.zeros(4, bool), by_class=True)
+    with pytest.raises(InputError, match="by_class is for groups of one class, and row 0's has several"):
+        limits.removal_order(np.zeros(4))
+
+
+def test_a_cut_is_the_most_that_does_not_exceed_what_is_wanted():
+    limits = Limits(np.arange(12) % 2, np.arange(12) // 3, np.zeros(12, bool))
+    order = limits.removal_order(np.arange(12.0))
+    assert order.ends.tolist() == [0, 3, 6, 9]
+    assert order.cuts(np.array([0, 2, 3, 8, 12])).tolist() == [0, 0, 3, 6, 9]

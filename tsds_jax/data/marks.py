@@ -1,0 +1,62 @@
+"""What other columns, and texts that are alike, say of training rows: groups, marks and duplicates."""
+
+import numpy as np
+
+from tsds_jax.data.columns import column, python_values
+from tsds_jax.data.messages import listing, shorten
+from tsds_jax.data.splitting import normalized
+from tsds_jax.data.textdata import TextData
+from tsds_jax.errors import InputError
+
+_YES, _NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
+
+
+def group_codes(data: TextData, name: str) -> np.ndarray:
+    """The group of each row, int64 ``[rows]`` from 0, by the values of a column.
+
+    Raises:
+      InputError: there is no such column, a row has no value, or all have the same.
+    """
+    values = ["" if value is None else str(value).strip() for value in _values(data, name)]
+    for row, value in enumerate(values):
+        if not value:
+            raise InputError(f"{data.source}, row {row}: column {name!r} names no group; give one or remove the row")
+    names, codes = np.unique(values, return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"{data.source}: all rows are of one group by column {name!r}; give a column with several")
+    return codes.astype(np.int64)
+
+
+def marked_rows(data: TextData, name: str) -> np.ndarray:
+    """Which rows a column marks, bool ``[rows]``: 1, true or yes; not 0, false, no, nothing or null.
+
+    Raises:
+      InputError: there is no such column, or a row holds something else.
+    """
+    found = np.zeros(len(data), bool)
+    for row, value in enumerate(_values(data, name)):
+        word = "" if value is None else str(value).strip().casefold().removesuffix(".0")
+        if word not in _YES | _NO:
+            raise InputError(
+                f"{data.source}, row {row}: column {name!r} holds {shorten(value)}; write 1, true or yes for rows that"
+                " are marked, and 0, false, no or nothing for the others"
+            )
+        found[row] = word in _YES
+    return found
+
+
+def duplicate_codes(data: TextData) -> np.ndarray:
+    """A number for each row, int64 ``[rows]`` from 0, the same for rows of the same text and label.
+
+    Texts are compared without regard to case and whitespace. The same text with another label is another row: one of
+    the two labels is wrong.
+    """
+    first: dict[object, int] = {}
+    pairs = zip(map(normalized, data.texts), data.labels.tolist(), strict=True)
+    return np.array([first.setdefault(pair, len(first)) for pair in pairs], np.int64)
+
+
+def _values(data: TextData, name: str) -> list:
+    if name not in data.rows.column_names:
+        raise InputError(f"{data.source}: no column {name!r}; it has {listing(data.rows.column_names)}")
+    return python_values(column(data.rows, name))

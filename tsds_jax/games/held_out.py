@@ -1,0 +1,106 @@
+"""What the source classifier says of training points that it was not fitted to: cross-validation, and bagging."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsds_jax.games.binary import class_mass, fit_binary
+from tsds_jax.games.logistic import LogisticGame
+from tsds_jax.games.products import dot
+from tsds_jax.games.softmax import fit_softmax, softmax
+
+# Numbers of the largest array of a chunk of fits: lanes by points by classes, 64 MiB.
+_CHUNK_NUMBERS = 2**24
+
+
+def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """A fold for each row, from 0, drawn at random; each class is spread over the folds evenly, to one row.
+
+    Example:
+      >>> np.bincount(stratified_folds(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)).tolist()
+      [3, 3]
+    """
+    generator = np.random.default_rng(seed)
+    fold = np.empty(len(labels), np.int64)
+    given = 0
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        # Each class goes on where the last one ended, so that folds are of one size too.
+        fold[rows] = (given + np.arange(len(rows))) % folds
+        given += len(rows)
+    return fold
+
+
+def held_out_probabilities(game: LogisticGame, *, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Class probabilities of each training point by a regression fitted to the folds that it is not in.
+
+    Args:
+      game: its training points, penalty and classes; utility and validation rows have no part.
+      folds: how many, at least 2.
+      seed: decides the folds.
+
+    Returns:
+      float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
+    """
+    fold = stratified_folds(np.asarray(game.y), folds, seed)
+    weight = np.asarray(game.weight) * (fold != np.arange(folds)[:, None])
+    probability = np.concatenate(
+        [np.asarray(_probabilities(game, jnp.asarray(part))) for part in _chunks(game, weight)]
+    )
+    return probability[fold, np.arange(len(fold))]
+
+
+class OutOfBag(NamedTuple):
+    """How often bagged fits that a point was not in were right about it.
+
+    Attributes:
+      hits: float64 ``[points]``, fits that predicted its label.
+      counts: int64 ``[points]``, fits that it was not in.
+    """
+
+    hits: np.ndarray
+    counts: np.ndarray
+
+
+def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
+    """Regressions on bootstrap samples, and what each says of the points outside its sample.
+
+    Args:
+      game: see `held_out_probabilities`.
+      fits: bootstrap samples.
+      seed: sample ``t`` is drawn from ``[seed, t]``.
+    """
+    points = game.players
+    hits, counts = np.zeros(points), np.zeros(points, np.int64)
+    drawn = [
+        np.bincount(np.random.default_rng([seed, fit]).integers(points, size=points), minlength=points)
+        for fit in range(fits)
+    ]
+    label = np.asarray(game.y)
+    for times in _chunks(game, np.stack(drawn).astype(np.float32)):
+        found = np.asarray(_probabilities(game, jnp.asarray(times * np.asarray(game.weight))))
+        outside = times == 0
+        hits += ((found.argmax(2) == label) & outside).sum(0)
+        counts += outside.sum(0)
+    return OutOfBag(hits, counts)
+
+
+def _chunks(game: LogisticGame, weight: np.ndarray) -> list[np.ndarray]:
+    """Weights ``[lanes, points]`` in parts whose probabilities fit into memory."""
+    lanes = max(1, _CHUNK_NUMBERS // (game.players * max(game.classes, game.x.shape[1])))
+    return [weight[first : first + lanes] for first in range(0, len(weight), lanes)]
+
+
+@jax.jit
+def _probabilities(game: LogisticGame, weight: jax.Array) -> jax.Array:
+    """Of every point by the fits to these weights ``[lanes, points]``: ``[lanes, points, classes]``."""
+    if game.classes == 2:
+        parameters = fit_binary(game.x, game.y, weight, game.ridge).parameters
+        second = jax.nn.sigmoid(dot("lf,pf->lp", parameters, game.x))
+        return jnp.stack([1 - second, second], 2)
+    parameters = fit_softmax(game.x, game.y, weight, game.ridge, game.classes).parameters
+    logit = dot("lcf,pf->lcp", parameters.reshape(len(weight), game.classes, -1), game.x)
+    present = class_mass(game.y, weight, game.classes) > 0
+    return jnp.moveaxis(softmax(logit, present)[1], 1, 2)

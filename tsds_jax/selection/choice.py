@@ -1,0 +1,80 @@
+"""From values to the rows to remove: the order, the curve, and the cut."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tsds_jax.games.held_out import stratified_folds
+from tsds_jax.options import SelectOptions
+from tsds_jax.selection.curve import RemovalCurve, SourceGame, crossed_curve, ordered_curve, wanted_cuts
+from tsds_jax.selection.limits import Limits, RemovalOrder
+from tsds_jax.selection.rules import removal_index
+from tsds_jax.valuation import Valuation
+
+# Parts of the validation rows in cross-fitting. Five and ten parts chose no better cuts.
+FOLDS = 2
+
+
+class Choice(NamedTuple):
+    """What is to be removed, and by what it was decided.
+
+    Attributes:
+      order: of removal.
+      curve: the removal curve.
+      rule: what chose: the rule, or ``"count"``, ``"share"`` or ``"below"``.
+      removal_index: how many points are removed.
+      missed: how many more were wanted, but the limits allow no more.
+    """
+
+    order: RemovalOrder
+    curve: RemovalCurve
+    rule: str
+    removal_index: int
+    missed: int
+
+
+def validation_folds(options: SelectOptions, labels: np.ndarray) -> np.ndarray | None:
+    """The part that each validation row is in, int64 ``[rows]``; None where the rule does without.
+
+    Args:
+      options: ``rule``, and ``seed``, which draws the parts.
+      labels: int ``[rows]``; each part has its share of every class.
+    """
+    return stratified_folds(labels, FOLDS, options.seed) if options.rule == "cross_fitted" else None
+
+
+def choose(
+    game: SourceGame, valuation: Valuation, limits: Limits, folds: np.ndarray | None, options: SelectOptions
+) -> Choice:
+    """The order of removal, the removal curve in it, and the cut that the options say or that the rule chooses.
+
+    Args:
+      game: of the source classifier.
+      valuation: of the points; with folds, split by them.
+      limits: what the removal respects.
+      folds: of the validation rows, see `validation_folds`.
+      options: the rule, the grid, or how many rows are to go.
+    """
+    points = len(valuation.values)
+    order = limits.removal_order(valuation.values)
+    wanted = wanted_cuts(points, options.grid, options.largest_cut)
+    if folds is None:
+        curve = ordered_curve(game, order, wanted)
+    else:
+        assert valuation.by_row is not None
+        by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
+        crossed = [limits.removal_order(by_others[:, fold]) for fold in range(FOLDS)]
+        curve = crossed_curve(game, order, folds, crossed, wanted)
+    if options.remove_count is not None:
+        rule, target = "count", options.remove_count
+    elif options.remove_share is not None:
+        rule, target = "share", int(options.remove_share * points + 1e-9)
+    elif options.remove_below is not None:
+        value = limits.unit_values(valuation.values)
+        below = value[order.points[: order.ends[-1]]] < options.remove_below
+        index = int(np.argmin(np.append(below, False)))  # the first that is not
+        return Choice(order, curve, "below", index, int(np.sum(value < options.remove_below)) - index)
+    else:
+        return Choice(order, curve, options.rule, removal_index(curve, options.rule), 0)
+    index = int(order.cuts(np.array([target]))[0])
+    return Choice(order, curve, rule, index, target - index)

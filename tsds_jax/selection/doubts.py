@@ -1,0 +1,101 @@
+"""What a reader must know before trusting a selection: warnings, in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsds_jax.evaluation import share_interval
+from tsds_jax.selection.curve import RemovalCurve
+from tsds_jax.valuation import Valuation
+
+# A cut of which another run would take less than this share is the run's own, not the data's.
+_LEAST_OVERLAP = 0.5
+# Rows to remove that another utility puts in its lower half less often than this are not low by both.
+_LEAST_AGREEMENT = 0.75
+# Validation rows that cannot tell a gain of so much from none are too few.
+_LARGEST_UNSEEN = 0.02
+_DRAWS = 20
+
+
+def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuation) -> list[str]:
+    """Doubts about the values: fits, sampling noise, and whether another utility would agree.
+
+    Args:
+      valuation: the values.
+      removed: int ``[removed]``, the points to remove.
+      other: a valuation by another utility.
+    """
+    found = []
+    if valuation.unconverged:
+        found.append(f"{valuation.unconverged} of {valuation.fits} source classifiers did not converge")
+    reliability = valuation.reliability
+    if np.isnan(reliability):
+        found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
+    elif reliability < 0.5:
+        found.append(f"the values are mostly sampling noise (reliability {reliability:.2f}): raise samples")
+    elif len(removed) and (overlap := expected_overlap(valuation, len(removed))) < _LEAST_OVERLAP:
+        found.append(
+            f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
+        )
+    if len(removed):
+        agreed = float(np.mean(other.values[removed] < np.nanmedian(other.values)))
+        if agreed < _LEAST_AGREEMENT:
+            found.append(
+                f"utilities disagree: of {len(removed)} rows removed by {valuation.utility} only {agreed:.0%} are in"
+                f" the lower half by {other.utility}, so what helps the one may hurt the other"
+            )
+    return found
+
+
+def doubts_about_cut(
+    curve: RemovalCurve, labels: np.ndarray, classes: Sequence[str], kept: np.ndarray, validation: np.ndarray
+) -> list[str]:
+    """Doubts about the removal: the source classifier, the validation rows, and classes that go.
+
+    Args:
+      curve: the removal curve.
+      labels: int ``[points]``, classes of the training rows.
+      classes: their names.
+      kept: the points that stay.
+      validation: int ``[rows]``, classes of the validation rows.
+    """
+    found = []
+    rows, majority = len(validation), np.bincount(validation).max() / len(validation)
+    about = share_interval(round(curve.accuracy[0] * rows), rows)
+    if about.low <= majority:
+        how = "is not above" if curve.accuracy[0] <= majority else "cannot be told from"
+        found.append(
+            f"the source classifier's accuracy, {curve.accuracy[0]:.3f} (95 % interval {about.low:.3f} to"
+            f" {about.high:.3f}), {how} the majority class's share of the validation rows, {majority:.3f}: its values"
+            " mean little here"
+        )
+    # Of a log-likelihood no number of points is large or small by itself.
+    best = int(np.argmax(curve.difference[1:])) + 1 if len(curve.difference) > 1 else 0
+    unseen = 1.96 * float(curve.stderr[best])
+    if curve.utility in ("accuracy", "balanced_accuracy", "probability") and unseen > _LARGEST_UNSEEN:
+        found.append(
+            f"the {rows} validation rows tell a cut from none only where it gains more than {100 * unseen:.1f} points:"
+            " too few to choose one by"
+        )
+    before, after = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[kept]))
+    for name, many, left in zip(classes, before, after, strict=True):
+        if left < many / 2:
+            found.append(f"the cut removes {many - left} of the {many} training rows of class {name}")
+    return found
+
+
+def expected_overlap(valuation: Valuation, removed: int) -> float:
+    """Share of the lowest points that two runs with other seeds are expected to have in common.
+
+    Both are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
+    noise of each value's standard error; the mean of twenty pairs.
+    """
+    values, error = valuation.values, np.nan_to_num(valuation.stderr, nan=0.0)
+    # The spread of the true values is the reliable share of that of the estimates.
+    true = values.mean() + np.sqrt(valuation.reliability) * (values - values.mean())
+    generator = np.random.default_rng(0)
+    shares = []
+    for _ in range(_DRAWS):
+        one, other = (np.argsort(true + error * generator.normal(size=len(values)))[:removed] for _ in range(2))
+        shares.append(len(np.intersect1d(one, other)) / removed)
+    return float(np.mean(shares))

@@ -1,0 +1,102 @@
+"""Who may be removed, together with whom, and in which order: from values to the order of removal."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tsds_jax.errors import InputError
+
+
+class RemovalOrder(NamedTuple):
+    """The order in which points are removed.
+
+    Attributes:
+      points: int64 ``[points]``, first to go first; behind those that may go, the others in the order of the data.
+      ends: int64 ``[units + 1]``, how many points are gone after each unit that may go, from 0.
+    """
+
+    points: np.ndarray
+    ends: np.ndarray
+
+    def cuts(self, wanted: np.ndarray) -> np.ndarray:
+        """The most points that can be removed without tearing a unit or exceeding each wanted number, int64."""
+        return self.ends[np.searchsorted(self.ends, wanted, side="right") - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What a removal must respect.
+
+    Attributes:
+      labels: int ``[points]``, the class of each point.
+      units: int ``[points]``, from 0: points of one unit are kept or removed together.
+      protected: bool ``[points]``, points that are never removed.
+      class_floor: the least share of each class's points that stays; one point stays in any case.
+      by_class: whether points go in the order of their place among their own class, so that every cut takes about the
+        same share of each class, instead of in the order of their values.
+    """
+
+    labels: np.ndarray
+    units: np.ndarray
+    protected: np.ndarray
+    class_floor: float = 0.0
+    by_class: bool = False
+
+    @staticmethod
+    def none(labels: np.ndarray) -> "Limits":
+        """Every point by itself, and none protected."""
+        return Limits(labels, np.arange(len(labels)), np.zeros(len(labels), bool))
+
+    def removal_order(self, values: np.ndarray) -> RemovalOrder:
+        """The lowest unit first; a unit's value is the mean of its points'.
+
+        A unit that would leave a class below its floor is passed over, and so are units with a protected point.
+
+        Args:
+          values: ``[points]``.
+
+        Raises:
+          InputError: ``by_class`` with a unit that holds more than one class.
+
+        Example:
+          >>> limits = Limits(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), np.array([True, False, False, False]))
+          >>> limits.removal_order(np.array([-3.0, -1.0, -2.0, -4.0]))
+          RemovalOrder(points=array([1, 0, 2, 3]), ends=array([0, 1]))
+        """
+        size = np.bincount(self.units)
+        value = self._mean_by_unit(values)
+        members = np.split(np.argsort(self.units, kind="stable"), np.cumsum(size)[:-1])
+        left = np.bincount(self.labels)
+        floor = np.maximum(np.ceil(self.class_floor * left - 1e-9), 1)
+        fixed = np.bincount(self.units, self.protected) > 0
+        gone = []
+        for unit in np.argsort(self._place_in_class(value, members) if self.by_class else value, kind="stable"):
+            taken = np.bincount(self.labels[members[unit]], minlength=len(left))
+            if fixed[unit] or (left - taken < floor)[taken > 0].any():
+                continue
+            left = left - taken
+            gone.append(unit)
+        removed = np.concatenate([members[unit] for unit in gone]) if gone else np.empty(0, np.int64)
+        stay = np.ones(len(values), bool)
+        stay[removed] = False
+        return RemovalOrder(np.concatenate([removed, np.flatnonzero(stay)]), np.cumsum([0, *size[gone]]))
+
+    def unit_values(self, values: np.ndarray) -> np.ndarray:
+        """The value that each point goes by, the mean of its unit's, ``[points]``."""
+        return self._mean_by_unit(values)[self.units]
+
+    def _mean_by_unit(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self.units, values) / np.bincount(self.units)
+
+    def _place_in_class(self, value: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+        """How far each unit stands among those of its class, from 0, the lowest, to 1."""
+        label = np.array([self.labels[of[0]] for of in members])
+        for unit, of in enumerate(members):
+            if (self.labels[of] != label[unit]).any():
+                raise InputError(f"by_class is for groups of one class, and row {of[0]}'s has several: leave it out")
+        place = np.empty(len(value))
+        for one in np.unique(label):
+            of = np.flatnonzero(label == one)
+            place[of[np.argsort(value[of], kind="stable")]] = (np.arange(len(of)) + 0.5) / len(of)
+        return place

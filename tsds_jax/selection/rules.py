@@ -1,0 +1,50 @@
+"""The removal index: how many points to remove, read off a removal curve."""
+
+import numpy as np
+
+from tsds_jax.arrays import one_of
+from tsds_jax.selection.curve import RemovalCurve
+
+RULES = ("cross_fitted", "one_se", "argmax")
+
+
+def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
+    """How many points to remove; none is always a candidate.
+
+    ``"argmax"``, the paper's: where the curve is highest, the fewest in a tie.
+
+    ``"one_se"``: the fewest whose score is within one standard error of the highest. The error is that of the highest
+    score's difference from removing nothing, so where the best cut is not one standard error better than none, nothing
+    is removed.
+
+    ``"cross_fitted"``: of the differences from removing nothing, each but the first averaged with its neighbours on the
+    grid, the largest decides, if it is more than its standard error; else nothing is removed. It is meant for a
+    cross-fitted curve (`crossed_curve`). There the gain of a cut is not flattered by rows that also valued the points,
+    so that the best cut may be taken at its word once it is told from none; on other curves it removes too much, as
+    argmax does.
+
+    Example:
+      >>> import numpy as np
+      >>> score = np.array([0.70, 0.74, 0.75, 0.72])
+      >>> error = np.array([0, 0.01, 0.02, 0.02])
+      >>> curve = RemovalCurve(np.array([0, 5, 10, 15]), score, score - 0.70, error, score, "accuracy")
+      >>> removal_index(curve, "argmax"), removal_index(curve, "one_se"), removal_index(curve)
+      (10, 5, 5)
+    """
+    one_of("rule", rule, RULES)
+    if rule == "cross_fitted":
+        smooth = _smoothed(curve.difference)
+        best = int(np.argmax(smooth))
+        return int(curve.removed[best]) if smooth[best] > curve.stderr[best] else 0
+    best = int(np.argmax(curve.score))
+    if rule == "argmax":
+        return int(curve.removed[best])
+    return int(curve.removed[np.argmax(curve.score >= curve.score[best] - curve.stderr[best])])
+
+
+def _smoothed(difference: np.ndarray) -> np.ndarray:
+    """Each but the first averaged with its neighbours, the first (which removes nothing) not among them."""
+    found = np.zeros(len(difference))
+    for place in range(1, len(found)):
+        found[place] = difference[max(1, place - 1) : place + 2].mean()
+    return found
