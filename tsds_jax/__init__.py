@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tsds_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from tsds_jax.baselines import baseline
     from tsds_jax.data import Splits, TextData, flip_labels, load_data, load_splits, write_rows
     from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
     from tsds_jax.errors import InputError, TsdsError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tsds_jax.valuation import Valuation, value, value_game
 
 _HOME = {
+    "tsds_jax.baselines": ("baseline",),
     "tsds_jax.data": ("Splits", "TextData", "flip_labels", "load_data", "load_splits", "write_rows"),
     "tsds_jax.encoders": ("Encoder", "embed", "fit_pca", "load_encoder"),
     "tsds_jax.errors": ("InputError", "TsdsError"),
@@ -68,6 +70,7 @@ __all__ = [
     "TsdsError",
     "Valuation",
     "accuracy",
+    "baseline",
     "embed",
     "finetune",
     "finetune_seeds",

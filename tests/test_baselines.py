@@ -1,0 +1,98 @@
+"""Every baseline is what its definition says, and all but two find wrong labels."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+import tsds_jax as tsds
+from tsds_jax.baselines import BASELINES, baseline, confident, log_probability, margin, negative_entropy
+from tsds_jax.games import knn_shapley
+
+RNG = np.random.default_rng(0)
+
+
+def problem(points=150, classes=2, flips=0.1):
+    x, x_val = (RNG.normal(size=(rows, 4)).astype(np.float32) for rows in (points, 200))
+    labels, y_val = x[:, :classes].argmax(1), x_val[:, :classes].argmax(1)
+    flipped = np.zeros(points, bool)
+    flipped[RNG.choice(points, round(flips * points), replace=False)] = True
+    y = np.where(flipped, (labels + 1) % classes, labels)
+    return (x, y, x_val, y_val), flipped
+
+
+TWO, FLIPPED = problem()
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
+    found = baseline(method, *TWO, samples=40, seed=3)
+    assert isinstance(found, tsds.Valuation)
+    assert found.values.shape == (150,)
+    assert np.isfinite(found.values).all()
+    np.testing.assert_array_equal(found.values, baseline(method, *TWO, samples=40, seed=3).values)
+    if method not in ("random", "entropy"):
+        assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_leave_one_out_is_scikit_learns_score_less_that_without_the_point(classes):
+    (x, y, x_val, y_val), _ = problem(60, classes)
+    full = LogisticRegression(tol=1e-8).fit(x, y).score(x_val, y_val)
+    expected = []
+    for point in range(60):
+        rest = np.delete(np.arange(60), point)
+        expected.append(full - LogisticRegression(tol=1e-8).fit(x[rest], y[rest]).score(x_val, y_val))
+    found = baseline("leave_one_out", x, y, x_val, y_val)
+    # A row on the line between two classes may fall on either side.
+    assert np.abs(found.values - expected).max() < 1.5 / 200
+    assert np.mean(np.abs(found.values - expected) < 1e-6) > 0.95
+    assert found.unconverged == 0
+    assert found.fits == 61
+
+
+def test_out_of_bag_values_are_shares_with_their_errors():
+    found = baseline("data_oob", *TWO, samples=30)
+    assert ((found.values >= 0) & (found.values <= 1)).all()
+    np.testing.assert_allclose(found.values * found.counts, np.round(found.values * found.counts), atol=1e-9)
+    np.testing.assert_allclose(found.stderr, np.sqrt(found.values * (1 - found.values) / found.counts))
+
+
+def test_the_middle_validation_row_has_ten_neighbours_within_the_radius():
+    from tsds_jax.baselines import _radius
+
+    x, y, x_val, y_val = TWO
+    radius = _radius(x, x_val)
+    inside = (np.linalg.norm(x_val[:, None] - x, axis=2) <= radius * (1 + 1e-6)).sum(1)
+    assert np.mean(inside >= 10) >= 0.5
+    assert np.mean(inside > 10) <= 0.5
+    expected = knn_shapley(x, y, x_val, y_val, k=10, variant="threshold", threshold=radius)
+    np.testing.assert_array_equal(baseline("knn_threshold", *TWO).values, expected)
+
+
+PROBABILITY = np.array([[0.9, 0.1, 0.0], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4]])
+LABELS = np.array([0, 1, 1, 2, 2])
+
+
+def test_scores_of_held_out_probabilities_are_their_definitions():
+    np.testing.assert_allclose(log_probability(PROBABILITY, LABELS), np.log([0.9, 0.3, 0.7, 0.4, 0.4]))
+    np.testing.assert_allclose(margin(PROBABILITY, LABELS), [0.8, -0.3, 0.5, -0.1, 0.1])
+    entropy = -np.sum(PROBABILITY * np.log(np.where(PROBABILITY > 0, PROBABILITY, 1)), 1)
+    np.testing.assert_allclose(negative_entropy(PROBABILITY, LABELS), -entropy, atol=1e-9)
+
+
+def test_points_off_the_diagonal_of_the_confident_joint_rank_below_all_others():
+    """Class means of own probabilities: .9, .5, .4. Row 1 is sure of no class, row 3 of the second and the third."""
+    found = confident(PROBABILITY, LABELS)
+    np.testing.assert_allclose(found, [0.8, -0.3, 0.5, -0.1 - 2, 0.1])
+
+
+def test_what_cannot_be_valued_is_refused():
+    with pytest.raises(tsds.InputError, match="method 'magic' is unknown: use one of random, leave_one_out"):
+        baseline("magic", *TWO)
+    x, y, x_val, y_val = TWO
+    with pytest.raises(tsds.InputError, match="x_train"):
+        baseline("random", np.full_like(x, np.nan), y, x_val, y_val)
+    many = np.zeros((20_001, 1)), np.arange(20_001) % 2
+    with pytest.raises(tsds.InputError, match="too large for 20001: give at most 20000 points"):
+        baseline("kernel_shapley", *many, x_val[:, :1], y_val)

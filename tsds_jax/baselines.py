@@ -1,0 +1,262 @@
+"""What a practitioner would use instead: other ways of saying which training points are bad, as `Valuation`s.
+
+Of every method a low value says that the point should go.
+
+    random               numbers drawn at random
+    leave_one_out        what the validation score loses without the point (logistic regression)
+    knn_shapley          Shapley value for a 10-nearest-neighbour classifier, closed form (Jia et al. 2019)
+    knn_soft             the same with soft labels (Wang and Jia 2023)
+    knn_threshold        the same for neighbours within a radius (Wang et al. 2023)
+    data_banzhaf         Banzhaf value by maximum sample reuse (Wang and Jia 2023)
+    beta_shapley         Beta(16, 1) Shapley value (Kwon and Zou 2022), of coalitions below the subset size
+    cs_shapley           class-wise utility (Schoch, Xu and Ji 2022)
+    data_oob             share of bagged fits without the point that are right about it (Kwon and Zou 2023)
+    kernel_shapley       Shapley value for kernel ridge regression with a Gaussian kernel (after FreeShap, 2024)
+    loss                 log probability of the label, by the regression fitted to other folds
+    margin               the same probability less that of the likeliest other class
+    entropy              minus the entropy of those probabilities
+    confident_learning   the margin, less 2 where the label is off the diagonal of the confident joint (Northcutt et al.
+                         2021)
+
+The last four are of one five-fold cross-validation of the source classifier, and look at no validation row.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.arrays import one_of
+from tsds_jax.errors import InputError
+from tsds_jax.games import LogisticGame, knn_shapley
+from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
+from tsds_jax.games.leave_one_out import leave_one_out
+from tsds_jax.valuation import Valuation, source_game, value
+
+# Neighbours that vote.
+_NEIGHBOURS = 10
+_BETA = (16.0, 1.0)
+# Points whose kernel matrix is kept: 1.6 GB of float32.
+_LARGEST_KERNEL = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What a method is given."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    C: float
+    samples: int
+    seed: int
+
+    def valued(self, **how: Any) -> Valuation:
+        """By `value`."""
+        common: dict[str, Any] = {"C": self.C, "samples": self.samples, "seed": self.seed}
+        return value(self.x, self.y, self.x_val, self.y_val, **{**common, **how})
+
+    def game(self) -> LogisticGame:
+        """Of logistic regression and accuracy."""
+        game = source_game(self.x, self.y, self.x_val, self.y_val, C=self.C)
+        assert isinstance(game, LogisticGame)
+        return game
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Values of a method that is no `value`.
+
+    Attributes:
+      values: ``[points]``.
+      stderr: ``[points]``; NaN where there is none to know.
+      fits: source classifiers fitted.
+      counts: ``[points]``, what each value is a mean of.
+      unconverged: fits that did not converge.
+    """
+
+    values: np.ndarray
+    stderr: np.ndarray | float
+    fits: int
+    counts: np.ndarray | int = 1
+    unconverged: int = 0
+
+
+def baseline(
+    method: str,
+    x_train: object,
+    y_train: object,
+    x_val: object,
+    y_val: object,
+    *,
+    C: float = 1.0,
+    samples: int = 300,
+    seed: int = 0,
+) -> Valuation:
+    """Values training points by another method.
+
+    Args:
+      method: a key of `BASELINES`.
+      x_train: ``[points, features]``, as in `value`; so are the other arrays.
+      y_train: ``[points]`` labels.
+      x_val: ``[rows, features]``.
+      y_val: ``[rows]`` labels.
+      C: inverse L2 strength of the source classifier.
+      samples: of methods that sample, coalitions or bootstrap samples.
+      seed: decides every draw.
+
+    Returns:
+      A `Valuation`; of a method that `value` does not know, ``estimator`` is its name, standard errors are 0 where the
+      values are exact, and NaN where there is no sampling whose error they could be.
+
+    Raises:
+      InputError: an unknown method, or as `value`.
+
+    Example:
+      >>> x = np.array([[-2.0], [-1.5], [-1.0], [1.0], [1.5], [2.0], [1.7]])
+      >>> y = np.array([0, 0, 0, 1, 1, 1, 0])  # the last label is wrong
+      >>> int(baseline("margin", x, y, x[:6], y[:6]).ranking[0])
+      6
+    """
+    one_of("method", method, tuple(BASELINES))
+    began = time.perf_counter()
+    given = _Problem(np.asarray(x_train), np.asarray(y_train), np.asarray(x_val), np.asarray(y_val), C, samples, seed)
+    game = given.game()  # which checks all arrays
+    found = BASELINES[method](given)
+    points = game.players
+    if isinstance(found, Valuation):
+        return found
+    return Valuation(
+        np.asarray(found.values, np.float64),
+        np.broadcast_to(np.asarray(found.stderr, np.float64), (points,)).copy(),
+        np.broadcast_to(np.asarray(found.counts, np.int64), (points,)).copy(),
+        source="knn" if method.startswith("knn") else "logistic",
+        utility="accuracy" if method in ("leave_one_out", "knn_shapley") else "",
+        estimator=method,
+        semivalue_name="",
+        subset_size=points,
+        samples=samples,
+        C=float(C),
+        truncation=0.0,
+        seed=seed,
+        stopped="exact",
+        fits=found.fits,
+        truncated_share=0.0,
+        unconverged=found.unconverged,
+        bias=0.0,
+        bias_stderr=float("nan"),
+        corrected=False,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _random(given: _Problem) -> _Found:
+    # Another stream than what else the seed decides.
+    return _Found(np.random.default_rng([given.seed, 1]).random(len(given.y)), np.nan, 0)
+
+
+def _leave_one_out(given: _Problem) -> _Found:
+    values, unconverged = leave_one_out(given.game())
+    return _Found(values, 0.0, len(values) + 1, unconverged=unconverged)
+
+
+def _knn(variant: str) -> Callable[[_Problem], _Found]:
+    def values(given: _Problem) -> _Found:
+        radius = _radius(given.x, given.x_val) if variant == "threshold" else None
+        arrays = (given.x, given.y, given.x_val, given.y_val)
+        return _Found(knn_shapley(*arrays, k=_NEIGHBOURS, variant=variant, threshold=radius), 0.0, 0)
+
+    return values
+
+
+def _radius(x: np.ndarray, x_val: np.ndarray) -> float:
+    """Within which the middle validation row has as many neighbours as vote."""
+    nearest = min(_NEIGHBOURS, len(x)) - 1
+    far = [np.partition(np.square(x - row).sum(1), nearest)[nearest] for row in x_val]
+    return float(np.sqrt(np.median(far)))
+
+
+def _data_oob(given: _Problem) -> _Found:
+    hits, counts = out_of_bag(given.game(), fits=given.samples, seed=given.seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / counts  # NaN for a point that was in every sample
+        error = np.sqrt(share * (1 - share) / counts)
+    return _Found(share, error, given.samples, counts)
+
+
+def _kernel(given: _Problem) -> Valuation:
+    if len(given.x) > _LARGEST_KERNEL:
+        raise InputError(
+            f"kernel_shapley keeps a matrix of points by points, too large for {len(given.x)}: give at most"
+            f" {_LARGEST_KERNEL} points or use another method"
+        )
+    squares = [np.square(some).sum(1) for some in (given.x, given.x_val)]
+    apart, apart_val = (
+        np.maximum(square[:, None] + squares[0] - 2 * some @ given.x.T, 0)
+        for square, some in zip(squares, (given.x, given.x_val), strict=True)
+    )
+    width = np.median(apart)
+    how: dict[str, Any] = {"C": given.C, "samples": given.samples, "seed": given.seed, "source": "kernel"}
+    return value(np.exp(-apart / width), given.y, np.exp(-apart_val / width), given.y_val, **how)
+
+
+def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:
+    def values(given: _Problem) -> _Found:
+        game = given.game()
+        probability = held_out_probabilities(game, seed=given.seed).astype(np.float64)
+        return _Found(score(probability, np.asarray(game.y)), np.nan, 5)
+
+    return values
+
+
+def log_probability(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of the label, ``[points]``; at least that of one in a thousand million."""
+    return np.log(np.maximum(probability[np.arange(len(labels)), labels], 1e-9))
+
+
+def margin(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probability of the label less that of the likeliest other class, ``[points]``, from -1 to 1."""
+    rows = np.arange(len(labels))
+    others = probability.copy()
+    others[rows, labels] = -np.inf
+    return probability[rows, labels] - others.max(1)
+
+
+def negative_entropy(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``sum_c p_c log p_c``, ``[points]``; it does not look at the labels."""
+    return np.sum(probability * np.log(np.maximum(probability, 1e-12)), 1)
+
+
+def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The margin, less 2 for points off the diagonal of the confident joint, ``[points]``.
+
+    A class is confident in a point where its probability is at least what it is on average for the class's own points.
+    A point counts for the likeliest of the classes that are confident in it; where that is another than its label, the
+    label is counted as wrong. So all those rank below all others, each part by its margin.
+    """
+    rows, classes = np.arange(len(labels)), probability.shape[1]
+    own = np.array([probability[labels == label, label].mean() for label in range(classes)])
+    sure = np.where(probability >= own, probability, -np.inf)
+    counted = np.where(np.isfinite(sure).any(1), sure.argmax(1), labels)
+    return margin(probability, labels) - 2.0 * (counted[rows] != labels)
+
+
+BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {
+    "random": _random,
+    "leave_one_out": _leave_one_out,
+    "knn_shapley": _knn("plain"),
+    "knn_soft": _knn("soft"),
+    "knn_threshold": _knn("threshold"),
+    "data_banzhaf": lambda given: given.valued(estimator="banzhaf"),
+    "beta_shapley": lambda given: given.valued().semivalue("beta", *_BETA),
+    "cs_shapley": lambda given: given.valued(utility="class_wise"),
+    "data_oob": _data_oob,
+    "kernel_shapley": _kernel,
+    "loss": _held_out(log_probability),
+    "margin": _held_out(margin),
+    "entropy": _held_out(negative_entropy),
+    "confident_learning": _held_out(confident),
+}

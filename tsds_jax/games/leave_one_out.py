@@ -1,0 +1,38 @@
+"""Leave-one-out: what each point changes for the regression fitted to all the others."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsds_jax.games.logistic import LogisticGame
+
+# Numbers in one array of a chunk of points by validation rows and classes.
+_CHUNK_NUMBERS = 2**22
+
+
+def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
+    """``U(all) - U(all but i)`` for every point, and how many fits did not converge.
+
+    A fit without a point is one with a further copy of it whose weight is negative. So it starts from the fit of all, a
+    Newton step away, and descends until it is within 1e-3 of its minimum, relative to its largest parameter.
+
+    Args:
+      game: of logistic regression.
+
+    Returns:
+      float64 ``[points]`` in units of the utility, and a count.
+    """
+    points = game.players
+    chunk = max(1, min(points, _CHUNK_NUMBERS // (len(game.y_val) * game.classes)))
+    model = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points)).model
+    without = dataclasses.replace(game, weight=-game.weight)
+    marginals = jax.jit(type(game).add_one_marginals)
+    found = []
+    for first in range(0, points, chunk):
+        # The last chunk takes the last point over and over, so that all are of one shape.
+        some = np.minimum(np.arange(first, first + chunk), points - 1)
+        found.append(jax.device_get(marginals(without, model, jnp.asarray(some, jnp.int32))))
+    changes = np.concatenate([part.marginal for part in found])[:points].astype(np.float64)
+    return -changes, int(np.concatenate([part.unconverged for part in found])[:points].sum())
