@@ -137,6 +137,18 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
 
 
+def test_methods_are_compared_from_the_command_line(tsds, tiny_files, tiny_model, tmp_path):
+    told = ("--methods", "random,loss", "--flip-shares", "0.1", "--seeds", "0,1", "--pca", 8, "--out", tmp_path / "e")
+    code, shown, errors = tsds("evaluate", "--data", tiny_files["train"], "--model", tiny_model, *told)
+    assert code == 0, errors
+    assert "## train, 10% of the labels flipped" in shown
+    assert "| loss | 0." in shown
+    assert (tmp_path / "e" / "curves" / "train-0.1.svg").exists()
+    wrong = tsds("evaluate", "--data", "x", "--model", "m", "--out", "o", "--flip-shares", "a,b")
+    assert wrong[0] == 2
+    assert "flip_shares 'a,b' are not numbers" in wrong[2]
+
+
 def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\na good film,good|film\na bad film,film\ngood music,good\nso so,\n")
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
@@ -160,6 +172,7 @@ def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
         (["run", "--train", "no.csv", "--model", "m", "--out", "o"], "no.csv"),
         (["finetune", "--train", "t", "--model", "m", "--test", "t", "--out", "o", "--batch-size", "0"], "batch_size"),
         (["report", "--out", "nowhere"], "nowhere"),
+        (["evaluate", "--data", "t.csv", "--model", "m"], "--out is missing"),
         (["no-such-command"], "no-such-command"),
         (["data", "--train", "no.csv", "--out", "d", "--seed", "-1"], "seed is -1"),
         (["value", "--train", "a.npz", "--validation", "b.npz", "--out", "o"], "there is no file a.npz"),
@@ -276,7 +289,7 @@ def test_help_is_quick_and_names_every_command():
             check=True,
         ).stdout
         tries.append(time.perf_counter() - began)
-    for name in ("run", "demo", "data", "embed", "value", "select", "finetune", "report"):
+    for name in ("run", "demo", "data", "embed", "value", "select", "finetune", "evaluate", "report"):
         assert f" {name} " in shown
     assert min(tries) < 0.5
 

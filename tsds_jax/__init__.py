@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tsds_jax.data import Splits, TextData, flip_labels, load_data, load_splits, write_rows
     from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
     from tsds_jax.errors import InputError, TsdsError
-    from tsds_jax.evaluation import accuracy, macro_f1, paired_difference
+    from tsds_jax.evaluation import accuracy, detection, kept_curve, macro_f1, paired_difference, stability
+    from tsds_jax.evaluation.study import evaluate
     from tsds_jax.finetuning import FineTuned, SeedRuns, TargetModel, finetune, finetune_seeds, load_target
     from tsds_jax.options import FineTuneOptions, SelectOptions
     from tsds_jax.pipeline import Selection, run, select
@@ -36,7 +37,8 @@ _HOME = {
     "tsds_jax.data": ("Splits", "TextData", "flip_labels", "load_data", "load_splits", "write_rows"),
     "tsds_jax.encoders": ("Encoder", "embed", "fit_pca", "load_encoder"),
     "tsds_jax.errors": ("InputError", "TsdsError"),
-    "tsds_jax.evaluation": ("accuracy", "macro_f1", "paired_difference"),
+    "tsds_jax.evaluation": ("accuracy", "detection", "kept_curve", "macro_f1", "paired_difference", "stability"),
+    "tsds_jax.evaluation.study": ("evaluate",),
     "tsds_jax.finetuning": (
         "FineTuned",
         "SeedRuns",
@@ -71,11 +73,14 @@ __all__ = [
     "Valuation",
     "accuracy",
     "baseline",
+    "detection",
     "embed",
+    "evaluate",
     "finetune",
     "finetune_seeds",
     "fit_pca",
     "flip_labels",
+    "kept_curve",
     "load_data",
     "load_encoder",
     "load_splits",
@@ -86,6 +91,7 @@ __all__ = [
     "removal_index",
     "run",
     "select",
+    "stability",
     "value",
     "value_game",
     "write_report",

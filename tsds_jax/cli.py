@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions, SelectOptions, build
+from tsds_jax.options import DEMO_FINETUNING, EVALUATED, VALUED, FineTuneOptions, SelectOptions, build
 
 app = typer.Typer(
     name="tsds",
@@ -36,7 +36,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     ),
     "validation": (str, "Validation rows; set apart from the training rows where not given."),
     "test": (str, "Test rows; nothing is decided on them."),
-    "data": (str, "Rows to embed; kinds of files as for --train of run."),
+    "data": (str, "Rows; kinds of files as for --train of run. evaluate takes several, joined by commas."),
     "text": (str, "Text column (text if not given), or two joined by a comma for sentence pairs."),
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
@@ -48,8 +48,13 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "validation_rows": (int, "Validation tweets (1000)."),
     "test_rows": (int, "Test tweets (1500)."),
     "flips": (float, "Share of training labels to flip, 0 to 0.5."),
+    "methods": (str, "Methods joined by commas: shapley (ours) and baselines; some of each if not given."),
+    "noise": (str, "How labels are flipped: uniform or class_dependent."),
+    "flip_shares": (str, "Shares of training labels to flip, joined by commas (0,0.1)."),
+    "test_fraction": (float, "Share of the rows set apart for testing where a data set has no test rows (0.3)."),
 }
 _SWITCHES = {
+    "finetune": "Fine-tune the model too, without each method's lowest rows and with all.",
     "resume": "Go on with what an earlier try of this run finished.",
     "overwrite": "Remove the earlier run that the folder holds.",
 }
@@ -350,18 +355,7 @@ def embed(given: dict[str, Any]) -> None:
 @command(
     places=("train", "validation", "out"),
     options=(SelectOptions,),
-    only=(
-        "pca",
-        "source",
-        "utility",
-        "estimator",
-        "subset_size",
-        "samples",
-        "reliability",
-        "C",
-        "truncation",
-        "seed",
-    ),
+    only=("pca", *VALUED),
     switches=("overwrite",),
     defaults={"pca": 0},
 )
@@ -414,6 +408,38 @@ def finetune(given: dict[str, Any]) -> None:
     typer.echo(f"model: {folder / 'model'}")
 
 
+@command(
+    places=("data", "text", "label", "model", "out", "methods", "flip_shares", "noise", "seeds", "test_fraction"),
+    options=(SelectOptions, FineTuneOptions),
+    only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
+    switches=("finetune", "resume", "overwrite"),
+)
+def evaluate(given: dict[str, Any]) -> None:
+    """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does."""
+    _need(given, "data", "model", "out")
+    from tsds_jax import stages
+    from tsds_jax.runtime.console import console_progress
+
+    listed: dict[str, Any] = {
+        "sources": _words(given.pop("data")),
+        "methods": _words(given.pop("methods", None)),
+        "flips": _numbers(given.pop("flip_shares", None), "flip_shares", float),
+        "seeds": _seeds(given.pop("seeds", None)),
+    }
+    finetuning = build(FineTuneOptions, _part(given, FineTuneOptions)) if given.pop("finetune", False) else None
+    with console_progress() as progress:
+        folder = stages.evaluate_files(
+            finetuning=finetuning,
+            command=_command_line(),
+            progress=progress,
+            **{name: entry for name, entry in listed.items() if entry is not None},
+            **_rest(given, SelectOptions, FineTuneOptions),
+            **_part(given, SelectOptions),
+        )
+    typer.echo((folder / "evaluation.md").read_text("utf-8"))
+    typer.echo(f"tables: {folder / 'evaluation.md'}, curves: {folder / 'curves'}")
+
+
 @command(places=("out",))
 def report(given: dict[str, Any]) -> None:
     """Make a run folder's report.html anew."""
@@ -424,10 +450,19 @@ def report(given: dict[str, Any]) -> None:
 
 
 def _seeds(given: str | None) -> list[int] | None:
+    return _numbers(given, "seeds", int)
+
+
+def _numbers(given: str | None, name: str, kind: type) -> list[Any] | None:
     try:
-        return None if given is None else [int(part) for part in given.split(",")]
+        return None if given is None else [kind(part) for part in given.split(",")]
     except ValueError:
-        raise InputError(f"seeds {given!r:.60} are not whole numbers: give some, joined by commas") from None
+        kinds = "whole numbers" if kind is int else "numbers"
+        raise InputError(f"{name} {given!r:.60} are not {kinds}: give some, joined by commas") from None
+
+
+def _words(given: str | None) -> list[str] | None:
+    return None if given is None else [part.strip() for part in given.split(",")]
 
 
 def _new_file(name: str, ending: str) -> Path:

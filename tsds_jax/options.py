@@ -85,6 +85,13 @@ class SelectOptions:
     seed: int = _option(0, "Decides every draw.")
 
 
+# Of these, what decides how rows are valued; and what `evaluate` takes, which values rows one by one and cuts them
+# where the rule says.
+VALUED = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
+_CUT = ("rule", "grid", "largest_cut", "validation_fraction", "drop_overlap")
+EVALUATED = ("pooling", "layer", "max_length", "pca", *VALUED, *_CUT)
+
+
 @dataclass(frozen=True)
 class FineTuneOptions:
     """How a target model is fine-tuned.

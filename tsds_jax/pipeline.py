@@ -33,7 +33,7 @@ from tsds_jax.encoders import POOLINGS, Encoder, embed, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import UTILITIES, LogisticGame
-from tsds_jax.options import FineTuneOptions, SelectOptions, build
+from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions, build
 from tsds_jax.report import write_report
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import (
@@ -330,8 +330,7 @@ def _check_cache(cache: str | os.PathLike | None) -> None:
 
 def _value_options(settings: SelectOptions) -> dict[str, Any]:
     """Those of `value`."""
-    names = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(settings, name) for name in VALUED}
 
 
 def _check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:

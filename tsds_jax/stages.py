@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 
 from tsds_jax import __version__
 from tsds_jax.arrays import feature_matrix, label_array
+from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
+from tsds_jax.evaluation.study import evaluate
 from tsds_jax.finetuning import check_options, finetune
 from tsds_jax.finetuning.tuning import identity, options_by_seed, over_runs, read_rows
 from tsds_jax.options import FineTuneOptions
@@ -184,6 +187,51 @@ def finetune_seed_files(
     about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}
     RunFolder(Path(out)).write_json("seeds.json", about)
     return Path(out)
+
+
+def evaluate_files(
+    sources: Sequence[str],
+    model: str,
+    out: str,
+    *,
+    text: Any = None,
+    label: str | None = None,
+    test_fraction: float = 0.3,
+    finetuning: FineTuneOptions | None = None,
+    **given: Any,
+) -> Path:
+    """`evaluate` on files: each is a data set by itself, called by its file's name.
+
+    Of a data set without a test split, ``test_fraction`` of each class's rows is set apart for testing, then validation
+    rows as in `select`; the draw is that of ``seed``, and the same whatever the seeds of the runs.
+
+    Args:
+      sources: as ``train`` of `select`.
+      model: see `evaluate`.
+      out: see `evaluate`.
+      text: see `select`.
+      label: see `select`.
+      test_fraction: between 0 and 1.
+      finetuning: see `evaluate`.
+      **given: see `evaluate`.
+
+    Raises:
+      InputError: two sources of one name; or as `load_splits` and `evaluate`.
+    """
+    how = {"text": text, "label": label, "seed": given.get("seed", 0)}
+    how |= {name: given[name] for name in ("validation_fraction", "drop_overlap") if name in given}
+    data: dict[str, Splits] = {}
+    for source in sources:
+        splits = load_splits(source, **how)
+        if splits.test is None:
+            rows = load_data(source, text=text, label=label)
+            rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
+            splits = load_splits(rest, None, test, **how)
+        name = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(source).stem) or "data"
+        if name in data:
+            raise InputError(f"two data sets are called {name}: rename one of the files")
+        data[name] = splits
+    return evaluate(data, model=model, out=out, finetuning=finetuning, **given)
 
 
 def _manifest(identity: dict[str, Any], command: str | None, **more: Any) -> dict[str, Any]:

@@ -34,6 +34,19 @@ def test_flips_are_even_over_rows_and_classes():
     assert abs(counts - 150).max() < 5 * np.sqrt(150)
 
 
+def test_class_dependent_flips_go_to_one_class_each_and_some_classes_have_twice_as_many():
+    before = data(["x", "y", "z", "w"] * 1000)
+    after, flipped = flip_labels(before, 0.2, seed=3, noise="class_dependent")
+    assert flipped.sum() == 800
+    pairs, counts = np.unique(np.stack([before.labels, after.labels])[:, flipped], axis=1, return_counts=True)
+    assert sorted(pairs[0]) == sorted(pairs[1]) == [0, 1, 2, 3]
+    assert (pairs[0] != pairs[1]).all()
+    low, high = np.sort(counts)[:2].sum(), np.sort(counts)[2:].sum()
+    assert abs(high / low - 2) < 0.4
+    with pytest.raises(InputError, match="noise 'odd' is unknown: use one of uniform, class_dependent"):
+        flip_labels(before, 0.2, seed=3, noise="odd")
+
+
 def test_the_seed_decides():
     before = data(["x", "y"] * 50)
     masks = [flip_labels(before, 0.2, seed)[1].tolist() for seed in (0, 0, 1)]

@@ -11,33 +11,48 @@ from tsds_jax.data.reading import dataset_of
 from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError
 
+NOISES = ("uniform", "class_dependent")
 
-def flip_labels(data: TextData, share: float, seed: int) -> tuple[TextData, np.ndarray]:
-    """Give a random `share` of the rows another class, each other class being equally likely.
+
+def flip_labels(data: TextData, share: float, seed: int, noise: str = "uniform") -> tuple[TextData, np.ndarray]:
+    """Give a random `share` of the rows another class.
 
     Args:
       data: at least two classes.
       share: from 0 to 1; round(share * rows) labels are flipped.
       seed: of the choice of rows and of their new classes.
+      noise: "uniform", each other class being equally likely; or "class_dependent": classes stand in a random circle,
+        each is mistaken only for the next, and of two neighbours the second half as often as the first.
 
     Returns:
       The data with `labels` and the label column of `rows` changed alike, and a bool [rows] that is True
       where the label was flipped.
 
     Raises:
-      InputError: `share` outside 0 to 1, or fewer than two classes.
+      InputError: `share` outside 0 to 1, an unknown noise, or fewer than two classes.
     """
+    if noise not in NOISES:
+        raise InputError(f"noise {noise!r} is unknown: use one of {', '.join(NOISES)}")
     if not 0 <= share <= 1:
         raise InputError(f"share is {share}; the share of labels to flip lies between 0 and 1")
     if len(data.classes) < 2:
         raise InputError(f"{data.source}: labels of one class cannot be flipped; give data of two classes")
     generator = np.random.default_rng(seed)
     flipped = np.zeros(len(data), bool)
-    flipped[generator.choice(len(data), round(share * len(data)), replace=False)] = True
-    # A step of 1 .. classes - 1 around the circle of classes never ends where it began.
-    steps = generator.integers(1, len(data.classes), size=len(data))
-    labels = np.where(flipped, (data.labels + steps) % len(data.classes), data.labels).astype(np.int32)
-    return _relabel(data, labels, flipped, f"flip-{share}-{seed}"), flipped
+    classes = len(data.classes)
+    if noise == "uniform":
+        flipped[generator.choice(len(data), round(share * len(data)), replace=False)] = True
+        # A step of 1 .. classes - 1 around the circle of classes never ends where it began.
+        steps = generator.integers(1, classes, size=len(data))
+        labels = np.where(flipped, (data.labels + steps) % classes, data.labels).astype(np.int32)
+    else:
+        circle = generator.permutation(classes)
+        place = np.argsort(circle)[data.labels]
+        weight = np.where(place % 2 == 0, 1.0, 0.5)
+        rows = generator.choice(len(data), round(share * len(data)), replace=False, p=weight / weight.sum())
+        flipped[rows] = True
+        labels = np.where(flipped, circle[(place + 1) % classes], data.labels).astype(np.int32)
+    return _relabel(data, labels, flipped, f"flip-{noise}-{share}-{seed}"), flipped
 
 
 def _relabel(data: TextData, labels: np.ndarray, changed: np.ndarray, mark: str) -> TextData:

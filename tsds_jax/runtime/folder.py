@@ -22,6 +22,10 @@ MANIFEST = "manifest.json"
 _OWN = (
     "values.parquet",
     "predictions.parquet",
+    "suspects.csv",
+    "evaluation.json",
+    "evaluation.md",
+    "curves",
     "selection.json",
     "finetune.json",
     "metrics.jsonl",

@@ -1,0 +1,135 @@
+"""`evaluate` on small files: what it writes is what its parts say, and it goes on where it stopped."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tsds_jax as tsds
+from tsds_jax.data import flip_labels
+from tsds_jax.evaluation.summary import mean_interval
+from tsds_jax.stages import evaluate_files
+
+QUICK = {"pca": 8, "subset_size": 40, "samples": 8, "utility": "probability", "rule": "argmax", "layer": 0}
+METHODS = ("shapley", "random", "loss", "entropy")
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_files):
+    return tsds.load_splits(tiny_files["train"], tiny_files["validation"], tiny_files["test"])
+
+
+@pytest.fixture(scope="module")
+def study(splits, tiny_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "one"
+    how = {"methods": METHODS, "flips": (0, 0.2), "seeds": (0, 1), **QUICK}
+    return tsds.evaluate({"tiny": splits}, model=tiny_model, out=out, **how)
+
+
+def content(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_every_method_is_scored_in_every_setting(study):
+    runs = content(study)["runs"]
+    assert [(run["flips"], run["seed"], run["method"]) for run in runs] == [
+        (flips, seed, method) for flips in (0, 0.2) for seed in (0, 1) for method in METHODS
+    ]
+    assert all(("auroc" in run) == (run["flips"] > 0) for run in runs)
+    assert {path.name for path in (study / "curves").iterdir()} == {"tiny-0.svg", "tiny-0.2.svg"}
+    table = (study / "evaluation.md").read_text()
+    assert "## tiny, 20% of the labels flipped" in table
+    assert all(f"| {method} |" in table for method in METHODS)
+
+
+def test_numbers_are_those_of_the_parts(study, splits, tiny_model):
+    run = next(run for run in content(study)["runs"] if (run["flips"], run["seed"], run["method"]) == (0.2, 1, "loss"))
+    train, wrong = flip_labels(splits.train, 0.2, 1)
+    encoder = tsds.load_encoder(tiny_model)
+    x, x_val, x_test = (encoder.embed(part.texts, layer=0) for part in (train, splits.validation, splits.test))
+    pca = tsds.fit_pca(x, 8)
+    x, x_val, x_test = map(pca.transform, (x, x_val, x_test))
+    values = tsds.baseline("loss", x, train.labels, x_val, splits.validation.labels, seed=1).values
+    assert run["auroc"] == pytest.approx(tsds.detection(values, wrong).auroc, abs=0.01)
+    curve = tsds.kept_curve(tsds.valuation.source_game(x, train.labels, x_test, splits.test.labels), values)
+    assert run["accuracy"] == pytest.approx(curve.best[-1])
+    assert run["gain_10"] == pytest.approx(curve.best[-3] - curve.best[-1], abs=0.021)
+    assert run["removed"] > 0
+
+
+def test_all_methods_are_cut_at_our_index(study):
+    runs = content(study)["runs"]
+    for flips in (0, 0.2):
+        for seed in (0, 1):
+            some = [run for run in runs if (run["flips"], run["seed"]) == (flips, seed)]
+            assert len({run["removed"] for run in some}) == 1
+            assert len({run["accuracy"] for run in some}) == 1
+
+
+def test_the_summary_is_means_with_students_interval(study):
+    found = content(study)
+    aurocs = [run["auroc"] for run in found["runs"] if run["flips"] == 0.2 and run["method"] == "loss"]
+    row = next(row for row in found["summary"] if row["flips"] == 0.2 and row["method"] == "loss")
+    assert row["auroc"] == pytest.approx(list(mean_interval(aurocs)))
+    assert mean_interval([0.5]).estimate == 0.5
+    assert np.isnan(mean_interval([0.5]).low)
+    still = {row["method"]: row["stability"]["spearman"] for row in found["summary"] if row["flips"] == 0}
+    assert still["shapley"] > still["random"] + 0.3
+
+
+def test_a_cut_study_goes_on_to_the_same_numbers(study, splits, tiny_model):
+    before, kept = content(study), study / "state" / "tiny-0.2-0-shapley.npz"
+    kept.unlink()
+    (study / "evaluation.json").unlink()
+    untouched = study / "state" / "tiny-0.2-1-shapley.npz"
+    written = untouched.stat().st_mtime_ns
+    how = {"model": tiny_model, "out": study, "methods": METHODS, "flips": (0, 0.2), "seeds": (0, 1), **QUICK}
+    tsds.evaluate({"tiny": splits}, resume=True, **how)
+    assert untouched.stat().st_mtime_ns == written
+
+    def plain(content):
+        return [{key: entry for key, entry in run.items() if key != "seconds"} for run in content["runs"]]
+
+    assert plain(content(study)) == plain(before)
+    with pytest.raises(tsds.InputError, match="holds a run with flips"):
+        tsds.evaluate({"tiny": splits}, resume=True, **{**how, "flips": (0.1,)})
+
+
+def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
+    tuning = tsds.FineTuneOptions(steps=3, batch_size=8, max_length=16)
+    how = {"methods": ("shapley", "random"), "flips": (0.2,), "seeds": (3,), **QUICK}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", finetuning=tuning, **how)
+    for run in content(out)["runs"]:
+        assert run["finetuned_gain"] == pytest.approx(run["finetuned"] - run["finetuned_all"])
+    assert "fine-tuned" in (out / "evaluation.md").read_text()
+
+
+def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp_path):
+    how = {"methods": ["random"], "flips": [0.1], "seeds": [0], **QUICK}
+    out = evaluate_files([tiny_files["train"]], str(tiny_model), str(tmp_path / "out"), test_fraction=0.25, **how)
+    with np.load(out / "state" / "train-0.1-0-random.npz") as stored:
+        assert len(stored["values"]) == 72  # of 120 a quarter for testing, then a fifth for validation
+    with pytest.raises(tsds.InputError, match="two data sets are called train"):
+        evaluate_files([tiny_files["train"]] * 2, str(tiny_model), str(tmp_path / "two"), **how)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methods": ("magic",)}, "method 'magic' is unknown: use one of shapley, random, leave_one_out"),
+        ({"methods": ()}, "needs at least one data set, one method"),
+        ({"flips": (0.7,)}, "flips is 0.7"),
+        ({"seeds": (0, 0)}, "seeds has something twice: 0, 0"),
+        ({"noise": "odd"}, "noise 'odd' is unknown"),
+        ({"group": "text"}, "option group is not for evaluate"),
+        ({"rule": "elbow"}, "rule 'elbow' is unknown"),
+        ({"finetuning": tsds.FineTuneOptions(frozen_layers=9)}, "frozen_layers must be at most 2"),
+    ],
+)
+def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tiny_model, tmp_path):
+    with pytest.raises(tsds.InputError, match=words):
+        tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **change)
+    bare = tsds.Splits(splits.train, splits.validation)
+    with pytest.raises(tsds.InputError, match="data set tiny has no test rows"):
+        tsds.evaluate({"tiny": bare}, model=tiny_model, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

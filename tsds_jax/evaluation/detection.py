@@ -1,0 +1,51 @@
+"""How well values find points that are known to be wrong."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from tsds_jax.errors import InputError
+
+
+class Detection(NamedTuple):
+    """What low values say of wrong points.
+
+    Attributes:
+      auroc: probability that a wrong point has a lower value than a right one, ties counting half.
+      average_precision: mean over the wrong points of the share of wrong ones among all with values as low.
+      f1: where as many of the lowest points as are wrong are called so; precision and recall are the same there.
+    """
+
+    auroc: float
+    average_precision: float
+    f1: float
+
+
+def detection(values: np.ndarray, wrong: np.ndarray) -> Detection:
+    """Compares a ranking from the lowest value upwards with what is known to be wrong.
+
+    Args:
+      values: ``[points]``; a point that has none (NaN) counts as the least suspicious.
+      wrong: bool ``[points]``.
+
+    Raises:
+      InputError: no point is wrong, or all are.
+
+    Example:
+      >>> detection(np.array([0.1, -0.5, 0.3, -0.2]), np.array([False, True, False, False]))
+      Detection(auroc=1.0, average_precision=1.0, f1=1.0)
+    """
+    wrong = np.asarray(wrong, bool)
+    count, points = int(wrong.sum()), len(wrong)
+    if count in (0, points):
+        raise InputError(f"{count} of {points} points are wrong: detection needs some of both kinds")
+    suspicion = -np.nan_to_num(np.asarray(values, np.float64), nan=np.inf)
+    rank = rankdata(suspicion)
+    auroc = (rank[wrong].sum() - count * (count + 1) / 2) / (count * (points - count))
+    # Points as suspicious or more, all and the wrong ones among them; those of one value come together.
+    order = np.sort(suspicion)
+    all_above = points - np.searchsorted(order, suspicion[wrong], side="left")
+    wrong_above = count - np.searchsorted(np.sort(suspicion[wrong]), suspicion[wrong], side="left")
+    lowest = np.argsort(-suspicion, kind="stable")[:count]
+    return Detection(float(auroc), float(np.mean(wrong_above / all_above)), float(wrong[lowest].mean()))

@@ -1,0 +1,57 @@
+"""Removal and addition curves: how a classifier does on test rows with ever fewer, or more, of the points."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsds_jax.games import LogisticGame
+
+
+class KeptCurve(NamedTuple):
+    """Test accuracy of the source classifier fitted to a share of the points.
+
+    Read from 1 downwards, ``best`` is the curve of removing the lowest values first, and ``worst`` that of removing the
+    highest first; read upwards they are the curves of adding the highest, and the lowest, first.
+
+    Attributes:
+      share: float64 ``[steps]``, the share that is kept, rising to 1.
+      best: float64 ``[steps]``, accuracy with the highest values kept.
+      worst: float64 ``[steps]``, accuracy with the lowest values kept.
+    """
+
+    share: np.ndarray
+    best: np.ndarray
+    worst: np.ndarray
+
+    @property
+    def weighted_drop(self) -> float:
+        """Weighted accuracy drop: ``sum_j (a_0 - a_j) / j`` over the steps ``j`` of removing the highest values first.
+
+        The larger, the more the first points that go are missed. From Schoch, Xu and Ji, "CS-Shapley", NeurIPS 2022,
+        with steps of this curve in place of single points.
+        """
+        fallen = self.worst[-1] - self.worst[::-1][1:]
+        return float(np.sum(fallen / np.arange(1, len(fallen) + 1)))
+
+
+def kept_curve(game: LogisticGame, values: np.ndarray, *, step: float = 0.05) -> KeptCurve:
+    """Refits the source classifier on the points of the highest, and of the lowest, values.
+
+    Args:
+      game: training points, and test rows in place of validation rows.
+      values: ``[points]``; a point that has none (NaN) counts as the highest.
+      step: share of the points between two fits.
+    """
+    points = game.players
+    shares = np.arange(1, round(1 / step) + 1) * step
+    sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)
+    ranking = np.argsort(values, kind="stable")
+    outcomes = jax.jit(type(game).prefix_outcomes)
+
+    def accuracy(order: np.ndarray) -> np.ndarray:
+        found, _ = outcomes(game, jnp.asarray(order.copy(), jnp.int32), jnp.asarray(sizes, jnp.int32))
+        return np.asarray(found.hit, np.float64).mean(1)
+
+    return KeptCurve(sizes / points, accuracy(ranking[::-1]), accuracy(ranking))

@@ -1,0 +1,53 @@
+"""How alike the rankings of several runs are."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from tsds_jax.errors import InputError
+
+
+class Stability(NamedTuple):
+    """Means over all pairs of runs.
+
+    Attributes:
+      spearman: rank correlation.
+      kendall: Kendall's tau.
+      lowest: Jaccard index of the lowest tenth: points in both over points in either.
+    """
+
+    spearman: float
+    kendall: float
+    lowest: float
+
+
+def stability(runs: Sequence[np.ndarray]) -> Stability:
+    """Compares runs of one method on the same points with different seeds.
+
+    Args:
+      runs: values ``[points]`` of each, at least two.
+
+    Raises:
+      InputError: fewer than two runs.
+
+    Example:
+      >>> stability([np.arange(20.0), np.arange(20.0) ** 3])
+      Stability(spearman=1.0, kendall=1.0, lowest=1.0)
+    """
+    if len(runs) < 2:
+        raise InputError(f"stability compares runs, and there is {len(runs)}: give at least two")
+    size = max(1, len(runs[0]) // 10)
+    lowest = [set(np.argsort(run, kind="stable")[:size].tolist()) for run in runs]
+    pairs = list(combinations(range(len(runs)), 2))
+    found = [
+        (
+            spearmanr(runs[a], runs[b]).statistic,
+            kendalltau(runs[a], runs[b]).statistic,
+            len(lowest[a] & lowest[b]) / len(lowest[a] | lowest[b]),
+        )
+        for a, b in pairs
+    ]
+    return Stability(*(float(mean) for mean in np.mean(found, 0)))

@@ -1,0 +1,129 @@
+"""What `evaluate` writes: every run's numbers, tables of their means with intervals, and curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import t
+
+from tsds_jax.evaluation.scores import Interval
+from tsds_jax.evaluation.stability import stability
+from tsds_jax.runtime.folder import RunFolder, atomic
+
+# Columns of the tables: field of a run -> (heading, times what, digits).
+_COLUMNS: dict[str, tuple[str, float, int]] = {
+    "auroc": ("AUROC", 1, 3),
+    "average_precision": ("AP", 1, 3),
+    "f1": ("F1", 1, 3),
+    "gain_5": ("5 % removed", 100, 2),
+    "gain_10": ("10 % removed", 100, 2),
+    "gain_20": ("20 % removed", 100, 2),
+    "gain_at_index": ("at the index", 100, 2),
+    "finetuned_gain": ("fine-tuned", 100, 2),
+    "weighted_drop": ("weighted drop", 1, 3),
+    "seconds": ("seconds", 1, 2),
+}
+
+
+def mean_interval(numbers: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent runs with Student's interval; of one run the interval is unknown (NaN).
+
+    >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    found = np.asarray(numbers, np.float64)
+    if len(found) < 2:
+        return Interval(float(found.mean()), math.nan, math.nan)
+    half = t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found))
+    return Interval(float(found.mean()), float(found.mean() - half), float(found.mean() + half))
+
+
+def write_summary(
+    folder: RunFolder,
+    runs: list[dict[str, Any]],
+    seeds: list[int],
+    values: Mapping[tuple[str, str], np.ndarray],
+) -> None:
+    """evaluation.json, evaluation.md and curves/ in the run's folder.
+
+    Args:
+      folder: the run's.
+      runs: the numbers of each data set, share of flips, seed and method.
+      seeds: of the runs.
+      values: of (setting's key, method), ``[points]``.
+    """
+    groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = {}
+    for run in runs:
+        groups.setdefault((run["data"], run["flips"]), {}).setdefault(run["method"], []).append(run)
+    tables, summary = [], []
+    (folder.path / "curves").mkdir(exist_ok=True)
+    for (data, flips), methods in groups.items():
+        rows = []
+        for method, some in methods.items():
+            about: dict[str, Any] = {"data": data, "flips": flips, "method": method, "runs": len(some)}
+            for name in _COLUMNS:
+                if all(name in run for run in some):
+                    found = mean_interval([run[name] for run in some])
+                    about[name] = [None if math.isnan(number) else number for number in found]
+            if flips == 0 and len(seeds) > 1:
+                # The same rows and labels in every run, so that rankings can be compared.
+                about["stability"] = stability([values[run["key"], method] for run in some])._asdict()
+            rows.append(about)
+        summary += rows
+        first = next(iter(methods.values()))
+        removed = sorted({run["removed"] for run in first if run["removed"] is not None})
+        tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
+        with atomic(folder.path / "curves" / f"{data}-{flips:g}.svg") as temporary:
+            _curves(methods, f"{data}, {flips:.0%} of the labels flipped").savefig(temporary, format="svg")
+    folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
+    folder.write_text("evaluation.md", "\n".join(tables))
+
+
+def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float, removed: list[int]) -> str:
+    """Markdown."""
+    columns = {name: about for name, about in _COLUMNS.items() if any(name in row for row in rows)}
+    stable = any("stability" in row for row in rows)
+    heads = [head for head, _, _ in columns.values()] + (["rank stability"] if stable else [])
+    index = f"; the index removes {', '.join(f'{number:,}' for number in removed)} rows" if removed else ""
+    lines = [
+        f"## {data}, {flips:.0%} of the labels flipped",
+        "",
+        f"Means of {rows[0]['runs']} runs, with half the width of their 95 % interval. Gains are in points of test "
+        f"accuracy, of the source classifier ({accuracy:.1%} on all rows) where nothing else is said{index}.",
+        "",
+        f"| method | {' | '.join(heads)} |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for row in rows:
+        cells = [_cell(row.get(name), times, digits, name) for name, (_, times, digits) in columns.items()]
+        if stable:
+            cells.append(f"{row['stability']['spearman']:.2f}" if "stability" in row else "-")
+        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(found: list[float | None] | None, times: float, digits: int, name: str) -> str:
+    if found is None or found[0] is None:
+        return "-"
+    sign = "+" if "gain" in name else ""
+    middle = f"{times * found[0]:{sign}.{digits}f}"
+    return middle if found[2] is None else f"{middle} ± {times * (found[2] - found[0]):.{digits}f}"
+
+
+def _curves(methods: Mapping[str, list[dict[str, Any]]], title: str) -> Figure:
+    """Mean test accuracy of the source classifier against the share of the lowest rows that is removed."""
+    with matplotlib.rc_context({"svg.hashsalt": "tsds_jax", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for method, some in methods.items():
+            removed = 100 * (1 - np.asarray(some[0]["kept"]))
+            shown = removed <= 51
+            axes.plot(removed[shown], 100 * np.mean([run["highest_kept"] for run in some], 0)[shown], label=method)
+        axes.set_xlabel("rows removed, lowest values first (%)")
+        axes.set_ylabel("test accuracy of the source classifier (%)")
+        axes.set_title(title)
+        axes.legend(fontsize="small")
+        return figure
