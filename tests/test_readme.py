@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -58,6 +58,18 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
     for number in (memory["grown"][0], memory["output"][0]):
         assert f"{number / 2**20:.0f} MiB" in text
     assert all(case["date"] in text for case in cases.values())
+
+
+def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
+    text = " ".join(README.read_text("utf-8").split())
+    runs = json.loads((ROOT / "benchmarks" / "results" / "rules.json").read_text("utf-8"))["runs"]
+    # As many draws in every setting, so the mean over all is the mean of the settings' means.
+    gains = {rule: [run["gain"][rule] for run in runs] for rule in ("best", "cross_fitted", "argmax")}
+    assert f"over {len(runs)} draws" in text
+    assert f"rose by {mean(gains['cross_fitted']):.2f} points on average" in text
+    assert f"fell by {-min(gains['cross_fitted']):.2f} at worst" in text
+    assert f"by argmax it rose by {mean(gains['argmax']):.2f} and fell by {-min(gains['argmax']):.2f}" in text
+    assert f"and {mean(gains['best']):.2f} was to be had" in text
 
 
 def test_the_readme_names_the_test_line_that_ci_runs():
