@@ -195,6 +195,21 @@ def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_mo
     assert sorted(s.removed_rows % 60) == sorted([*set(s.removed_rows % 60)] * 2)
 
 
+def test_a_cut_is_recommended_only_where_the_model_itself_gains_by_it(tiny_files, tiny_model, tmp_path):
+    how = {"rule": "argmax", "check_seeds": 2, "check_steps": 3, "finetuning": TUNING}
+    events = []
+    s = chosen(tiny_files["train"], tiny_files, tiny_model, **how, progress=events.append)
+    assert s.rule == "target"
+    assert (s.check.seeds, s.check.steps) == (2, 3)
+    assert s.check.recommended == s.removal_index == len(s.removed)
+    checked = [event for event in events if event.stage == "check"]
+    assert checked[-1].done == checked[-1].total == 3 * 2 * (len(s.check.cuts) + 1)
+    out = s.save(tmp_path / "run")
+    found = json.loads((out / "selection.json").read_text())
+    assert [cut["removed"] for cut in found["check"]["cuts"]] == [cut.removed for cut in s.check.cuts]
+    assert found["evidence"] in (out / "report.html").read_text()
+
+
 def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tiny_flipped, tiny_model, tmp_path):
     out = chosen(tiny_files["train"], tiny_files, tiny_model, layer=0, pca=16).save(tmp_path / "run")
     doubted = tsds.load_data(out / "suspects.csv", label="suggested", classes=("neg", "pos"))
@@ -265,6 +280,9 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"remove_share": 1.0}, "remove_share is 1.0"),
         ({"remove_below": 0.0, "by_class": True}, "remove_below and by_class order the rows in two ways"),
         ({"class_floor": 1.5}, "class_floor is 1.5"),
+        ({"check_seeds": -1}, "check_seeds is -1"),
+        ({"check_seeds": 1, "check_steps": 0}, "check_steps is 0"),
+        ({"check_seeds": 1, "remove_share": 0.1}, "remove_share says how many .* leave out check_seeds"),
         ({"class_floor": 1.0}, "no row may be removed: loosen class_floor"),
         ({"group": "source"}, "no column 'source'; it has 'id', 'text', 'label'"),
         ({"group": "text", "utility": "class_wise", "rule": "one_se"}, "'class_wise' is each row's own"),

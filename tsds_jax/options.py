@@ -47,6 +47,8 @@ class SelectOptions:
       tie_duplicates: whether rows of the same text and label are kept or removed together, at their mean value.
       group: a column of the training rows; rows with the same entry are valued, kept or removed as a whole.
       protect: a column of the training rows that marks those never to remove, by 1, true or yes.
+      check_seeds: seeds of short fine-tunings of the target that check a cut before it is recommended; 0 does not.
+      check_steps: gradient steps of each; with three cuts and all rows, four fine-tunings a seed.
       grid: share of the points between two cuts of the removal curve.
       largest_cut: largest share of the points that may be removed.
       validation_fraction: share of the training rows set apart where no validation data is given.
@@ -78,6 +80,8 @@ class SelectOptions:
     tie_duplicates: bool = _option(True, "Keep or remove rows of the same text and label together.")
     group: str | None = _option(None, "Column whose equal entries are valued, kept or removed as a whole.")
     protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
+    check_seeds: int = _option(0, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
+    check_steps: int = _option(100, "Gradient steps of each of them.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
     largest_cut: float = _option(0.5, "Largest share of the points that may be removed.")
     validation_fraction: float = _option(0.2, "Share of training rows set apart where no validation is given.")

@@ -50,6 +50,7 @@ from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import RULES, Limits, RemovalCurve, RemovalOrder, Suspects, check_cuts, suspected_labels
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values
+from tsds_jax.selection.target_check import TargetCheck, as_json, target_check
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 ARMS = ("full", "selection", "random")
@@ -68,11 +69,13 @@ class Selection:
       valuation: their values, one a row (with groups, that of the row's group).
       order: the order in which rows are removed.
       curve: the removal curve.
-      rule: what chose the removal index: the option ``rule``, or ``"count"``, ``"share"`` or ``"below"``.
+      rule: what chose the removal index: the option ``rule``, or ``"count"``, ``"share"``, ``"below"`` or, where the
+        cut was checked on the model, ``"target"``.
       removal_index: how many rows are removed.
       suspects: rows whose label the source classifier doubts; for relabelling, whatever is removed.
       manifest: what the run folder's manifest says of data, options, versions and timings.
       set_apart: the validation rows, where they were drawn from the given training rows.
+      check: the check on the target, where there was one.
     """
 
     train: TextData
@@ -84,6 +87,7 @@ class Selection:
     suspects: Suspects
     manifest: Mapping[str, Any]
     set_apart: TextData | None = None
+    check: TargetCheck | None = None
 
     @property
     def removed_rows(self) -> np.ndarray:
@@ -125,6 +129,7 @@ def select(
     model: str | os.PathLike | Encoder,
     text: Any = None,
     label: str | None = None,
+    finetuning: FineTuneOptions | None = None,
     cache: str | os.PathLike | None = None,
     progress: ProgressFn = silent,
     **options: Any,
@@ -138,6 +143,7 @@ def select(
       model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
       text: the text column, or two of them for pairs; ``"text"`` if not given.
       label: the label column; ``"label"`` if not given.
+      finetuning: with ``check_seeds``, how the model is fine-tuned to check the cut; None takes the defaults.
       cache: a folder that keeps representations from run to run, made where it does not exist; None keeps none.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
@@ -172,7 +178,11 @@ def select(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     _check_sizes(splits, encoder, settings, limits)
     manifest = _manifest(splits, encoder, settings, limits, None, {"data": seconds}, None)
-    return _select(splits, encoder, settings, limits, manifest, keep_nothing, cache, progress)
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
+    if settings.check_seeds:
+        check_options(finetuning)
+        check_fits(finetuning, encoder.config)
+    return _select(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
 
 
 def run(
@@ -251,7 +261,7 @@ def run(
     _check_sizes(splits, encoder, settings, limits)
     manifest = _manifest(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
-    selection = _select(splits, encoder, settings, limits, manifest, folder.keep, cache, progress)
+    selection = _select(splits, encoder, settings, limits, finetuning, manifest, folder.keep, cache, progress)
     _write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:
@@ -301,6 +311,12 @@ def check_select_options(settings: SelectOptions) -> None:
         if settings.by_class:
             raise InputError("remove_below and by_class order the rows in two ways: give one of them")
     number_in("class_floor", settings.class_floor, 0, 1, whole=False)
+    number_in("check_seeds", settings.check_seeds, 0, 100)
+    number_in("check_steps", settings.check_steps, 1, np.inf)
+    if settings.check_seeds and amounts:
+        raise InputError(
+            f"{amounts[0]} says how many rows to remove, so there is no cut to check: leave out check_seeds"
+        )
     if settings.group is not None and settings.utility == "class_wise":
         raise InputError("utility 'class_wise' is each row's own and not a group's: use another with group")
 
@@ -356,6 +372,7 @@ def _select(
     encoder: Encoder,
     settings: SelectOptions,
     limits: Limits,
+    finetuning: FineTuneOptions,
     manifest: Mapping[str, Any],
     keep: Keep,
     cache: str | os.PathLike | None,
@@ -410,7 +427,24 @@ def _select(
             "truncated_texts": int(seen["truncated"]),
         },
     }
-    removed, kept = np.split(choice.order.points, [choice.removal_index])
+    index, rule, check = choice.removal_index, choice.rule, None
+    if settings.check_seeds and index:
+        short = dataclasses.replace(finetuning, steps=settings.check_steps)
+        largest = int(settings.largest_cut * len(train))
+        check = target_check(
+            encoder,
+            train,
+            validation,
+            choice.order,
+            index,
+            largest,
+            short,
+            seeds=settings.check_seeds,
+            keep=keep,
+            progress=progress,
+        )
+        index, rule = check.recommended, "target"
+    removed, kept = np.split(choice.order.points, [index])
     found = list(manifest["warnings"])
     if seen["truncated"]:
         found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
@@ -420,9 +454,7 @@ def _select(
     found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
     about["warnings"] = found
     set_apart = validation if splits.set_apart else None
-    return Selection(
-        train, valuation, choice.order, choice.curve, choice.rule, choice.removal_index, suspects, about, set_apart
-    )
+    return Selection(train, valuation, choice.order, choice.curve, rule, index, suspects, about, set_apart, check)
 
 
 def _represent(
@@ -486,6 +518,8 @@ def _write_selection(run: RunFolder, selection: Selection) -> None:
             "rule": selection.rule,
             "removal_index": selection.removal_index,
             "cross_fitted": curve.cross_fitted,
+            "check": selection.check and as_json(selection.check),
+            "evidence": "" if selection.check is None else str(selection.check),
             "utility": curve.utility,
             "majority_share": selection.manifest["majority_share"],
             "curve": {

@@ -79,6 +79,7 @@ class Cut:
     majority_share: float | None
     curve: Curve
     cross_fitted: bool = False
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ def _cut(path: Path) -> Cut:
         majority_share=None if found.get("majority_share") is None else _number(path, found, "majority_share"),
         curve=Curve(**{key: column[order] for key, column in columns.items()}),
         cross_fitted=found.get("cross_fitted") is True,
+        evidence=str(found.get("evidence") or ""),
     )
 
 

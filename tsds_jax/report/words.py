@@ -49,6 +49,7 @@ _RULES = {
     "count": "the number of rows that was asked for",
     "share": "the share that was asked for",
     "below": "the least value that was asked for",
+    "target": "the check on the model itself",
 }
 # By whether each validation row was scored by values that it had no part in.
 _FLATTERED = {
@@ -201,7 +202,7 @@ def cut_in_words(cut: Cut) -> str:
     if cut.removal_index == 0:
         return (
             f"With nothing removed the source classifier\u2019s {name} is {before}; by {rule}, "
-            "no cut was good enough to remove anything."
+            f"no cut was good enough to remove anything. {cut.evidence}".rstrip()
         )
     gain = float(np.interp(cut.removal_index, curve.removed, curve.difference))
     error = float(np.interp(cut.removal_index, curve.removed, curve.stderr))
@@ -212,7 +213,7 @@ def cut_in_words(cut: Cut) -> str:
     return (
         f"The cut at {rows(cut.removal_index)} was chosen by {rule}: the source classifier\u2019s {name} "
         f"goes from {before} to {score(at, cut.utility)} ({change}: one standard error, paired over "
-        f"validation rows). {_FLATTERED[cut.cross_fitted]}"
+        f"validation rows). {_FLATTERED[cut.cross_fitted]} {cut.evidence}".rstrip()
     )
 
 

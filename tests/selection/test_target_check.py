@@ -1,0 +1,98 @@
+"""Which cut the check on the target recommends, given what fine-tuning finds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from tsds_jax.data import TextData
+from tsds_jax.options import FineTuneOptions
+from tsds_jax.runtime.folder import keep_nothing
+from tsds_jax.selection import Limits
+from tsds_jax.selection import target_check as module
+from tsds_jax.selection.target_check import CheckedCut, target_check
+
+ROWS, HELD = 100, 400
+
+
+def data(rows: int) -> TextData:
+    labels = (np.arange(rows) % 2).astype(np.int32)
+    table = Dataset.from_dict({"text": ["a"] * rows, "label": ["neg", "pos"] * (rows // 2)})
+    return TextData(table, ["a"] * rows, labels, ("neg", "pos"), ("text",), "label")
+
+
+@dataclasses.dataclass
+class Tuned:
+    probabilities: np.ndarray
+
+
+def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, spread=0.3):
+    """The check where a model without so many rows is this much surer of the right class, on average over rows."""
+    calls = []
+
+    def finetune(encoder, train, *, evaluation, options, progress):
+        calls.append((len(train), options.seed, options.steps))
+        rng = np.random.default_rng([options.seed, len(train)])
+        logit = 1.0 + gain[ROWS - len(train)] + spread * rng.normal(size=HELD)
+        own = 1 / (1 + np.exp(-logit))
+        probability = np.stack([1 - own, own], 1)
+        flipped = evaluation.labels == 0
+        probability[flipped] = probability[flipped, ::-1]
+        return Tuned(probability)
+
+    monkeypatch.setattr(module, "finetune", finetune)
+    order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
+    options = FineTuneOptions(steps=7, seed=3)
+    found = target_check(None, data(ROWS), data(HELD), order, index, largest, options, seeds=seeds, keep=keep_nothing)
+    return found, calls
+
+
+def test_it_trains_at_half_the_index_at_it_at_twice_and_on_all_by_the_same_seeds(monkeypatch):
+    found, calls = checked(monkeypatch, {0: 0, 10: 0, 20: 0, 40: 0})
+    assert calls == [(rows, seed, 7) for seed in (3, 4) for rows in (100, 90, 80, 60)]
+    assert [cut.removed for cut in found.cuts] == [10, 20, 40]
+
+
+def test_the_smallest_cut_that_holds_up_is_recommended(monkeypatch):
+    assert checked(monkeypatch, {0: 0, 10: -0.1, 20: 0.2, 40: 0.5})[0].recommended == 20
+    assert checked(monkeypatch, {0: 0, 10: 0.3, 20: 0.2, 40: 0.5})[0].recommended == 10
+    assert checked(monkeypatch, {0: 0, 10: -0.1, 20: -0.1, 40: 0.5})[0].recommended == 40
+
+
+def test_no_cut_is_recommended_where_none_holds_up(monkeypatch):
+    found, _ = checked(monkeypatch, {0: 0, 10: -0.1, 20: -0.2, 40: -0.2})
+    assert found.recommended == 0
+    assert str(found).endswith("So no cut holds up.")
+
+
+def test_no_cut_exceeds_the_largest_and_cuts_that_are_alike_train_once(monkeypatch):
+    found, calls = checked(monkeypatch, {0: 0, 1: 0, 2: 0}, index=1, largest=50, seeds=1)
+    assert [cut.removed for cut in found.cuts] == [1, 2]
+    assert len(calls) == 3
+    found, _ = checked(monkeypatch, {0: 0, 10: 0, 20: 0, 25: 0}, largest=25)
+    assert [cut.removed for cut in found.cuts] == [10, 20, 25]
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihoods(monkeypatch, seeds):
+    gain = {0: 0, 10: 0.0, 20: 0.4, 40: 0.0}
+    found = checked(monkeypatch, gain, seeds=seeds)[0].cuts[1]
+    draws = []
+    for seed in range(3, 3 + seeds):
+        logits = [
+            1.0 + gain[cut] + 0.3 * np.random.default_rng([seed, ROWS - cut]).normal(size=HELD) for cut in (0, 20)
+        ]
+        draws.append(np.log1p(np.exp(-logits[0])) - np.log1p(np.exp(-logits[1])))
+    draws = np.array(draws)
+    assert found.difference == pytest.approx(draws.mean())
+    rows = draws.mean(0).std(ddof=1) / np.sqrt(HELD)
+    over = draws.mean(1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else 0
+    assert found.stderr == pytest.approx(np.hypot(rows, over))
+
+
+def test_words_name_every_cut_with_its_error():
+    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0),), 2, 50, 10)
+    assert "for 50 steps by 2 seeds" in str(found)
+    assert "10 rows removed +2.0 ± 1.0" in str(found)
+    assert str(found).endswith("So the smallest cut that holds up is 10 rows.")

@@ -1,0 +1,143 @@
+"""A check on the target: short fine-tunings at a few cuts, against one on everything, before a cut is recommended.
+
+What helps a source classifier on frozen representations need not help a model that is fine-tuned. So the model itself
+is fine-tuned for some steps without the lowest rows and with all, by the same seeds, and compared on the validation
+rows by the log-likelihood of their labels, which tells models apart long before accuracy does.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tsds_jax.data import TextData
+from tsds_jax.encoders import Encoder
+from tsds_jax.finetuning import finetune
+from tsds_jax.options import FineTuneOptions
+from tsds_jax.runtime.folder import Arrays, Keep
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.selection.limits import RemovalOrder
+
+
+class CheckedCut(NamedTuple):
+    """What the model makes of a cut.
+
+    Attributes:
+      removed: rows removed.
+      difference: log-likelihood of a validation row's label, less that of the model that saw all rows: the mean over
+        rows and seeds.
+      stderr: its standard error, over rows and over seeds.
+      accuracy: the same difference of accuracies.
+    """
+
+    removed: int
+    difference: float
+    stderr: float
+    accuracy: float
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether the difference is above zero by more than its standard error."""
+        return self.difference > self.stderr
+
+
+class TargetCheck(NamedTuple):
+    """The cuts that were checked, and what follows.
+
+    Attributes:
+      cuts: by rows removed.
+      seeds: of each cut's fine-tunings.
+      steps: of each fine-tuning.
+      recommended: rows to remove: of the smallest cut that holds up, or 0.
+    """
+
+    cuts: tuple[CheckedCut, ...]
+    seeds: int
+    steps: int
+    recommended: int
+
+    def __str__(self) -> str:
+        """In words."""
+        some = "; ".join(
+            f"{cut.removed:,} rows removed {1000 * cut.difference:+.1f} ± {1000 * cut.stderr:.1f}" for cut in self.cuts
+        )
+        end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
+        return (
+            f"Checked by fine-tuning the model itself for {self.steps} steps by {self.seeds} seeds (change of the "
+            f"log-likelihood on validation rows in thousandths, with its standard error): {some}. So {end}."
+        )
+
+
+def target_check(
+    encoder: Encoder,
+    train: TextData,
+    validation: TextData,
+    order: RemovalOrder,
+    index: int,
+    largest: int,
+    options: FineTuneOptions,
+    *,
+    seeds: int,
+    keep: Keep,
+    progress: ProgressFn = silent,
+) -> TargetCheck:
+    """Fine-tunes at half the removal index, at it, and at twice as much, and on everything.
+
+    The budget is ``4 * seeds`` fine-tunings of ``options.steps`` steps, three at the least cuts.
+
+    Args:
+      encoder: the target.
+      train: all training rows.
+      validation: rows to compare on; they choose no step, the last is taken.
+      order: of removal.
+      index: the removal index to check, above 0.
+      largest: rows that no cut exceeds.
+      options: how to fine-tune, ``steps`` given; ``seed`` and those after it are used.
+      seeds: how many, at least 1. Each trains every cut once.
+      keep: stores what is finished, by name.
+      progress: called after each step, stage "check".
+    """
+    assert options.steps is not None
+    cuts = np.unique(order.cuts(np.minimum([0, index // 2, index, 2 * index], max(index, largest))))
+    total, done = options.steps * seeds * len(cuts), 0
+    found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
+    for seed in range(seeds):
+        own = dataclasses.replace(options, seed=(options.seed + seed) % 2**32, patience=None)
+        for place, cut in enumerate(cuts.tolist()):
+
+            def train_on(cut: int = cut, own: FineTuneOptions = own, done: int = done) -> Arrays:
+                def relay(event: Progress) -> None:
+                    progress(
+                        Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}")
+                    )
+
+                rows = np.sort(order.points[cut:])
+                tuned = finetune(encoder, train.select(rows), evaluation=validation, options=own, progress=relay)
+                return {"probabilities": np.asarray(tuned.probabilities)}
+
+            probability = keep(f"check-{cut}-{own.seed}", train_on)["probabilities"].astype(np.float64)
+            done += options.steps
+            own_class = probability[np.arange(len(validation)), validation.labels]
+            found[:, seed, place] = np.log(np.maximum(own_class, 1e-9)), probability.argmax(1) == validation.labels
+    paired = found - found[:, :, :1]
+    checked = tuple(
+        CheckedCut(int(cut), *_mean_and_error(paired[0, :, place]), float(paired[1, :, place].mean()))
+        for place, cut in enumerate(cuts)
+        if cut
+    )
+    recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
+    return TargetCheck(checked, seeds, options.steps, recommended)
+
+
+def _mean_and_error(paired: np.ndarray) -> tuple[float, float]:
+    """Of differences ``[seeds, rows]``: rows as a sample, and where there are several seeds, seeds as another."""
+    rows = paired.mean(0)
+    error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else 0.0
+    if len(paired) > 1:
+        error = float(np.hypot(error, paired.mean(1).std(ddof=1) / np.sqrt(len(paired))))
+    return float(paired.mean()), error
+
+
+def as_json(check: TargetCheck) -> dict[str, Any]:
+    """For selection.json."""
+    return {**check._asdict(), "cuts": [cut._asdict() for cut in check.cuts]}
