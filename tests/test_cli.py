@@ -237,7 +237,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(tsds, tiny_files, tiny
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tsds_jax.pipeline.value", interrupt)
+    monkeypatch.setattr("tsds_jax.pipeline.selecting.value", interrupt)
     arguments = [*files(tiny_files), "--model", tiny_model, "--out", tmp_path / "r", *QUICK]
     code, _, stderr = tsds("run", *arguments)
     assert code == 130
@@ -269,7 +269,7 @@ def test_a_failure_while_running_is_exit_code_1_with_the_traceback_only_if_asked
     def fail(*_, **__):
         raise RuntimeError("the device is on fire")
 
-    monkeypatch.setattr("tsds_jax.pipeline.value", fail)
+    monkeypatch.setattr("tsds_jax.pipeline.selecting.value", fail)
     arguments = ["select", *files(tiny_files, "train"), "--model", tiny_model, "--pca", "8"]
     code, _, stderr = tsds(*arguments, "--out", tmp_path / "a")
     assert code == 1

@@ -22,6 +22,7 @@ from tsds_jax.evaluation.summary import write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import EVALUATED, VALUED, FineTuneOptions, SelectOptions, build
+from tsds_jax.pipeline import check_select_options
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -118,8 +119,6 @@ def evaluate(
     Raises:
       InputError: something given cannot be used.
     """
-    from tsds_jax.pipeline import check_select_options  # which imports this package
-
     settings = build(SelectOptions, options)
     for name in options:
         if name not in EVALUATED:

@@ -1,0 +1,111 @@
+"""The comparison: the model fine-tuned on everything, on the selection and on as many random rows."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+
+from tsds_jax import evaluation
+from tsds_jax.data import Splits
+from tsds_jax.encoders import Encoder
+from tsds_jax.finetuning import finetune, steps_for
+from tsds_jax.options import FineTuneOptions
+from tsds_jax.pipeline.selected import Selection
+from tsds_jax.runtime.folder import Arrays, RunFolder
+from tsds_jax.runtime.progress import Progress, ProgressFn
+
+ARMS = ("full", "selection", "random")
+
+
+def compare_arms(
+    run: RunFolder,
+    splits: Splits,
+    encoder: Encoder,
+    selection: Selection,
+    options: FineTuneOptions,
+    progress: ProgressFn,
+) -> tuple[float, int]:
+    """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut."""
+    train, test = splits.train, splits.test
+    assert test is not None
+    steps = steps_for(options, len(train))
+    options = dataclasses.replace(options, steps=steps)
+    size = len(train) - selection.removal_index
+    # Another stream than the chains' of the same seed.
+    random = np.random.default_rng([options.seed, 1]).permutation(len(train))[:size]
+    rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
+    arms, predictions, cut = [], {}, 0
+
+    def train_arm(name: str, number: int) -> Arrays:
+        def relay(event: Progress) -> None:
+            progress(
+                Progress(
+                    "finetune",
+                    number * steps + event.done,
+                    len(ARMS) * steps,
+                    "steps",
+                    f"{name} {event.detail}",
+                )
+            )
+
+        tuned = finetune(
+            encoder,
+            train.select(rows[name]),
+            validation=splits.validation,
+            evaluation=test,
+            options=options,
+            folder=run.path / _training(name),
+            resume=True,
+            progress=relay,
+        )
+        for line in (run.path / _training(name) / "metrics.jsonl").read_text("utf-8").splitlines():
+            run.log(**(json.loads(line) | {"arm": name}))
+        run.log("finetune", arm=name, test=tuned.metrics)
+        return {
+            "probabilities": np.asarray(tuned.probabilities),
+            "history": np.asarray(json.dumps(tuned.history)),
+            "steps": np.asarray(tuned.steps),
+            "best_step": np.asarray(tuned.best_step),
+            "truncated": np.asarray(tuned.truncated),
+            "seconds": np.asarray(tuned.seconds),
+        }
+
+    for number, name in enumerate(ARMS):
+        # With nothing removed the three arms are one and the same training.
+        source = name if selection.removal_index else "full"
+        stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
+        run.remove(_training(source))
+        predictions[name] = np.argmax(stored["probabilities"], 1)
+        cut = max(cut, stored["truncated"].item())
+        arm = {
+            "name": name,
+            "rows": len(rows[name]),
+            "accuracy": evaluation.accuracy(test.labels, predictions[name]),
+            "macro_f1": evaluation.macro_f1(test.labels, predictions[name], len(test.classes)),
+            "steps": stored["steps"].item(),
+            "best_step": stored["best_step"].item(),
+            "seconds": round(stored["seconds"].item(), 3),
+            "history": json.loads(stored["history"].item()),
+        }
+        arms.append(arm)
+    differences = []
+    for a, b in (("selection", "full"), ("selection", "random"), ("random", "full")):
+        for metric in ("accuracy", "macro_f1"):
+            between = evaluation.paired_difference(
+                test.labels,
+                predictions[a],
+                predictions[b],
+                metric,
+                classes=len(test.classes),
+                seed=options.seed,
+            )
+            differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})
+    run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
+    trained = arms if selection.removal_index else arms[:1]
+    return round(sum(arm["seconds"] for arm in trained), 3), cut
+
+
+def _training(arm: str) -> str:
+    """Where an arm's checkpoints lie while it trains."""
+    return f"state/training-{arm}"

@@ -1,0 +1,104 @@
+"""Every option and every size is refused before the long work, where it cannot be used."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.arrays import number_in, one_of
+from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, marked_rows
+from tsds_jax.encoders import POOLINGS, Encoder
+from tsds_jax.errors import InputError
+from tsds_jax.games import UTILITIES
+from tsds_jax.options import VALUED, SelectOptions
+from tsds_jax.runtime.folder import check_writable
+from tsds_jax.selection import RULES, Limits, check_cuts
+from tsds_jax.valuation import check_points, check_value_options
+
+
+def check_select_options(settings: SelectOptions) -> None:
+    """Raises InputError for an option whose value is unknown, before any file is read."""
+    one_of("pooling", settings.pooling, sorted(POOLINGS))
+    one_of("rule", settings.rule, RULES)
+    one_of("source", settings.source, ("logistic", "ridge"))
+    one_of("utility", settings.utility, UTILITIES)
+    check_value_options(**value_options(settings))
+    number_in("pca", settings.pca, 0, np.inf)
+    number_in("layer", settings.layer, -1000, 1000)
+    if settings.max_length is not None:
+        number_in("max_length", settings.max_length, 1, np.inf)
+    number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
+    check_cuts(settings.grid, settings.largest_cut)
+    if settings.rule == "cross_fitted":
+        for name, what in (("utility", "class_wise"), ("estimator", "banzhaf")):
+            if getattr(settings, name) == what:
+                raise InputError(
+                    f"rule 'cross_fitted' splits values by validation row, {name} {what!r} cannot: use rule 'one_se'"
+                )
+    amounts = [name for name in ("remove_count", "remove_share", "remove_below") if getattr(settings, name) is not None]
+    if len(amounts) > 1:
+        raise InputError(f"{' and '.join(amounts)} both say how many rows to remove: give one of them")
+    if settings.remove_count is not None:
+        number_in("remove_count", settings.remove_count, 0, np.inf)
+    if settings.remove_share is not None:
+        number_in("remove_share", settings.remove_share, 0, 0.99, whole=False)
+    if settings.remove_below is not None:
+        number_in("remove_below", settings.remove_below, -1e30, 1e30, whole=False)
+        if settings.by_class:
+            raise InputError("remove_below and by_class order the rows in two ways: give one of them")
+    number_in("class_floor", settings.class_floor, 0, 1, whole=False)
+    number_in("check_seeds", settings.check_seeds, 0, 100)
+    number_in("check_steps", settings.check_steps, 1, np.inf)
+    if settings.check_seeds and amounts:
+        raise InputError(
+            f"{amounts[0]} says how many rows to remove, so there is no cut to check: leave out check_seeds"
+        )
+    if settings.group is not None and settings.utility == "class_wise":
+        raise InputError("utility 'class_wise' is each row's own and not a group's: use another with group")
+
+
+def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
+    """Which rows go together, and which never, by the options and the columns that they name.
+
+    Raises:
+      InputError: a column that is missing or cannot be used, or limits that allow no removal.
+    """
+    if settings.group is not None:
+        units = group_codes(train, settings.group)
+    else:
+        units = duplicate_codes(train) if settings.tie_duplicates else np.arange(len(train))
+    marked = np.zeros(len(train), bool) if settings.protect is None else marked_rows(train, settings.protect)
+    limits = Limits(train.labels, units, marked, settings.class_floor, settings.by_class)
+    if limits.removal_order(np.zeros(len(train))).ends[-1] == 0:
+        raise InputError("no row may be removed: loosen class_floor, protect or group")
+    return limits
+
+
+def check_cache(cache: str | os.PathLike | None) -> None:
+    """Raises InputError, before any work, where no cache could be written."""
+    if cache is not None:
+        check_writable(Path(cache))
+
+
+def value_options(settings: SelectOptions) -> dict[str, Any]:
+    """Those of `value`."""
+    return {name: getattr(settings, name) for name in VALUED}
+
+
+def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:
+    """Raises InputError where an option does not fit the data or the model, before any of the long work."""
+    points, layers = len(splits.train), encoder.config.num_hidden_layers
+    players = points if settings.group is None else int(limits.units.max()) + 1
+    check_points(players, settings.subset_size, settings.estimator)
+    if settings.remove_count is not None:
+        number_in("remove_count", settings.remove_count, 0, points - 1)
+    number_in("layer", settings.layer, -layers - 1, layers)
+    if settings.max_length is not None:
+        number_in("max_length", settings.max_length, 1, encoder.config.max_tokens)
+    largest = min(points, encoder.config.hidden_size)
+    if settings.pca > largest:
+        raise InputError(
+            f"pca {settings.pca} is more than {points} training rows of width {encoder.config.hidden_size} have:"
+            f" give at most {largest}, or 0 for no PCA"
+        )

@@ -1,0 +1,178 @@
+"""The stages in a row: `select` goes from text to a smaller data set, `run` on to fine-tuned models and a report."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tsds_jax.data import load_splits
+from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.errors import InputError
+from tsds_jax.finetuning import check_fits, check_options
+from tsds_jax.options import FineTuneOptions, SelectOptions, build
+from tsds_jax.pipeline.arms import compare_arms
+from tsds_jax.pipeline.checks import check_cache, check_select_options, check_sizes, removal_limits
+from tsds_jax.pipeline.manifest import manifest_of
+from tsds_jax.pipeline.selected import Selection, write_selection
+from tsds_jax.pipeline.selecting import select_rows
+from tsds_jax.report import write_report
+from tsds_jax.runtime.folder import check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+
+
+def select(
+    train: Any,
+    *,
+    validation: Any = None,
+    model: str | os.PathLike | Encoder,
+    text: Any = None,
+    label: str | None = None,
+    finetuning: FineTuneOptions | None = None,
+    cache: str | os.PathLike | None = None,
+    progress: ProgressFn = silent,
+    **options: Any,
+) -> Selection:
+    """Values labelled texts by transferred Shapley values, and says which to keep.
+
+    Args:
+      train: a `datasets.Dataset`, a csv, tsv, jsonl or parquet file, a ``save_to_disk`` folder, a hub name
+        ``NAME[:CONFIG][@SPLIT]``, or `TextData`.
+      validation: the same kinds; None sets rows of ``train`` apart.
+      model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
+      text: the text column, or two of them for pairs; ``"text"`` if not given.
+      label: the label column; ``"label"`` if not given.
+      finetuning: with ``check_seeds``, how the model is fine-tuned to check the cut; None takes the defaults.
+      cache: a folder that keeps representations from run to run, made where it does not exist; None keeps none.
+      progress: called as the stages go on.
+      **options: any of `SelectOptions`.
+
+    Raises:
+      InputError: something given cannot be used.
+
+    Example:
+      >>> s = select("train.csv", validation="dev.csv", model="bert-base-uncased", text="sentence")
+      >>> s.save("run")
+
+    References:
+      Schoch, Mishra and Ji, "Data Selection for Fine-tuning Large Language Models Using Transferred Shapley
+      Values", ACL SRW 2023.
+    """
+    settings = build(SelectOptions, options)
+    check_select_options(settings)
+    check_cache(cache)
+    began = time.perf_counter()
+    splits = load_splits(
+        train,
+        validation,
+        text=text,
+        label=label,
+        validation_fraction=settings.validation_fraction,
+        seed=settings.seed,
+        drop_overlap=settings.drop_overlap,
+    )
+    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
+    seconds = time.perf_counter() - began
+    limits = removal_limits(splits.train, settings)
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    check_sizes(splits, encoder, settings, limits)
+    manifest = manifest_of(splits, encoder, settings, limits, None, {"data": seconds}, None)
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
+    if settings.check_seeds:
+        check_options(finetuning)
+        check_fits(finetuning, encoder.config)
+    return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
+
+
+def run(
+    train: Any,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    model: str | os.PathLike | Encoder,
+    out: str | os.PathLike,
+    text: Any = None,
+    label: str | None = None,
+    finetuning: FineTuneOptions | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    cache: str | os.PathLike | None = None,
+    command: str | None = None,
+    progress: ProgressFn = silent,
+    **options: Any,
+) -> Path:
+    """The main job: selects training rows, fine-tunes with and without them, and writes it all to a folder.
+
+    The model is fine-tuned on everything, on the selection, and on a random subset of the selection's size: one seed,
+    one number of optimiser steps. Without test rows that comparison is left out, with a warning.
+
+    Args:
+      train: as in `select`; so are ``validation``, ``model``, ``text``, ``label`` and ``options``.
+      validation: see `select`.
+      test: labelled rows that nothing is decided on; the fine-tuned models are compared on them.
+      model: see `select`.
+      out: the run's folder.
+      text: see `select`.
+      label: see `select`.
+      finetuning: how to fine-tune; None takes the defaults, with ``options["seed"]`` as its seed.
+      resume: go on with what an earlier try of this very run finished.
+      overwrite: remove the earlier run that ``out`` holds.
+      cache: see `select`; where it lies makes no run another.
+      command: the command line to note in the manifest.
+      progress: called as the stages go on.
+      **options: any of `SelectOptions`.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: something given cannot be used, or the folder holds another run.
+    """
+    settings = build(SelectOptions, options)
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
+    check_select_options(settings)
+    check_options(finetuning)
+    if finetuning.patience is not None:
+        raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
+    if finetuning.task != "classification":
+        raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
+    check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_cache(cache)
+    began = time.perf_counter()
+    splits = load_splits(
+        train,
+        validation,
+        test,
+        text=text,
+        label=label,
+        validation_fraction=settings.validation_fraction,
+        seed=settings.seed,
+        drop_overlap=settings.drop_overlap,
+    )
+    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
+    seconds = time.perf_counter() - began
+    limits = removal_limits(splits.train, settings)
+    encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    if encoder.dtype != "float32":
+        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
+    check_fits(finetuning, encoder.config)
+    encoder.tokenizer  # noqa: B018 - a folder without one must fail now
+    check_sizes(splits, encoder, settings, limits)
+    manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
+    folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
+    selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, folder.keep, cache, progress)
+    write_selection(folder, selection)
+    manifest = dict(selection.manifest)
+    if splits.test is not None:
+        seconds, cut = compare_arms(folder, splits, encoder, selection, finetuning, progress)
+        manifest["stages"] = {**manifest["stages"], "finetune": seconds}
+        if cut:
+            words = f"{cut} texts were cut at {finetuning.max_length} tokens in fine-tuning"
+            manifest["warnings"] = [*manifest["warnings"], words]
+    began = time.perf_counter()
+    folder.write_json("manifest.json", {**manifest, "status": "running"})
+    progress(Progress("report", 0, 1, "pages"))
+    write_report(folder.path)
+    manifest["stages"] = {**manifest["stages"], "report": round(time.perf_counter() - began, 3)}
+    folder.write_json("manifest.json", {**manifest, "status": "finished"})
+    progress(Progress("report", 1, 1, "pages"))
+    return folder.path

@@ -1,0 +1,81 @@
+"""What a run is: versions, seed, options, data and model, and which of it makes it another run."""
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from tsds_jax import __version__
+from tsds_jax.data import Splits, TextData
+from tsds_jax.encoders import Encoder
+from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.runtime.environment import environment
+from tsds_jax.selection import Limits
+
+# What of a split makes a run another run.
+_IDENTITY = ("sha256", "columns", "format")
+
+
+def manifest_of(
+    splits: Splits,
+    encoder: Encoder,
+    settings: SelectOptions,
+    limits: Limits,
+    finetuning: FineTuneOptions | None,
+    stages: Mapping[str, float],
+    command: str | None,
+) -> dict[str, Any]:
+    """What is known before the work starts."""
+
+    def about(data: TextData | None) -> dict[str, Any] | None:
+        if data is None:
+            return None
+        return {
+            "source": data.source,
+            "rows": len(data),
+            "sha256": data.fingerprint(),
+            "columns": [*data.text_columns, data.label_column],
+            "format": data.format,
+            "classes": data.class_counts,
+        }
+
+    data = {"train": about(splits.train), "validation": about(splits.validation), "test": about(splits.test)}
+    options = dataclasses.asdict(settings)
+    tuning = dataclasses.asdict(finetuning) if finetuning else None
+    model = {
+        "name": encoder.name,
+        "type": encoder.config.model_type,
+        "parameters": encoder.parameters,
+        "sha256": encoder.fingerprint(),
+    }
+    warnings = [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in splits.overlap.items()]
+    if finetuning and splits.test is None:
+        warnings.append("no test rows were given, so no model was fine-tuned to compare")
+    return {
+        "tsds_jax": __version__,
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "identity": {
+            "tsds_jax": __version__,
+            "options": options,
+            "finetuning": tuning,
+            "model": model["sha256"],
+            "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
+            "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
+        },
+        "seed": settings.seed,
+        "options": options,
+        "finetuning": tuning,
+        **environment(),
+        "model": model,
+        "data": data,
+        "majority_share": majority_share(splits.validation),
+        "stages": {name: round(seconds, 3) for name, seconds in stages.items()},
+        "warnings": warnings,
+    }
+
+
+def majority_share(data: TextData) -> float:
+    """Of the rows, the share of the largest class."""
+    return max(data.class_counts.values()) / len(data)

@@ -1,0 +1,141 @@
+"""What `select` gives, and the files that it becomes."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tsds_jax.data import TextData, file_name, write_rows
+from tsds_jax.data.csvtext import format_csv
+from tsds_jax.report import write_report
+from tsds_jax.runtime.folder import RunFolder, atomic, open_run
+from tsds_jax.selection import RemovalCurve, RemovalOrder, Suspects
+from tsds_jax.selection.target_check import TargetCheck, as_json
+from tsds_jax.valuation import Valuation
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which training rows to keep, and why.
+
+    Attributes:
+      train: the training rows that were valued.
+      valuation: their values, one a row (with groups, that of the row's group).
+      order: the order in which rows are removed.
+      curve: the removal curve.
+      rule: what chose the removal index: the option ``rule``, or ``"count"``, ``"share"``, ``"below"`` or, where the
+        cut was checked on the model, ``"target"``.
+      removal_index: how many rows are removed.
+      suspects: rows whose label the source classifier doubts; for relabelling, whatever is removed.
+      manifest: what the run folder's manifest says of data, options, versions and timings.
+      set_apart: the validation rows, where they were drawn from the given training rows.
+      check: the check on the target, where there was one.
+    """
+
+    train: TextData
+    valuation: Valuation
+    order: RemovalOrder
+    curve: RemovalCurve
+    rule: str
+    removal_index: int
+    suspects: Suspects
+    manifest: Mapping[str, Any]
+    set_apart: TextData | None = None
+    check: TargetCheck | None = None
+
+    @property
+    def removed_rows(self) -> np.ndarray:
+        """Removed row numbers, lowest value first, int64."""
+        return self.order.points[: self.removal_index]
+
+    @property
+    def kept_rows(self) -> np.ndarray:
+        """Kept row numbers in the order of the data, int64."""
+        return np.sort(self.order.points[self.removal_index :])
+
+    @property
+    def kept(self) -> TextData:
+        """The rows to train on, in the order of the data."""
+        return self.train.select(self.kept_rows)
+
+    @property
+    def removed(self) -> TextData:
+        """The removed rows, lowest value first."""
+        return self.train.select(self.removed_rows)
+
+    def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
+        """Writes the kept rows, values.parquet, suspects.csv, selection.json, manifest.json and report.html.
+
+        Raises:
+          InputError: the folder holds another run (unless ``overwrite``) or other files.
+        """
+        run = open_run(folder, self.manifest["identity"], overwrite=overwrite)
+        write_selection(run, self)
+        run.write_json("manifest.json", {**self.manifest, "status": "finished"})
+        write_report(run.path)
+        return run.path
+
+
+def write_selection(run: RunFolder, selection: Selection) -> None:
+    """values.parquet, suspects.csv, selection.json and the kept rows; whole again on a resumed run, and the same."""
+    train = selection.train
+    kept = np.zeros(len(train), bool)
+    kept[selection.kept_rows] = True
+    texts: dict[str, Any] = {"text": list(train.texts)}
+    if len(train.text_columns) == 2:
+        texts = dict(zip(("text", "text_pair"), map(list, zip(*train.texts, strict=True)), strict=True))
+    about = {"row": train.origin, **texts, "label": train.label_names}
+    write_values(run.path, selection.valuation, about, kept)
+    suspects, curve = selection.suspects, selection.curve
+    doubted = {
+        **{name: [column[row] for row in suspects.points] for name, column in about.items()},
+        "suggested": [train.classes[label] for label in suspects.suggested],
+        "probability": [f"{share:.4f}" for share in suspects.probability],
+        "probability_of_label": [f"{share:.4f}" for share in suspects.own],
+        "kept": [str(kept[row]).lower() for row in suspects.points],
+    }
+    table = pa.table({name: pa.array([str(entry) for entry in column]) for name, column in doubted.items()})
+    with atomic(run.path / "suspects.csv") as temporary:
+        Path(temporary).write_bytes(format_csv(table, ","))
+    run.write_json(
+        "selection.json",
+        {
+            "rule": selection.rule,
+            "removal_index": selection.removal_index,
+            "cross_fitted": curve.cross_fitted,
+            "check": selection.check and as_json(selection.check),
+            "evidence": "" if selection.check is None else str(selection.check),
+            "utility": curve.utility,
+            "majority_share": selection.manifest["majority_share"],
+            "curve": {
+                name: getattr(curve, name).tolist() for name in ("removed", "score", "difference", "stderr", "accuracy")
+            },
+        },
+    )
+    for name, rows in (("kept", selection.kept), ("validation", selection.set_apart)):
+        if rows is not None and not (run.path / file_name(rows, name)).exists():
+            write_rows(rows, run.path, name)
+
+
+def write_values(folder: Path, valuation: Valuation, about: Mapping[str, Any], kept: np.ndarray | None = None) -> None:
+    """Writes values.parquet: what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept."""
+    points = len(valuation.values)
+    rank = np.empty(points, np.int64)
+    rank[valuation.ranking] = np.arange(1, points + 1)
+    table = pa.table(
+        {
+            **about,
+            "value": valuation.values,
+            "stderr": valuation.stderr,
+            "count": valuation.counts,
+            "rank": rank,
+            **({} if kept is None else {"kept": kept}),
+        }
+    )
+    with atomic(folder / "values.parquet") as temporary:
+        pq.write_table(table, temporary)

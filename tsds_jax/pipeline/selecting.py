@@ -1,0 +1,152 @@
+"""From texts to a selection: representation, values, order, cut, doubts."""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.data import Splits, TextData
+from tsds_jax.encoders import Encoder, embed, fit_pca
+from tsds_jax.games import LogisticGame
+from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline.checks import value_options
+from tsds_jax.pipeline.selected import Selection
+from tsds_jax.runtime.folder import Arrays, Keep
+from tsds_jax.runtime.progress import Progress, ProgressFn
+from tsds_jax.selection import Limits, suspected_labels
+from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values
+from tsds_jax.selection.target_check import target_check
+from tsds_jax.valuation import Valuation, source_game, value
+
+# Coalitions of the second opinion.
+_SECOND_OPINION = 64
+
+
+def select_rows(
+    splits: Splits,
+    encoder: Encoder,
+    settings: SelectOptions,
+    limits: Limits,
+    finetuning: FineTuneOptions,
+    manifest: Mapping[str, Any],
+    keep: Keep,
+    cache: str | os.PathLike | None,
+    progress: ProgressFn,
+) -> Selection:
+    """Values the training rows, and says which to remove.
+
+    Args:
+      splits: training and validation rows; test rows have no part.
+      encoder: the target language model.
+      settings: checked options.
+      limits: what a removal respects; see `removal_limits`.
+      finetuning: how the check on the target fine-tunes.
+      manifest: what is known of the run so far; the selection's has valuation, representation, stages and warnings too.
+      keep: stores each stage's arrays, and reads those that are stored.
+      cache: a folder of representations, or None.
+      progress: called as the stages go on.
+    """
+    train, validation = splits.train, splits.validation
+    groups = None if settings.group is None else limits.units
+    folds = validation_folds(settings, validation.labels)
+    seen = keep("representations", lambda: _represent(train, validation, encoder, settings, cache, progress))
+    x, x_val = seen["train"], seen["validation"]
+
+    def valued(**instead: Any) -> Arrays:
+        how = {**value_options(settings), "groups": groups, "row_groups": folds, "progress": progress, **instead}
+        return value(x, train.labels, x_val, validation.labels, **how).arrays()
+
+    valuation = Valuation.from_arrays(keep("values", valued))
+    # Another utility on some of the same coalitions, only to see whether it would rank the rows alike.
+    other = "accuracy" if settings.utility in ("probability", "log_likelihood") else "log_likelihood"
+    few: dict[str, Any] = {"samples": min(settings.samples, _SECOND_OPINION), "reliability": None, "row_groups": None}
+    few["progress"] = lambda event: progress(event._replace(stage="second opinion"))
+    opinion = Valuation.from_arrays(keep("values-otherwise", functools.partial(valued, utility=other, **few)))
+    if groups is not None:
+        valuation, opinion = valuation.for_members(groups), opinion.for_members(groups)
+
+    began = time.perf_counter()
+    # What is one number for each class to the points is accuracy to all of them together.
+    utility = "accuracy" if settings.utility == "class_wise" else settings.utility
+    game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
+    choice = choose(game, valuation, limits, folds, settings)
+    logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
+    assert isinstance(logistic, LogisticGame)
+    suspects = suspected_labels(logistic, seed=settings.seed)
+    cuts = len(choice.curve.removed)
+    progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
+    stages = {
+        **manifest["stages"],
+        "embed": round(seen["seconds"].item(), 3),
+        "value": round(valuation.seconds + opinion.seconds, 3),
+        "select": round(time.perf_counter() - began, 3),
+    }
+    index, rule, check = choice.removal_index, choice.rule, None
+    if settings.check_seeds and index:
+        began = time.perf_counter()
+        short = dataclasses.replace(finetuning, steps=settings.check_steps)
+        largest = int(settings.largest_cut * len(train))
+        how: dict[str, Any] = {"seeds": settings.check_seeds, "keep": keep, "progress": progress}
+        check = target_check(encoder, train, validation, choice.order, index, largest, short, **how)
+        index, rule = check.recommended, "target"
+        stages["check"] = round(time.perf_counter() - began, 3)
+    removed, kept = np.split(choice.order.points, [index])
+    found = list(manifest["warnings"])
+    if seen["truncated"]:
+        found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+    if choice.missed > 0:
+        found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
+    found += doubts_about_values(valuation, removed, opinion)
+    found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
+    about = {
+        **manifest,
+        "stages": stages,
+        "valuation": valuation.summary(),
+        "representation": {
+            "width": x.shape[1],
+            "explained": seen["explained"].item(),
+            "truncated_texts": int(seen["truncated"]),
+        },
+        "warnings": found,
+    }
+    set_apart = validation if splits.set_apart else None
+    return Selection(train, valuation, choice.order, choice.curve, rule, index, suspects, about, set_apart, check)
+
+
+def _represent(
+    train: TextData,
+    validation: TextData,
+    encoder: Encoder,
+    settings: SelectOptions,
+    cache: str | os.PathLike | None,
+    progress: ProgressFn,
+) -> Arrays:
+    """Representations of both splits as the source classifier sees them."""
+    began = time.perf_counter()
+    # One call, so that the stage has one count and each batch shape compiles once.
+    both = embed(
+        encoder,
+        [*train.texts, *validation.texts],
+        pooling=settings.pooling,
+        layer=settings.layer,
+        max_length=settings.max_length,
+        cache=cache,
+        progress=progress,
+    )
+    x, x_val = both.values[: len(train)], both.values[len(train) :]
+    explained = 1.0
+    if settings.pca:
+        pca = fit_pca(x, settings.pca)
+        x, x_val, explained = pca.transform(x), pca.transform(x_val), float(pca.explained.sum())
+    return {
+        "train": x,
+        "validation": x_val,
+        "explained": np.asarray(explained),
+        "truncated": np.asarray(both.truncated),
+        "seconds": np.asarray(time.perf_counter() - began),
+    }
