@@ -195,6 +195,43 @@ def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_mo
     assert sorted(s.removed_rows % 60) == sorted([*set(s.removed_rows % 60)] * 2)
 
 
+def test_no_row_is_represented_by_a_model_that_saw_its_label(tiny_files, tiny_model, monkeypatch):
+    from tsds_jax.pipeline import representing
+
+    seen, shown = [], []
+
+    def finetune(encoder, rows, **how):
+        seen.append((set(rows.origin), tsds.finetuning.steps_for(how["options"], len(rows))))
+        return tuned(encoder, rows, **how)
+
+    def embed(encoder, texts, **how):
+        shown.append(len(texts))
+        return embedded(encoder, texts, **how)
+
+    tuned, embedded = representing.finetune, representing.embed
+    monkeypatch.setattr(representing, "finetune", finetune)
+    monkeypatch.setattr(representing, "embed", embed)
+    s = chosen(tiny_files["train"], tiny_files, tiny_model, represent_by="cross_fitted", finetuning=TUNING)
+    (one, steps), (other, steps_too) = seen
+    assert one | other == set(range(120))
+    assert not one & other
+    assert steps == steps_too == 15  # as many as one pass over all rows, of 8 rows a step
+    assert shown == [len(other) + 60, len(one) + 60]
+    assert s.manifest["finetuning"]["learning_rate"] == TUNING.learning_rate
+    assert s.manifest["options"]["represent_by"] == "cross_fitted"
+
+
+@pytest.mark.parametrize("by", ["fine_tuned", "cross_fitted"])
+def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files, tiny_model):
+    # The tiny encoder's weights are random: one pass is enough for it only in many small steps.
+    tuning = tsds.FineTuneOptions(head="mean", batch_size=2, learning_rate=5e-3, dropout=0.0, max_length=16)
+    how = {"finetuning": tuning, "samples": 2, "rule": "argmax"}
+    plain, better = (
+        chosen(tiny_files["train"], tiny_files, tiny_model, represent_by=name, **how) for name in ("pretrained", by)
+    )
+    assert better.curve.accuracy[0] > plain.curve.accuracy[0] + 0.05
+
+
 def test_a_cut_is_recommended_only_where_the_model_itself_gains_by_it(tiny_files, tiny_model, tmp_path):
     how = {"rule": "argmax", "check_seeds": 2, "check_steps": 3, "finetuning": TUNING}
     events = []
@@ -250,6 +287,7 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"subset_size": 121}, "subset_size 121 is more than the 120 training points: give at most 120"),
         ({"pca": 33}, "pca 33 is more than 120 training rows of width 32 have: give at most 32"),
         ({"pooling": "max"}, "pooling 'max' is unknown"),
+        ({"represent_by": "magic"}, "represent_by 'magic' is unknown: use one of pretrained, fine_tuned, cross_fitted"),
         ({"utility": "f1"}, "utility 'f1' is unknown"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
         ({"samples": 0}, "samples is 0"),

@@ -28,6 +28,8 @@ class SelectOptions:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
       layer: whose hidden state; 0 the embeddings, -1 the last layer.
       max_length: tokens that a longer text is cut to; None takes the encoder's limit.
+      represent_by: the model ``"pretrained"``, as it is; ``"fine_tuned"`` for one pass over the training rows; or
+        ``"cross_fitted"``, halves of the rows by a model that was fine-tuned on the other half.
       pca: principal components kept, fitted on training rows; 0 keeps the representation as it is.
       source: source classifier.
       utility: what it is scored by on the validation rows.
@@ -62,6 +64,7 @@ class SelectOptions:
     max_length: int | None = _option(
         None, "Tokens a longer text is cut to; else the encoder's limit, and 128 in fine-tuning."
     )
+    represent_by: str = _option("pretrained", "The model pretrained, fine_tuned for a pass, or cross_fitted.")
     pca: int = _option(32, "Principal components kept, fitted on training rows; 0 keeps all features.")
     source: str = _option("logistic", "Source classifier: logistic or ridge.")
     utility: str = _option("accuracy", "accuracy, balanced_accuracy, probability, log_likelihood or class_wise.")

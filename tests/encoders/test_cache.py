@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,20 @@ write_entry(Path(sys.argv[1]) / "key.npy", (4, 8), lambda values: os.kill(os.get
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     assert len(entries(tmp_path)) == 1  # what it had begun, under a name that nothing reads
     assert read_entry(tmp_path / "key.npy", (4, 8)) is None
+
+
+def test_what_killed_writers_left_a_day_ago_is_cleared_and_what_is_being_written_stays(tmp_path):
+    def fill(values):
+        values[:] = 1
+        return {}
+
+    old, new, other = (tmp_path / f".{name}.part" for name in ("key.npy.aa", "key.npy.bb", "another.npy.cc"))
+    for left in (old, new, other):
+        left.write_bytes(b"half")
+    for left in (old, other):
+        os.utime(left, (time.time() - 90_000,) * 2)
+    write_entry(tmp_path / "key.npy", (2, 3), fill)
+    assert {path.name for path in tmp_path.iterdir()} == {"key.npy", "key.json", new.name, other.name}
 
 
 def test_writers_of_one_entry_do_not_harm_each_other(tmp_path):

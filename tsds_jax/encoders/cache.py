@@ -4,11 +4,13 @@ An entry is two files, ``KEY.npy`` and ``KEY.json``, which names the array's has
 another writer does not fit it and is computed again.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,9 @@ from tsds_jax.runtime.folder import UNREADABLE, atomic, check_writable
 from tsds_jax.version import __version__
 
 Counts = dict[str, int]
+
+# Seconds after which a file that is still being written is taken for what a killed process left.
+_ABANDONED = 24 * 3600.0
 
 
 class Entry(NamedTuple):
@@ -89,6 +94,7 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Callable[[np.ndarray],
     """
     check_writable(file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(file)
     with atomic(file) as temporary:
         values = _new_array(temporary, shape)
         counts = fill(values)
@@ -98,6 +104,14 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Callable[[np.ndarray],
     with atomic(file.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "sha256": seal}) + "\n", "utf-8")
     return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
+
+
+def _clear_abandoned(file: Path) -> None:
+    """Removes what killed writers of this entry left behind, a day old or more: nobody writes for that long."""
+    for left in file.parent.glob(f".{file.stem}.*.part"):
+        with contextlib.suppress(OSError):  # another process may have cleared it, or may not let it be
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def _seal(file: Path, counts: Counts) -> str:

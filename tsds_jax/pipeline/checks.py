@@ -16,10 +16,13 @@ from tsds_jax.runtime.folder import check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
 from tsds_jax.valuation import check_points, check_value_options
 
+REPRESENT_BY = ("pretrained", "fine_tuned", "cross_fitted")
+
 
 def check_select_options(settings: SelectOptions) -> None:
     """Raises InputError for an option whose value is unknown, before any file is read."""
     one_of("pooling", settings.pooling, sorted(POOLINGS))
+    one_of("represent_by", settings.represent_by, REPRESENT_BY)
     one_of("rule", settings.rule, RULES)
     one_of("source", settings.source, ("logistic", "ridge"))
     one_of("utility", settings.utility, UTILITIES)

@@ -41,7 +41,7 @@ def select(
       model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
       text: the text column, or two of them for pairs; ``"text"`` if not given.
       label: the label column; ``"label"`` if not given.
-      finetuning: with ``check_seeds``, how the model is fine-tuned to check the cut; None takes the defaults.
+      finetuning: with ``check_seeds`` or ``represent_by``, how the model is fine-tuned; None takes the defaults.
       cache: a folder that keeps representations from run to run, made where it does not exist; None keeps none.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
@@ -75,11 +75,13 @@ def select(
     limits = removal_limits(splits.train, settings)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_sizes(splits, encoder, settings, limits)
-    manifest = manifest_of(splits, encoder, settings, limits, None, {"data": seconds}, None)
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
-    if settings.check_seeds:
+    fine_tunes = settings.check_seeds > 0 or settings.represent_by != "pretrained"
+    if fine_tunes:
         check_options(finetuning)
         check_fits(finetuning, encoder.config)
+    used = finetuning if fine_tunes else None
+    manifest = manifest_of(splits, encoder, settings, limits, used, {"data": seconds}, None)
     return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
 
 
@@ -158,6 +160,8 @@ def run(
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     check_sizes(splits, encoder, settings, limits)
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
+    if splits.test is None:
+        manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
     selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, folder.keep, cache, progress)
     write_selection(folder, selection)

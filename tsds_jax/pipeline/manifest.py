@@ -50,8 +50,6 @@ def manifest_of(
         "sha256": encoder.fingerprint(),
     }
     warnings = [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in splits.overlap.items()]
-    if finetuning and splits.test is None:
-        warnings.append("no test rows were given, so no model was fine-tuned to compare")
     return {
         "tsds_jax": __version__,
         "command": command,

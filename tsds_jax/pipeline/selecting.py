@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.data import Splits, TextData
-from tsds_jax.encoders import Encoder, embed, fit_pca
+from tsds_jax.data import Splits
+from tsds_jax.encoders import Encoder
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import value_options
+from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep
 from tsds_jax.runtime.progress import Progress, ProgressFn
@@ -45,7 +46,7 @@ def select_rows(
       encoder: the target language model.
       settings: checked options.
       limits: what a removal respects; see `removal_limits`.
-      finetuning: how the check on the target fine-tunes.
+      finetuning: how representations and the check on the target are fine-tuned, where they are.
       manifest: what is known of the run so far; the selection's has valuation, representation, stages and warnings too.
       keep: stores each stage's arrays, and reads those that are stored.
       cache: a folder of representations, or None.
@@ -54,7 +55,8 @@ def select_rows(
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
     folds = validation_folds(settings, validation.labels)
-    seen = keep("representations", lambda: _represent(train, validation, encoder, settings, cache, progress))
+    what = (train, validation, encoder, settings, finetuning, cache, progress)
+    seen = keep("representations", functools.partial(represent, *what))
     x, x_val = seen["train"], seen["validation"]
 
     def valued(**instead: Any) -> Arrays:
@@ -116,37 +118,3 @@ def select_rows(
     }
     set_apart = validation if splits.set_apart else None
     return Selection(train, valuation, choice.order, choice.curve, rule, index, suspects, about, set_apart, check)
-
-
-def _represent(
-    train: TextData,
-    validation: TextData,
-    encoder: Encoder,
-    settings: SelectOptions,
-    cache: str | os.PathLike | None,
-    progress: ProgressFn,
-) -> Arrays:
-    """Representations of both splits as the source classifier sees them."""
-    began = time.perf_counter()
-    # One call, so that the stage has one count and each batch shape compiles once.
-    both = embed(
-        encoder,
-        [*train.texts, *validation.texts],
-        pooling=settings.pooling,
-        layer=settings.layer,
-        max_length=settings.max_length,
-        cache=cache,
-        progress=progress,
-    )
-    x, x_val = both.values[: len(train)], both.values[len(train) :]
-    explained = 1.0
-    if settings.pca:
-        pca = fit_pca(x, settings.pca)
-        x, x_val, explained = pca.transform(x), pca.transform(x_val), float(pca.explained.sum())
-    return {
-        "train": x,
-        "validation": x_val,
-        "explained": np.asarray(explained),
-        "truncated": np.asarray(both.truncated),
-        "seconds": np.asarray(time.perf_counter() - began),
-    }

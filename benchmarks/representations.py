@@ -1,0 +1,94 @@
+"""Which representations find flipped labels: of the model as it is, fine-tuned for a pass, or cross-fitted.
+
+    python benchmarks/representations.py [--quick]
+
+Of positive and negative tweets 2,000 train and 1,000 validate, MiniLM is the model, and 10 or 20 % of the training
+labels are flipped on top of the crowd's own errors, three draws of each. Every draw is represented in the three ways of
+`SelectOptions.represent_by`, fine-tuning as in the demo. Two rankings are measured on each: values by the defaults of
+`value`, and the log-likelihood of each label by five-fold cross-validation of the source classifier.
+
+Prints a Markdown table; a whole run also writes benchmarks/results/representations.json. About a quarter of an hour on
+two cores.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from datetime import date
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from measures.machine import machine, versions
+from measures.problem import say
+from measures.results import write
+
+from tsds_jax.baselines import baseline
+from tsds_jax.data import Splits, flip_labels, load_tweets
+from tsds_jax.demo import minilm_folder
+from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.evaluation import detection
+from tsds_jax.options import DEMO_FINETUNING, SelectOptions
+from tsds_jax.pipeline.checks import REPRESENT_BY
+from tsds_jax.pipeline.representing import represent
+from tsds_jax.runtime.progress import silent
+from tsds_jax.valuation import value
+
+RESULTS = Path(__file__).parent / "results" / "representations.json"
+FLIPS, LENGTH = (0.1, 0.2), 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Which representations find flipped labels.")
+    parser.add_argument("--quick", action="store_true", help="one draw of a few rows; writes no file")
+    quick = parser.parse_args().quick
+    encoder, runs = load_encoder(minilm_folder()), []
+    for flips in FLIPS:
+        for seed in range(1 if quick else 3):
+            splits = load_tweets(train=200 if quick else 2000, validation=200 if quick else 1000, test=1, seed=seed)
+            for by in REPRESENT_BY:
+                runs.append({"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by)})
+                say(json.dumps(runs[-1]))
+    about = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}
+    print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
+    if not quick:
+        write(RESULTS, {**about, "runs": runs})
+
+
+def found(encoder: Encoder, splits: Splits, flips: float, seed: int, by: str) -> dict[str, Any]:
+    """Seconds of the representations, and AUROC and average precision of the two rankings."""
+    train, wrong = flip_labels(splits.train, flips, seed)
+    options = SelectOptions(represent_by=by, seed=seed, max_length=LENGTH)
+    tuning = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH)
+    began = time.perf_counter()
+    seen = represent(train, splits.validation, encoder, options, tuning, None, silent)
+    seconds = time.perf_counter() - began
+    arrays = (seen["train"], train.labels, seen["validation"], splits.validation.labels)
+    values = {"value": value(*arrays, seed=seed).values, "loss": baseline("loss", *arrays, seed=seed).values}
+    scores = {name: detection(ranking, wrong) for name, ranking in values.items()}
+    return {
+        "seconds": round(seconds, 1),
+        **{f"{name}_auroc": score.auroc for name, score in scores.items()},
+        **{f"{name}_average_precision": score.average_precision for name, score in scores.items()},
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: means over the draws."""
+    lines = [
+        "| representations | flipped | AUROC of values | AP | AUROC of losses | AP | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    keys = ("value_auroc", "value_average_precision", "loss_auroc", "loss_average_precision")
+    for flips in FLIPS:
+        for by in REPRESENT_BY:
+            some = [run for run in runs if (run["flips"], run["by"]) == (flips, by)]
+            cells = [f"{mean(run[key] for run in some):.3f}" for key in keys]
+            seconds = mean(run["seconds"] for run in some)
+            lines.append(f"| {by} | {flips:.0%} | {' | '.join(cells)} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Representations of the training and validation rows, as the source classifier sees them."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.data import TextData
+from tsds_jax.encoders import Encoder, embed, fit_pca
+from tsds_jax.encoders.alignment import rotation_between
+from tsds_jax.finetuning import finetune
+from tsds_jax.games.held_out import stratified_folds
+from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.runtime.folder import Arrays
+from tsds_jax.runtime.progress import Progress, ProgressFn
+
+# Models of cross-fitted representations: each learns from the rows that the others represent.
+FOLDS = 2
+
+
+def represent(
+    train: TextData,
+    validation: TextData,
+    encoder: Encoder,
+    settings: SelectOptions,
+    finetuning: FineTuneOptions,
+    cache: str | os.PathLike | None,
+    progress: ProgressFn,
+) -> Arrays:
+    """The rows' vectors by the model as it is, or as ``settings.represent_by`` has it fine-tuned.
+
+    ``"fine_tuned"``: by the model after one pass over the training rows. ``"cross_fitted"``: half of the training rows
+    by a model that passed over the other half, twice as often, and the other way round, so that no row is judged by a
+    model that has seen its label. The second model's vectors are rotated to where the first one's lie, by the
+    validation rows, whose vectors are the mean of both. Validation labels have no part in it.
+
+    Args:
+      train: training rows.
+      validation: validation rows.
+      encoder: the model.
+      settings: pooling, layer, length, ``represent_by``, principal components, ``seed``.
+      finetuning: how to fine-tune; its epochs, steps and patience have no use here.
+      cache: see `select`; fine-tuned models' vectors are not kept.
+      progress: called with stages "represent" (fine-tuning) and "embed".
+    """
+    began = time.perf_counter()
+    truncated = 0
+
+    def vectors(by: Encoder, texts: Sequence[Any], kept: str | os.PathLike | None = None) -> np.ndarray:
+        nonlocal truncated
+        how: dict[str, Any] = {"pooling": settings.pooling, "layer": settings.layer, "max_length": settings.max_length}
+        found = embed(by, list(texts), **how, cache=kept, progress=progress)
+        truncated += found.truncated
+        return found.values
+
+    if settings.represent_by == "cross_fitted":
+        x, x_val = _cross_fitted(train, validation, encoder, settings, finetuning, vectors, progress)
+    else:
+        tuned = settings.represent_by == "fine_tuned"
+        by = _tuned(encoder, train, settings, finetuning, 1.0, progress) if tuned else encoder
+        # One call, so that the stage has one count and each batch shape compiles once.
+        both = vectors(by, [*train.texts, *validation.texts], None if tuned else cache)
+        x, x_val = both[: len(train)], both[len(train) :]
+    explained = 1.0
+    if settings.pca:
+        pca = fit_pca(x, settings.pca)
+        x, x_val, explained = pca.transform(x), pca.transform(x_val), float(pca.explained.sum())
+    return {
+        "train": x,
+        "validation": x_val,
+        "explained": np.asarray(explained),
+        "truncated": np.asarray(truncated),
+        "seconds": np.asarray(time.perf_counter() - began),
+    }
+
+
+def _cross_fitted(
+    train: TextData,
+    validation: TextData,
+    encoder: Encoder,
+    settings: SelectOptions,
+    finetuning: FineTuneOptions,
+    vectors: Any,
+    progress: ProgressFn,
+) -> tuple[np.ndarray, np.ndarray]:
+    fold = stratified_folds(train.labels, FOLDS, settings.seed)
+    x = np.empty((len(train), encoder.config.hidden_size), np.float32)
+    held: list[np.ndarray] = []
+    for number in range(FOLDS):
+        inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        epochs = len(train) / len(outside)  # as many steps as one pass over all rows
+        by = _tuned(encoder, train.select(outside), settings, finetuning, epochs, progress)
+        texts: list[Any] = [*(train.texts[row] for row in inside.tolist()), *validation.texts]
+        found = vectors(by, texts)
+        own, checked = found[: len(inside)], found[len(inside) :]
+        if held:
+            rotation = rotation_between(checked, held[0])
+            own, checked = rotation.apply(own), rotation.apply(checked)
+        x[inside] = own
+        held.append(checked)
+    return x, np.asarray(np.mean(held, 0), np.float32)
+
+
+def _tuned(
+    encoder: Encoder,
+    rows: TextData,
+    settings: SelectOptions,
+    finetuning: FineTuneOptions,
+    epochs: float,
+    progress: ProgressFn,
+) -> Encoder:
+    """The encoder after so many passes over the rows."""
+
+    def relay(event: Progress) -> None:
+        progress(event._replace(stage="represent"))
+
+    options = dataclasses.replace(finetuning, epochs=epochs, steps=None, patience=None, seed=settings.seed)
+    return finetune(encoder, rows, options=options, progress=relay).model.encoder
