@@ -72,6 +72,23 @@ def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
     assert f"and {mean(gains['best']):.2f} was to be had" in text
 
 
+def test_the_readmes_table_of_methods_is_what_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    table = re.search(r"<!-- selection -->(.*?)<!-- /selection -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+    case = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]["two"]
+    rows = {(row["method"], row["flips"]): row for row in case["summary"]}
+    assert case["date"] in text
+    assert len(table) >= 8
+    for line in table:
+        method, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        still, flipped = rows[method, 0.0], rows[method, 0.1]
+        found = (still["gain_at_index"], still["gain_10"], flipped["gain_10"], flipped["auroc"])
+        for cell, (middle, _, high), times in zip(cells, found, (100, 100, 100, 1), strict=True):
+            digits = len(cell.split(" ± ")[1].split(".")[1])
+            expected = [round(times * middle, digits), round(times * (high - middle), digits)]
+            assert [float(part) for part in cell.split(" ± ")] == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_readme_names_the_test_line_that_ci_runs():
     assert "pip install '.[test]' && pytest" in README.read_text("utf-8").splitlines()
 
