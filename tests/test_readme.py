@@ -89,6 +89,19 @@ def test_the_readmes_table_of_methods_is_what_the_benchmark_measured():
             assert [float(part) for part in cell.split(" ± ")] == pytest.approx(expected, abs=1e-9)
 
 
+def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    table = re.search(r"<!-- representations -->(.*?)<!-- /representations -->", text, re.DOTALL)[1]
+    runs = json.loads((ROOT / "benchmarks" / "results" / "representations.json").read_text("utf-8"))["runs"]
+    keys = [(flips, key) for flips in (0.1, 0.2) for key in ("value_auroc", "loss_auroc")]
+    for line in table.strip().splitlines()[2:]:
+        by, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        for cell, (flips, key) in zip(cells, keys, strict=True):
+            some = [run[key] for run in runs if (run["by"], run["flips"]) == (by, flips)]
+            assert len(some) == 3
+            assert float(cell) == round(mean(some), 3)
+
+
 def test_the_readme_names_the_test_line_that_ci_runs():
     assert "pip install '.[test]' && pytest" in README.read_text("utf-8").splitlines()
 
