@@ -237,11 +237,10 @@ def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
     A point counts for the likeliest of the classes that are confident in it; where that is another than its label, the
     label is counted as wrong. So all those rank below all others, each part by its margin.
     """
-    rows, classes = np.arange(len(labels)), probability.shape[1]
-    own = np.array([probability[labels == label, label].mean() for label in range(classes)])
+    own = np.array([probability[labels == label, label].mean() for label in range(probability.shape[1])])
     sure = np.where(probability >= own, probability, -np.inf)
     counted = np.where(np.isfinite(sure).any(1), sure.argmax(1), labels)
-    return margin(probability, labels) - 2.0 * (counted[rows] != labels)
+    return margin(probability, labels) - 2.0 * (counted != labels)
 
 
 BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {

@@ -1,4 +1,4 @@
-"""Single stages from files to a folder: what `tsds value` and `tsds finetune` call."""
+"""Single stages from files to a folder: what `tsds value`, `tsds finetune` and `tsds evaluate` call."""
 
 import dataclasses
 import datetime
@@ -224,9 +224,9 @@ def evaluate_files(
     for source in sources:
         splits = load_splits(source, **how)
         if splits.test is None:
-            rows = load_data(source, text=text, label=label)
+            rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
-            splits = load_splits(rest, None, test, **how)
+            splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(source).stem) or "data"
         if name in data:
             raise InputError(f"two data sets are called {name}: rename one of the files")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from datasets import DatasetDict
 
 import tsds_jax as tsds
 from tsds_jax.data import flip_labels
@@ -113,6 +114,15 @@ def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp
         evaluate_files([tiny_files["train"]] * 2, str(tiny_model), str(tmp_path / "two"), **how)
 
 
+def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
+    own = DatasetDict(train=splits.train.rows, validation=splits.validation.rows)
+    own.save_to_disk(tmp_path / "own")
+    how = {"methods": ["random"], "flips": [0.1], "seeds": [0], **QUICK}
+    out = evaluate_files([str(tmp_path / "own")], str(tiny_model), str(tmp_path / "out"), test_fraction=0.25, **how)
+    with np.load(out / "state" / "own-0.1-0-random.npz") as stored:
+        assert len(stored["values"]) == 90  # a quarter for testing, and nothing for validation
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -121,6 +131,10 @@ def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp
         ({"flips": (0.7,)}, "flips is 0.7"),
         ({"seeds": (0, 0)}, "seeds has something twice: 0, 0"),
         ({"noise": "odd"}, "noise 'odd' is unknown"),
+        (
+            {"methods": ("loss",), "finetuning": tsds.FineTuneOptions()},
+            "without as many rows as ours removes: add shapley to the methods",
+        ),
         ({"group": "text"}, "option group is not for evaluate"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
         ({"finetuning": tsds.FineTuneOptions(frozen_layers=9)}, "frozen_layers must be at most 2"),

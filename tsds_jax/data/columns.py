@@ -99,9 +99,9 @@ def read_label_sets(values: pa.ChunkedArray, feature: Any, name: str) -> tuple[l
     inner = getattr(feature, "feature", None)
     sets: list[list[str]] = []
     for row, value in enumerate(python_values(values)):
-        parts = [part.strip() for part in value.split("|")] if isinstance(value, str) and value.strip() else value
-        if isinstance(parts, str):
-            parts = []
+        parts = value
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.split("|")] if value.strip() else []
         if not isinstance(parts, list):
             held = "null" if value is None else f"{_kind(value)} {shorten(value)}"
             return sets, Problem(row, f"column {name!r} holds {held}; give a list of classes, or names joined by '|'")

@@ -21,8 +21,8 @@ from tsds_jax.evaluation.removal import kept_curve
 from tsds_jax.evaluation.summary import write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
-from tsds_jax.options import EVALUATED, VALUED, FineTuneOptions, SelectOptions, build
-from tsds_jax.pipeline import check_select_options
+from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
+from tsds_jax.pipeline.checks import check_select_options, value_options
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -127,6 +127,8 @@ def evaluate(
     _check(data, methods, flips, noise, seeds)
     if finetuning is not None:
         check_options(finetuning)
+        if OURS not in methods:
+            raise InputError(f"the model is fine-tuned without as many rows as ours removes: add {OURS} to the methods")
     check_run_folder(out, resume=resume, overwrite=overwrite)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     if finetuning is not None:
@@ -152,16 +154,17 @@ def evaluate(
         progress(Progress("value", len(valued), total, "valuations", f"{setting.key} {method}"))
     runs = []
     for setting in all_settings:
+        tested = setting.tested(settings)
         for method in methods:
             found = valued[setting.key, method]
             index = int(valued[setting.key, OURS]["index"]) if OURS in methods else None
-            runs.append(_scored(setting, method, found, index, settings))
+            runs.append(_scored(setting, tested, method, found, index))
             progress(Progress("test", len(runs), total, "methods", f"{setting.key} {method}"))
         if finetuning is not None:
             ours = [run for run in runs if run["key"] == setting.key]
             _finetune(folder, setting, ours, valued, encoder, finetuning, progress)
     about = {"command": command, "status": "finished", "identity": identity, **environment()}
-    write_summary(folder, runs, list(seeds), {key: found["values"] for key, found in valued.items()})
+    write_summary(folder, runs, {key: found["values"] for key, found in valued.items()})
     folder.write_json("manifest.json", about)
     return folder.path
 
@@ -229,7 +232,7 @@ def _valued(folder: RunFolder, setting: _Setting, method: str, options: SelectOp
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
         own = dataclasses.replace(options, seed=setting.seed)
         folds = validation_folds(own, arrays[3])
-        found = value(*arrays, **{name: getattr(own, name) for name in VALUED}, row_groups=folds)
+        found = value(*arrays, **value_options(own), row_groups=folds)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
         return {
@@ -241,9 +244,9 @@ def _valued(folder: RunFolder, setting: _Setting, method: str, options: SelectOp
     return folder.keep(f"{setting.key}-{method}", compute)
 
 
-def _scored(setting: _Setting, method: str, found: Arrays, index: int | None, options: SelectOptions) -> dict[str, Any]:
+def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
     """What the values say of wrong rows, and what the source classifier does on the test rows without the lowest."""
-    values, game = found["values"], setting.tested(options)
+    values = found["values"]
     curve = kept_curve(game, values)
     run: dict[str, Any] = {
         "key": setting.key,

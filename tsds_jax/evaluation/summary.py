@@ -44,7 +44,6 @@ def mean_interval(numbers: Sequence[float], level: float = 0.95) -> Interval:
 def write_summary(
     folder: RunFolder,
     runs: list[dict[str, Any]],
-    seeds: list[int],
     values: Mapping[tuple[str, str], np.ndarray],
 ) -> None:
     """evaluation.json, evaluation.md and curves/ in the run's folder.
@@ -52,7 +51,6 @@ def write_summary(
     Args:
       folder: the run's.
       runs: the numbers of each data set, share of flips, seed and method.
-      seeds: of the runs.
       values: of (setting's key, method), ``[points]``.
     """
     groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = {}
@@ -68,7 +66,7 @@ def write_summary(
                 if all(name in run for run in some):
                     found = mean_interval([run[name] for run in some])
                     about[name] = [None if math.isnan(number) else number for number in found]
-            if flips == 0 and len(seeds) > 1:
+            if flips == 0 and len(some) > 1:
                 # The same rows and labels in every run, so that rankings can be compared.
                 about["stability"] = stability([values[run["key"], method] for run in some])._asdict()
             rows.append(about)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tsds_jax.data import load_splits
+from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options
@@ -18,6 +18,7 @@ from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
 from tsds_jax.runtime.folder import check_run_folder, keep_nothing, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.selection import Limits
 
 
 def select(
@@ -60,19 +61,7 @@ def select(
     settings = build(SelectOptions, options)
     check_select_options(settings)
     check_cache(cache)
-    began = time.perf_counter()
-    splits = load_splits(
-        train,
-        validation,
-        text=text,
-        label=label,
-        validation_fraction=settings.validation_fraction,
-        seed=settings.seed,
-        drop_overlap=settings.drop_overlap,
-    )
-    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
-    seconds = time.perf_counter() - began
-    limits = removal_limits(splits.train, settings)
+    splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_sizes(splits, encoder, settings, limits)
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
@@ -139,20 +128,7 @@ def run(
         raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
     check_run_folder(out, resume=resume, overwrite=overwrite)
     check_cache(cache)
-    began = time.perf_counter()
-    splits = load_splits(
-        train,
-        validation,
-        test,
-        text=text,
-        label=label,
-        validation_fraction=settings.validation_fraction,
-        seed=settings.seed,
-        drop_overlap=settings.drop_overlap,
-    )
-    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
-    seconds = time.perf_counter() - began
-    limits = removal_limits(splits.train, settings)
+    splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     if encoder.dtype != "float32":
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
@@ -180,3 +156,15 @@ def run(
     folder.write_json("manifest.json", {**manifest, "status": "finished"})
     progress(Progress("report", 1, 1, "pages"))
     return folder.path
+
+
+def _read(
+    train: Any, validation: Any, test: Any, text: Any, label: str | None, settings: SelectOptions, progress: ProgressFn
+) -> tuple[Splits, Limits, float]:
+    """The rows, what their removal must respect, and the seconds that reading them took."""
+    began = time.perf_counter()
+    how: dict[str, Any] = {"validation_fraction": settings.validation_fraction, "seed": settings.seed}
+    splits = load_splits(train, validation, test, text=text, label=label, drop_overlap=settings.drop_overlap, **how)
+    progress(Progress("data", len(splits.train), len(splits.train), "rows"))
+    seconds = time.perf_counter() - began
+    return splits, removal_limits(splits.train, settings), seconds

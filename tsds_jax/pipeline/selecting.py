@@ -77,7 +77,9 @@ def select_rows(
     utility = "accuracy" if settings.utility == "class_wise" else settings.utility
     game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
     choice = choose(game, valuation, limits, folds, settings)
-    logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
+    logistic = game
+    if settings.source != "logistic":
+        logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
     assert isinstance(logistic, LogisticGame)
     suspects = suspected_labels(logistic, seed=settings.seed)
     cuts = len(choice.curve.removed)
