@@ -64,7 +64,8 @@ def main() -> None:
             methods=TUNED if given.finetune else METHODS,
             flips=FLIPS,
             seeds=range(given.seeds),
-            finetuning=TUNING if given.finetune else None,
+            finetuned=TUNED if given.finetune else (),
+            finetuning=TUNING,
             resume=out.exists(),
             progress=lambda event: (
                 event.stage in ("value", "test") and say(f"{event.done}/{event.total} {event.detail}")

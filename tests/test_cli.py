@@ -139,10 +139,13 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
 
 def test_methods_are_compared_from_the_command_line(tsds, tiny_files, tiny_model, tmp_path):
     told = ("--methods", "random,loss", "--flip-shares", "0.1", "--seeds", "0,1", "--pca", 8, "--out", tmp_path / "e")
+    told += ("--layer", "-1,0", "--finetuned", "loss", "--finetuned-shares", "0.2", "--steps", 2)
     code, shown, errors = tsds("evaluate", "--data", tiny_files["train"], "--model", tiny_model, *told)
     assert code == 0, errors
     assert "## train, 10% of the labels flipped" in shown
     assert "| loss | 0." in shown
+    assert "fine-tuned, 20 % removed" in shown
+    assert json.loads((tmp_path / "e" / "manifest.json").read_text())["identity"]["options"]["layer"] == [-1, 0]
     assert (tmp_path / "e" / "curves" / "train-0.1.svg").exists()
     wrong = tsds("evaluate", "--data", "x", "--model", "m", "--out", "o", "--flip-shares", "a,b")
     assert wrong[0] == 2

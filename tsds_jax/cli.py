@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -51,13 +51,18 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "methods": (str, "Methods joined by commas: shapley (ours) and baselines; some of each if not given."),
     "noise": (str, "How labels are flipped: uniform or class_dependent."),
     "flip_shares": (str, "Shares of training labels to flip, joined by commas (0,0.1)."),
+    "finetuned": (str, "Methods without whose lowest rows the model is fine-tuned too, joined by commas."),
+    "finetuned_shares": (str, "Shares of rows it is fine-tuned without, beside those at the index, joined by commas."),
+    "confidence": (str, "Column that is low where a label is doubtful, such as the share of a crowd that gave it."),
+    "confident_from": (float, "Labels with less confidence count as doubtful (0.7)."),
     "test_fraction": (float, "Share of the rows set apart for testing where a data set has no test rows (0.3)."),
 }
 _SWITCHES = {
-    "finetune": "Fine-tune the model too, without each method's lowest rows and with all.",
     "resume": "Go on with what an earlier try of this run finished.",
     "overwrite": "Remove the earlier run that the folder holds.",
 }
+# Of these a config file may have a list.
+_SEVERAL = {"text": str, "layer": int}
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -149,7 +154,9 @@ def command(
 
 
 def _plain(kind: Any) -> type:
-    """The type of an option that may also be None."""
+    """The type of an option that may also be None; of one that may be several, joined by commas, a string."""
+    if any(get_origin(part) is tuple for part in get_args(kind)):
+        return str
     return next((part for part in get_args(kind) if part is not type(None)), kind)
 
 
@@ -166,9 +173,12 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any
     config = flagged.pop("config")
     given = {} if config is None else _read_config(config, kinds)
     given.update({name: entry for name, entry in flagged.items() if entry is not None})
-    text = given.get("text")
+    text, layer = given.get("text"), given.get("layer")
     if isinstance(text, str) and "," in text:
         given["text"] = tuple(part.strip() for part in text.split(","))
+    if isinstance(layer, str):
+        layers = tuple(_numbers(layer, "layer", int) or ())
+        given["layer"] = layers[0] if len(layers) == 1 else layers
     return given
 
 
@@ -189,10 +199,11 @@ def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
         kind = kinds[name]
         if kind is float and isinstance(entry, int) and not isinstance(entry, bool):
             entry = float(entry)
-        pair = name == "text" and isinstance(entry, list) and all(isinstance(part, str) for part in entry)
-        if not pair and type(entry) is not kind:
+        several = _SEVERAL.get(name)
+        listed = isinstance(entry, list) and all(type(part) is several for part in entry)
+        if not listed and type(entry) is not (several or kind):
             raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {_KINDS[kind]}")
-        given[name] = tuple(entry) if pair else entry
+        given[name] = tuple(entry) if listed else entry
     return given
 
 
@@ -409,10 +420,13 @@ def finetune(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("data", "text", "label", "model", "out", "methods", "flip_shares", "noise", "seeds", "test_fraction"),
+    places=(
+        *("data", "text", "label", "model", "out", "cache", "methods", "flip_shares", "noise", "seeds"),
+        *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
+    ),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
-    switches=("finetune", "resume", "overwrite"),
+    switches=("resume", "overwrite"),
 )
 def evaluate(given: dict[str, Any]) -> None:
     """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does."""
@@ -425,11 +439,12 @@ def evaluate(given: dict[str, Any]) -> None:
         "methods": _words(given.pop("methods", None)),
         "flips": _numbers(given.pop("flip_shares", None), "flip_shares", float),
         "seeds": _seeds(given.pop("seeds", None)),
+        "finetuned": _words(given.pop("finetuned", None)),
+        "finetuned_shares": _numbers(given.pop("finetuned_shares", None), "finetuned_shares", float),
     }
-    finetuning = build(FineTuneOptions, _part(given, FineTuneOptions)) if given.pop("finetune", False) else None
     with console_progress() as progress:
         folder = stages.evaluate_files(
-            finetuning=finetuning,
+            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
             command=_command_line(),
             progress=progress,
             **{name: entry for name, entry in listed.items() if entry is not None},

@@ -26,7 +26,8 @@ class SelectOptions:
 
     Attributes:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
-      layer: whose hidden state; 0 the embeddings, -1 the last layer.
+      layer: whose hidden state; 0 the embeddings, -1 the last layer. Of several, such as ``(-1, -4)``, the pooled
+        vectors stand side by side.
       max_length: tokens that a longer text is cut to; None takes the encoder's limit.
       represent_by: the model ``"pretrained"``, as it is; ``"fine_tuned"`` for one pass over the training rows; or
         ``"cross_fitted"``, halves of the rows by a model that was fine-tuned on the other half.
@@ -60,7 +61,9 @@ class SelectOptions:
     """
 
     pooling: str = _option("mean", "How token vectors become one: mean, weighted_mean, cls or last.")
-    layer: int = _option(-1, "Layer whose hidden state represents a text; 0 the embeddings, -1 the last.")
+    layer: int | tuple[int, ...] = _option(
+        -1, "Layer whose hidden state represents a text, 0 the embeddings, -1 the last; or several: -1,-4."
+    )
     max_length: int | None = _option(
         None, "Tokens a longer text is cut to; else the encoder's limit, and 128 in fine-tuning."
     )
@@ -96,7 +99,7 @@ class SelectOptions:
 # where the rule says.
 VALUED = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
 _CUT = ("rule", "grid", "largest_cut", "validation_fraction", "drop_overlap")
-EVALUATED = ("pooling", "layer", "max_length", "pca", *VALUED, *_CUT)
+EVALUATED = ("pooling", "layer", "max_length", "represent_by", "pca", *VALUED, *_CUT)
 
 
 @dataclass(frozen=True)

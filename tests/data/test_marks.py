@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from tsds_jax.data import duplicate_codes, group_codes, load_data, marked_rows
+from tsds_jax.data import duplicate_codes, group_codes, load_data, marked_rows, numbers
 from tsds_jax.errors import InputError
 
 
@@ -42,6 +42,18 @@ def test_marks_are_one_true_or_yes(values):
 def test_another_entry_than_a_mark_is_named_by_row():
     with pytest.raises(InputError, match="row 3: column 'gold' holds 'maybe'; write 1, true or yes"):
         marked_rows(data(gold=["1", "0", "", "maybe"]), "gold")
+
+
+@pytest.mark.parametrize("values", [[0.5, None, 1.0, 0.0], ["0.5", "", "1", " 0 "]])
+def test_numbers_are_read_where_there_are_some(values):
+    assert numbers(data(sure=values), "sure").tolist() == pytest.approx([0.5, float("nan"), 1, 0], nan_ok=True)
+
+
+def test_a_column_that_holds_no_numbers_is_refused():
+    with pytest.raises(InputError, match="row 1: column 'sure' holds 'very'; write a number or nothing"):
+        numbers(data(sure=["1", "very", "", ""]), "sure")
+    with pytest.raises(InputError, match="column 'sure' holds no number"):
+        numbers(data(sure=["", "", "", ""]), "sure")
 
 
 def test_duplicates_are_of_the_same_text_and_label():

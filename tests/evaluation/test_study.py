@@ -1,5 +1,6 @@
 """`evaluate` on small files: what it writes is what its parts say, and it goes on where it stopped."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from tsds_jax.evaluation.summary import mean_interval
 from tsds_jax.stages import evaluate_files
 
 QUICK = {"pca": 8, "subset_size": 40, "samples": 8, "utility": "probability", "rule": "argmax", "layer": 0}
+TUNING = tsds.FineTuneOptions(steps=3, batch_size=8, max_length=16)
 METHODS = ("shapley", "random", "loss", "entropy")
 
 
@@ -97,12 +99,51 @@ def test_a_cut_study_goes_on_to_the_same_numbers(study, splits, tiny_model):
 
 
 def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
-    tuning = tsds.FineTuneOptions(steps=3, batch_size=8, max_length=16)
-    how = {"methods": ("shapley", "random"), "flips": (0.2,), "seeds": (3,), **QUICK}
-    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", finetuning=tuning, **how)
-    for run in content(out)["runs"]:
-        assert run["finetuned_gain"] == pytest.approx(run["finetuned"] - run["finetuned_all"])
-    assert "fine-tuned" in (out / "evaluation.md").read_text()
+    how = {"methods": ("shapley", "random", "loss"), "flips": (0.2,), "seeds": (3,), **QUICK}
+    tuned = {"finetuned": ("shapley", "random"), "finetuned_shares": (0.25,), "finetuning": TUNING}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **tuned, **how)
+    *both, last = content(out)["runs"]
+    assert not [name for name in last if name.startswith("finetuned")]
+    train, _ = flip_labels(splits.train, 0.2, 3)
+    with np.load(out / "state" / "tiny-0.2-3-random.npz") as stored:
+        rows = np.sort(np.argsort(stored["values"])[len(train) // 4 :])
+    options = dataclasses.replace(TUNING, seed=3)
+    how = {"validation": splits.validation, "evaluation": splits.test, "options": options}
+    with_all, without = (tsds.finetune(str(tiny_model), part, **how) for part in (train, train.select(rows)))
+    assert [run["finetuned_all"] for run in both] == [with_all.metrics["accuracy"]] * 2
+    gain = without.metrics["accuracy"] - with_all.metrics["accuracy"]
+    assert both[1]["finetuned_gain_25"] == pytest.approx(gain)
+    assert "finetuned_gain" in both[0]
+    assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
+
+
+def test_representations_may_be_those_of_a_fine_tuned_model(splits, tiny_model, tmp_path):
+    how = {"methods": ("loss",), "flips": (0, 0.2), "seeds": (0,), **QUICK, "layer": (-1, 0), "finetuning": TUNING}
+    runs = {}
+    for by in ("pretrained", "fine_tuned", "cross_fitted"):
+        out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / by, represent_by=by, **how)
+        runs[by] = content(out)["runs"][1]["auroc"]
+        name = "tiny" if by == "pretrained" else "tiny-0.2-0"
+        with np.load(out / "state" / f"{name}-represented.npz") as stored:
+            assert stored["test"].shape == (len(splits.test), 8)
+    assert len(set(runs.values())) == 3
+
+
+def test_doubts_of_the_crowd_are_what_natural_labels_are_asked_for(splits, tiny_model, tmp_path):
+    rows = len(splits.train)
+    sure = [None if row % 10 == 0 else 0.5 if row % 3 == 0 else 1.0 for row in range(rows)]
+    train = dataclasses.replace(splits.train, rows=splits.train.rows.add_column("crowd", sure))
+    data = {"tiny": tsds.Splits(train, splits.validation, splits.test)}
+    how = {"methods": ("random",), "flips": (0, 0.1), "seeds": (0,), "confidence": "crowd", **QUICK}
+    out = tsds.evaluate(data, model=tiny_model, out=tmp_path / "out", **how)
+    natural, flipped = content(out)["runs"]
+    with np.load(out / "state" / "tiny-0-0-random.npz") as stored:
+        known = np.array([number is not None for number in sure])
+        wrong = np.array([number == 0.5 for number in sure])
+        assert natural["auroc"] == pytest.approx(tsds.detection(stored["values"][known], wrong[known]).auroc)
+    with np.load(out / "state" / "tiny-0.1-0-random.npz") as stored:
+        wrong = flip_labels(splits.train, 0.1, 0)[1]
+        assert flipped["auroc"] == pytest.approx(tsds.detection(stored["values"], wrong).auroc)
 
 
 def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp_path):
@@ -132,12 +173,21 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
         ({"seeds": (0, 0)}, "seeds has something twice: 0, 0"),
         ({"noise": "odd"}, "noise 'odd' is unknown"),
         (
-            {"methods": ("loss",), "finetuning": tsds.FineTuneOptions()},
-            "without as many rows as ours removes: add shapley to the methods",
+            {"methods": ("loss",), "finetuned": ("loss",)},
+            "no share is given, and without shapley among the methods there is no index",
         ),
+        ({"finetuned": ("margin",)}, "without the rows of margin: add it to the methods"),
+        ({"finetuned_shares": (0.1,)}, "finetuned_shares is for the methods in finetuned: name some"),
+        ({"finetuning": tsds.FineTuneOptions(task="regression")}, "task regression has none"),
+        ({"confidence": "crowd"}, "no column 'crowd'"),
+        ({"layer": 9}, "layer is 9"),
+        ({"pca": 5000}, "pca 5000 is more than"),
         ({"group": "text"}, "option group is not for evaluate"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
-        ({"finetuning": tsds.FineTuneOptions(frozen_layers=9)}, "frozen_layers must be at most 2"),
+        (
+            {"represent_by": "fine_tuned", "finetuning": tsds.FineTuneOptions(frozen_layers=9)},
+            "frozen_layers must be at most 2",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tiny_model, tmp_path):

@@ -1,4 +1,4 @@
-"""What other columns, and texts that are alike, say of training rows: groups, marks and duplicates."""
+"""What other columns, and texts that are alike, say of training rows: groups, marks, numbers and duplicates."""
 
 import numpy as np
 
@@ -42,6 +42,27 @@ def marked_rows(data: TextData, name: str) -> np.ndarray:
                 " are marked, and 0, false, no or nothing for the others"
             )
         found[row] = word in _YES
+    return found
+
+
+def numbers(data: TextData, name: str) -> np.ndarray:
+    """The numbers of a column, float64 ``[rows]``; NaN where there is none.
+
+    Raises:
+      InputError: there is no such column, a row holds something else, or no row has a number.
+    """
+    found = np.full(len(data), np.nan)
+    for row, value in enumerate(_values(data, name)):
+        if value is None or not str(value).strip():
+            continue
+        try:
+            found[row] = float(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{data.source}, row {row}: column {name!r} holds {shorten(value)}; write a number or nothing"
+            ) from None
+    if not np.isfinite(found).any():
+        raise InputError(f"{data.source}: column {name!r} holds no number; give another column")
     return found
 
 

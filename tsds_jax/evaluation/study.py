@@ -12,9 +12,9 @@ import numpy as np
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.baselines import BASELINES, baseline
-from tsds_jax.data import Splits, TextData, flip_labels
+from tsds_jax.data import Splits, TextData, flip_labels, numbers
 from tsds_jax.data.noise import NOISES
-from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
+from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve
@@ -22,7 +22,8 @@ from tsds_jax.evaluation.summary import write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
-from tsds_jax.pipeline.checks import check_select_options, value_options
+from tsds_jax.pipeline.checks import check_cache, check_select_options, check_sizes, value_options
+from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -44,7 +45,8 @@ class _Setting:
       flips: the share of flipped labels.
       seed: of the flips, and of all that follows.
       train: training rows, labels flipped.
-      wrong: bool ``[rows]``, those that are.
+      wrong: bool ``[rows]``, those that are; of labels as they came, those that the crowd was not sure of.
+      known: bool ``[rows]``, of which that is known.
       splits: the data set as it came.
       x: representations of the training rows; and of the others.
       x_val: see ``x``.
@@ -56,6 +58,7 @@ class _Setting:
     seed: int
     train: TextData
     wrong: np.ndarray
+    known: np.ndarray
     splits: Splits
     x: np.ndarray
     x_val: np.ndarray
@@ -84,7 +87,12 @@ def evaluate(
     flips: Sequence[float] = (0.0, 0.1),
     noise: str = "uniform",
     seeds: Sequence[int] = (0, 1, 2),
+    finetuned: Sequence[str] = (),
+    finetuned_shares: Sequence[float] = (),
     finetuning: FineTuneOptions | None = None,
+    confidence: str | None = None,
+    confident_from: float = 0.7,
+    cache: str | os.PathLike | None = None,
     resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
@@ -95,8 +103,8 @@ def evaluate(
 
     The splits are what they are given as; seeds draw flips, and everything random in the methods. All values and
     removal indices are there before any test row is looked at. For every method, with the lowest rows removed, the
-    accuracy on the test rows is that of the source classifier refitted; with ``finetuning`` also that of the model,
-    after as many steps as on all rows. "At the index" is at the number of rows that `select` would remove.
+    accuracy on the test rows is that of the source classifier refitted, and of some methods that of the model
+    fine-tuned for as many steps as on all rows. "At the index" is at the number of rows that `select` would remove.
 
     Args:
       data: name to splits, with test rows.
@@ -106,7 +114,14 @@ def evaluate(
       flips: shares of training labels to flip.
       noise: see `flip_labels`.
       seeds: one run of everything each.
-      finetuning: how to fine-tune; None leaves it out.
+      finetuned: the methods without whose lowest rows the model is fine-tuned, at the index of ours.
+      finetuned_shares: shares of the rows, such as 0.1, without which it is fine-tuned besides.
+      finetuning: how to fine-tune there, and to represent where ``represent_by`` does so; None takes the defaults.
+      confidence: a column of the training rows with the share of a crowd that agrees with the label, or another number
+        that is low where a label is doubtful. Labels as they came (no flips) are then also asked which are doubtful;
+        rows without a number are left out of that.
+      confident_from: numbers below this are doubtful.
+      cache: see `select`.
       resume: see `run`, and so are ``overwrite``, ``command`` and ``progress``.
       overwrite: see ``resume``.
       command: see ``resume``.
@@ -125,19 +140,28 @@ def evaluate(
             raise InputError(f"option {name} is not for evaluate, which values rows one by one: leave it out")
     check_select_options(settings)
     _check(data, methods, flips, noise, seeds)
-    if finetuning is not None:
-        check_options(finetuning)
-        if OURS not in methods:
-            raise InputError(f"the model is fine-tuned without as many rows as ours removes: add {OURS} to the methods")
+    _check_finetuned(finetuned, finetuned_shares, methods)
+    tuning = finetuning or FineTuneOptions()
+    check_options(tuning)
+    if tuning.task != "classification":
+        raise InputError(f"methods are compared by each row's class, and task {tuning.task} has none: leave it out")
+    number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
+    doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
     check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
-    if finetuning is not None:
-        check_fits(finetuning, encoder.config)
+    for splits in data.values():
+        check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
+    fine_tunes = bool(finetuned) or settings.represent_by != "pretrained"
+    if fine_tunes:
+        check_fits(tuning, encoder.config)
     identity = {
         "tsds_jax": __version__,
         "stage": "evaluate",
         "options": dataclasses.asdict(settings),
-        "finetuning": finetuning and dataclasses.asdict(finetuning),
+        "finetuning": dataclasses.asdict(tuning) if fine_tunes else None,
+        "finetuned": [list(finetuned), list(finetuned_shares)],
+        "confidence": None if confidence is None else [confidence, confident_from],
         "methods": list(methods),
         "flips": list(flips),
         "noise": noise,
@@ -146,7 +170,21 @@ def evaluate(
         "data": {name: [part.fingerprint() for part in _parts(splits)] for name, splits in data.items()},
     }
     folder = open_run(out, identity, resume=resume, overwrite=overwrite)
-    all_settings = _all_settings(data, encoder, settings, flips, noise, seeds, folder, progress)
+
+    def seen(name: str, splits: Splits, train: TextData, seed: int) -> Arrays:
+        """Representations; the model as it is has the same whatever the labels and the seed."""
+        how = (dataclasses.replace(settings, seed=seed), dataclasses.replace(tuning, seed=seed), cache, progress)
+        return folder.keep(name, lambda: represent(train, splits.validation, encoder, *how, splits.test))
+
+    all_settings = []
+    for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
+        train, wrong = flip_labels(splits.train, share, seed, noise)
+        wrong, known = doubted[name] if share == 0 else (wrong, np.ones(len(train), bool))
+        own = name if settings.represent_by == "pretrained" else f"{name}-{share:g}-{seed}"
+        x = seen(f"{own}-represented", splits, train, seed)
+        parts = (x["train"], x["validation"], x["test"])
+        all_settings.append(_Setting(name, share, seed, train, wrong, known, splits, *parts))
+        progress(Progress("represent", len(all_settings), len(data) * len(flips) * len(seeds), "settings", own))
     total = len(all_settings) * len(methods)
     valued: dict[tuple[str, str], Arrays] = {}
     for setting, method in itertools.product(all_settings, methods):
@@ -160,9 +198,9 @@ def evaluate(
             index = int(valued[setting.key, OURS]["index"]) if OURS in methods else None
             runs.append(_scored(setting, tested, method, found, index))
             progress(Progress("test", len(runs), total, "methods", f"{setting.key} {method}"))
-        if finetuning is not None:
-            ours = [run for run in runs if run["key"] == setting.key]
-            _finetune(folder, setting, ours, valued, encoder, finetuning, progress)
+        if finetuned:
+            some = [run for run in runs if run["key"] == setting.key and run["method"] in finetuned]
+            _finetune(folder, setting, some, valued, finetuned_shares, encoder, tuning, progress)
     about = {"command": command, "status": "finished", "identity": identity, **environment()}
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()})
     folder.write_json("manifest.json", about)
@@ -187,39 +225,29 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
             raise InputError(f"data set {name} has no test rows: give some")
 
 
+def _check_finetuned(finetuned: Sequence[str], shares: Sequence[float], methods: Sequence[str]) -> None:
+    for method in finetuned:
+        if method not in methods:
+            raise InputError(f"the model is to be fine-tuned without the rows of {method}: add it to the methods")
+    for share in shares:
+        number_in("finetuned_shares", share, 0.001, 0.99, whole=False)
+    if shares and not finetuned:
+        raise InputError("finetuned_shares is for the methods in finetuned: name some")
+    if finetuned and not shares and OURS not in methods:
+        raise InputError(f"no share is given, and without {OURS} among the methods there is no index: give one of them")
+
+
+def _doubted(train: TextData, confidence: str | None, confident_from: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which labels the crowd was not sure of, and of which rows that is known."""
+    if confidence is None:
+        return np.zeros(len(train), bool), np.ones(len(train), bool)
+    sure = numbers(train, confidence)
+    return sure < confident_from, np.isfinite(sure)
+
+
 def _parts(splits: Splits) -> list[TextData]:
     assert splits.test is not None
     return [splits.train, splits.validation, splits.test]
-
-
-def _all_settings(
-    data: Mapping[str, Splits],
-    encoder: Encoder,
-    options: SelectOptions,
-    flips: Sequence[float],
-    noise: str,
-    seeds: Sequence[int],
-    folder: RunFolder,
-    progress: ProgressFn,
-) -> list[_Setting]:
-    found = []
-    for name, splits in data.items():
-        parts = _parts(splits)
-
-        def represented(parts: list[TextData] = parts) -> Arrays:
-            texts: list[Any] = [text for part in parts for text in part.texts]
-            how: dict[str, Any] = {"pooling": options.pooling, "layer": options.layer, "max_length": options.max_length}
-            return {"x": embed(encoder, texts, **how, progress=progress).values}
-
-        x = folder.keep(f"{name}-representations", represented)["x"]
-        seen = np.split(x, np.cumsum([len(part) for part in parts])[:-1])
-        if options.pca:
-            pca = fit_pca(seen[0], options.pca)
-            seen = [pca.transform(some) for some in seen]
-        for share, seed in itertools.product(flips, seeds):
-            train, wrong = flip_labels(splits.train, share, seed, noise)
-            found.append(_Setting(name, share, seed, train, wrong, splits, *seen))
-    return found
 
 
 def _valued(folder: RunFolder, setting: _Setting, method: str, options: SelectOptions) -> Arrays:
@@ -262,8 +290,9 @@ def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, i
         "weighted_drop": curve.weighted_drop,
         "removed": index,
     }
-    if setting.wrong.any():
-        run |= detection(values, setting.wrong)._asdict()
+    wrong = setting.wrong[setting.known]
+    if wrong.any() and not wrong.all():
+        run |= detection(values[setting.known], wrong)._asdict()
     for percent in (5, 10, 20):
         run[f"gain_{percent}"] = float(curve.best[-1 - percent // 5] - curve.best[-1])
     if index is not None:
@@ -277,12 +306,13 @@ def _finetune(
     setting: _Setting,
     runs: list[dict[str, Any]],
     valued: Mapping[tuple[str, str], Arrays],
+    shares: Sequence[float],
     encoder: Encoder,
     options: FineTuneOptions,
     progress: ProgressFn,
 ) -> None:
     """Adds to each run of a setting the fine-tuned model's test accuracy, without the method's rows and with all."""
-    train, index = setting.train, runs[0]["removed"]
+    train = setting.train
     own = dataclasses.replace(options, seed=setting.seed, steps=steps_for(options, len(train)))
 
     def tuned(name: str, rows: np.ndarray) -> float:
@@ -303,6 +333,10 @@ def _finetune(
     for run in runs:
         run["finetuned_all"] = full
         order = Limits.none(train.labels).removal_order(valued[setting.key, run["method"]]["values"])
-        rows = np.sort(order.points[index or 0 :])
-        run["finetuned"] = tuned(run["method"], rows) if index else full
-        run["finetuned_gain"] = run["finetuned"] - full
+        wanted = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
+        if run["removed"] is not None:
+            wanted[""] = run["removed"]
+        for name, cut in wanted.items():
+            found = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) if cut else full
+            run[f"finetuned_gain{name}"] = found - full
+            progress(Progress("finetuned", 1, 1, "models", f"{setting.key} {run['method']} {cut} {found - full:+.4f}"))

@@ -22,9 +22,9 @@ _COLUMNS: dict[str, tuple[str, float, int]] = {
     "gain_10": ("10 % removed", 100, 2),
     "gain_20": ("20 % removed", 100, 2),
     "gain_at_index": ("at the index", 100, 2),
-    "finetuned_gain": ("fine-tuned", 100, 2),
     "weighted_drop": ("weighted drop", 1, 3),
     "seconds": ("seconds", 1, 2),
+    "finetuned_gain": ("fine-tuned, at the index", 100, 2),
 }
 
 
@@ -62,7 +62,7 @@ def write_summary(
         rows = []
         for method, some in methods.items():
             about: dict[str, Any] = {"data": data, "flips": flips, "method": method, "runs": len(some)}
-            for name in _COLUMNS:
+            for name in _columns(some):
                 if all(name in run for run in some):
                     found = mean_interval([run[name] for run in some])
                     about[name] = [None if math.isnan(number) else number for number in found]
@@ -80,9 +80,16 @@ def write_summary(
     folder.write_text("evaluation.md", "\n".join(tables))
 
 
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float, int]]:
+    """All columns, with one for each share of rows that models were fine-tuned without."""
+    start = "finetuned_gain_"
+    shares = sorted({float(name.removeprefix(start)) for row in rows for name in row if name.startswith(start)})
+    return _COLUMNS | {f"{start}{share:g}": (f"fine-tuned, {share:g} % removed", 100, 2) for share in shares}
+
+
 def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float, removed: list[int]) -> str:
     """Markdown."""
-    columns = {name: about for name, about in _COLUMNS.items() if any(name in row for row in rows)}
+    columns = {name: about for name, about in _columns(rows).items() if any(name in row for row in rows)}
     stable = any("stability" in row for row in rows)
     heads = [head for head, _, _ in columns.values()] + (["rank stability"] if stable else [])
     index = f"; the index removes {', '.join(f'{number:,}' for number in removed)} rows" if removed else ""

@@ -28,7 +28,8 @@ def check_select_options(settings: SelectOptions) -> None:
     one_of("utility", settings.utility, UTILITIES)
     check_value_options(**value_options(settings))
     number_in("pca", settings.pca, 0, np.inf)
-    number_in("layer", settings.layer, -1000, 1000)
+    for layer in layers_of(settings):
+        number_in("layer", layer, -1000, 1000)
     if settings.max_length is not None:
         number_in("max_length", settings.max_length, 1, np.inf)
     number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
@@ -78,6 +79,15 @@ def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
     return limits
 
 
+def layers_of(settings: SelectOptions) -> tuple[int, ...]:
+    """Those that represent a text."""
+    layer = settings.layer
+    found = tuple(layer) if isinstance(layer, tuple | list) else (layer,)
+    if not found:
+        raise InputError("layer names no layer: give one, or several")
+    return found
+
+
 def check_cache(cache: str | os.PathLike | None) -> None:
     """Raises InputError, before any work, where no cache could be written."""
     if cache is not None:
@@ -96,12 +106,14 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     check_points(players, settings.subset_size, settings.estimator)
     if settings.remove_count is not None:
         number_in("remove_count", settings.remove_count, 0, points - 1)
-    number_in("layer", settings.layer, -layers - 1, layers)
+    for layer in layers_of(settings):
+        number_in("layer", layer, -layers - 1, layers)
     if settings.max_length is not None:
         number_in("max_length", settings.max_length, 1, encoder.config.max_tokens)
-    largest = min(points, encoder.config.hidden_size)
+    width = encoder.config.hidden_size * len(layers_of(settings))
+    largest = min(points, width)
     if settings.pca > largest:
         raise InputError(
-            f"pca {settings.pca} is more than {points} training rows of width {encoder.config.hidden_size} have:"
+            f"pca {settings.pca} is more than {points} training rows of width {width} have:"
             f" give at most {largest}, or 0 for no PCA"
         )

@@ -14,6 +14,7 @@ from tsds_jax.encoders.alignment import rotation_between
 from tsds_jax.finetuning import finetune
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline.checks import layers_of
 from tsds_jax.runtime.folder import Arrays
 from tsds_jax.runtime.progress import Progress, ProgressFn
 
@@ -29,13 +30,15 @@ def represent(
     finetuning: FineTuneOptions,
     cache: str | os.PathLike | None,
     progress: ProgressFn,
+    test: TextData | None = None,
 ) -> Arrays:
     """The rows' vectors by the model as it is, or as ``settings.represent_by`` has it fine-tuned.
 
     ``"fine_tuned"``: by the model after one pass over the training rows. ``"cross_fitted"``: half of the training rows
     by a model that passed over the other half, twice as often, and the other way round, so that no row is judged by a
     model that has seen its label. The second model's vectors are rotated to where the first one's lie, by the
-    validation rows, whose vectors are the mean of both. Validation labels have no part in it.
+    validation rows; other than training rows have the mean of both models' vectors. Labels other than those of training
+    rows have no part in it, nor have test rows in what becomes of the others.
 
     Args:
       train: training rows.
@@ -45,6 +48,11 @@ def represent(
       finetuning: how to fine-tune; its epochs, steps and patience have no use here.
       cache: see `select`; fine-tuned models' vectors are not kept.
       progress: called with stages "represent" (fine-tuning) and "embed".
+      test: test rows, to be represented as validation rows are.
+
+    Returns:
+      float32 ``[rows, width]`` as "train", "validation" and, if there are such rows, "test"; and by themselves the
+      share of variance "explained" by the components, texts "truncated" and "seconds".
     """
     began = time.perf_counter()
     truncated = 0
@@ -56,21 +64,23 @@ def represent(
         truncated += found.truncated
         return found.values
 
+    others: list[Any] = [*validation.texts, *(test.texts if test else ())]
     if settings.represent_by == "cross_fitted":
-        x, x_val = _cross_fitted(train, validation, encoder, settings, finetuning, vectors, progress)
+        x, x_others = _cross_fitted(train, others, len(validation), encoder, settings, finetuning, vectors, progress)
     else:
         tuned = settings.represent_by == "fine_tuned"
         by = _tuned(encoder, train, settings, finetuning, 1.0, progress) if tuned else encoder
         # One call, so that the stage has one count and each batch shape compiles once.
-        both = vectors(by, [*train.texts, *validation.texts], None if tuned else cache)
-        x, x_val = both[: len(train)], both[len(train) :]
+        found = vectors(by, [*train.texts, *others], None if tuned else cache)
+        x, x_others = found[: len(train)], found[len(train) :]
     explained = 1.0
     if settings.pca:
         pca = fit_pca(x, settings.pca)
-        x, x_val, explained = pca.transform(x), pca.transform(x_val), float(pca.explained.sum())
+        x, x_others, explained = pca.transform(x), pca.transform(x_others), float(pca.explained.sum())
     return {
         "train": x,
-        "validation": x_val,
+        "validation": x_others[: len(validation)],
+        **({"test": x_others[len(validation) :]} if test else {}),
         "explained": np.asarray(explained),
         "truncated": np.asarray(truncated),
         "seconds": np.asarray(time.perf_counter() - began),
@@ -79,28 +89,29 @@ def represent(
 
 def _cross_fitted(
     train: TextData,
-    validation: TextData,
+    others: list[Any],
+    aligned_by: int,
     encoder: Encoder,
     settings: SelectOptions,
     finetuning: FineTuneOptions,
     vectors: Any,
     progress: ProgressFn,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of the training rows, and of the other texts, by the first ``aligned_by`` of which models are aligned."""
     fold = stratified_folds(train.labels, FOLDS, settings.seed)
-    x = np.empty((len(train), encoder.config.hidden_size), np.float32)
+    x = np.empty((len(train), encoder.config.hidden_size * len(layers_of(settings))), np.float32)
     held: list[np.ndarray] = []
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
         epochs = len(train) / len(outside)  # as many steps as one pass over all rows
         by = _tuned(encoder, train.select(outside), settings, finetuning, epochs, progress)
-        texts: list[Any] = [*(train.texts[row] for row in inside.tolist()), *validation.texts]
-        found = vectors(by, texts)
-        own, checked = found[: len(inside)], found[len(inside) :]
+        found = vectors(by, [*(train.texts[row] for row in inside.tolist()), *others])
+        own, rest = found[: len(inside)], found[len(inside) :]
         if held:
-            rotation = rotation_between(checked, held[0])
-            own, checked = rotation.apply(own), rotation.apply(checked)
+            rotation = rotation_between(rest[:aligned_by], held[0][:aligned_by])
+            own, rest = rotation.apply(own), rotation.apply(rest)
         x[inside] = own
-        held.append(checked)
+        held.append(rest)
     return x, np.asarray(np.mean(held, 0), np.float32)
 
 
