@@ -1,5 +1,8 @@
 """Every baseline is what its definition says, and all but two find wrong labels."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -85,6 +88,17 @@ def test_points_off_the_diagonal_of_the_confident_joint_rank_below_all_others():
     """Class means of own probabilities: .9, .5, .4. Row 1 is sure of no class, row 3 of the second and the third."""
     found = confident(PROBABILITY, LABELS)
     np.testing.assert_allclose(found, [0.8, -0.3, 0.5, -0.1 - 2, 0.1])
+
+
+def test_label_issues_and_scores_are_cleanlabs():
+    stored = json.loads((Path(__file__).parent / "golden" / "cleanlab.json").read_text("utf-8"))
+    probability, labels = np.array(stored["probability"]), np.array(stored["labels"])
+    found = confident(probability, labels)
+    assert np.flatnonzero(found != margin(probability, labels)).tolist() == stored["issues"]
+    assert found[stored["issues"]].max() < np.delete(found, stored["issues"]).min()
+    assert set(stored["issues"]) < set(stored["off_diagonal"])
+    np.testing.assert_allclose((margin(probability, labels) + 1) / 2, stored["normalized_margin"], atol=1e-6)
+    np.testing.assert_allclose(np.exp(log_probability(probability, labels)), stored["self_confidence"], atol=1e-6)
 
 
 def test_what_cannot_be_valued_is_refused():

@@ -15,8 +15,8 @@ Of every method a low value says that the point should go.
     loss                 log probability of the label, by the regression fitted to other folds
     margin               the same probability less that of the likeliest other class
     entropy              minus the entropy of those probabilities
-    confident_learning   the margin, less 2 where the label is off the diagonal of the confident joint (Northcutt et al.
-                         2021)
+    confident_learning   the margin, less 2 where it is negative and the label is off the diagonal of the confident joint,
+                         which are cleanlab's label issues (Northcutt et al. 2021)
 
 The last four are of one five-fold cross-validation of the source classifier, and look at no validation row.
 """
@@ -235,12 +235,14 @@ def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     A class is confident in a point where its probability is at least what it is on average for the class's own points.
     A point counts for the likeliest of the classes that are confident in it; where that is another than its label, the
-    label is counted as wrong. So all those rank below all others, each part by its margin.
+    label is counted as wrong, unless it is the likeliest all the same. Those are cleanlab's label issues; they rank
+    below all others, each part by its margin.
     """
     own = np.array([probability[labels == label, label].mean() for label in range(probability.shape[1])])
     sure = np.where(probability >= own, probability, -np.inf)
     counted = np.where(np.isfinite(sure).any(1), sure.argmax(1), labels)
-    return margin(probability, labels) - 2.0 * (counted != labels)
+    away = margin(probability, labels)
+    return away - 2.0 * ((counted != labels) & (away < 0))
 
 
 BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {
