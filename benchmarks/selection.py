@@ -1,14 +1,15 @@
 """Our values beside what else one could use, on real tweets with and without flipped labels: `tsds_jax.evaluate`.
 
-    python benchmarks/selection.py [--only two|three] [--seeds N] [--finetune] [--quick]
+    python benchmarks/selection.py [--only two|three] [--seeds N] [--finetune SHARE] [--quick]
 
 Of tweets as MiniLM represents them 5,000 train, 1,000 validate and 4,000 test (one draw, no text twice), with two or
 three classes; 0, 10 and 20 % of the training labels are flipped on top of the crowd's own errors, by five seeds. All
 methods get the same arrays. Prints the tables of `evaluate`; a run with five seeds and without --quick writes them, and
-the numbers behind them, to benchmarks/results/selection.json, case by case. With --finetune the model is fine-tuned
-too, without each method's lowest rows and on all (157 steps each, some hours in all, in a folder that is gone on with).
+the numbers behind them, to benchmarks/results/selection.json, case by case. With --finetune 0.1, say, the model is
+fine-tuned too, at that share of flips: on all rows, and without as many of each method's lowest as our rule removes.
 
-About a quarter of an hour for two classes and an hour for three on two cores.
+About a quarter of an hour for two classes and an hour for three on two cores; with --finetune up to an hour a share, in
+a folder that is gone on with.
 """
 
 import argparse
@@ -26,18 +27,18 @@ from tsds_jax import Progress, evaluate
 from tsds_jax.data import load_tweets
 from tsds_jax.demo import minilm_folder
 from tsds_jax.evaluation.study import METHODS
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import DEMO_FINETUNING
 
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
 # As in the demo: one pass at twice the usual rate.
-TUNING = FineTuneOptions(head="mean", epochs=1.0, learning_rate=1e-4)
+TUNING = DEMO_FINETUNING
 TUNED = ("shapley", "random", "leave_one_out", "knn_shapley", "loss", "confident_learning")
 
 
 def told(event: Progress) -> None:
-    if event.stage in ("value", "test"):
+    if event.stage in ("value", "test", "finetuned"):
         say(f"{event.stage} {event.done}/{event.total} {event.detail}")
 
 
@@ -45,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Our values beside what else one could use.")
     parser.add_argument("--only", choices=CLASSES, help="this number of classes alone")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many; fewer than five write no file")
-    parser.add_argument("--finetune", action="store_true", help="fine-tune the model too, with fewer methods")
+    parser.add_argument(
+        "--finetune", type=float, choices=FLIPS, help="fine-tune too, with fewer methods, at this share"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows; writes no file")
     given = parser.parse_args()
     here, measured = machine(), {}
@@ -54,22 +57,21 @@ def main() -> None:
             continue
         sizes = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **sizes})
-        case = f"{name}-finetuned" if given.finetune else name
+        tuned = TUNED if given.finetune is not None else ()
+        case = f"{name}-finetuned-{given.finetune:g}" if tuned else name
         out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{given.seeds}-{len(splits.train)}"
         began = time.perf_counter()
         evaluate(
             {name: splits},
             model=minilm_folder(),
             out=out,
-            methods=TUNED if given.finetune else METHODS,
-            flips=FLIPS,
+            methods=tuned or METHODS,
+            flips=(given.finetune,) if tuned else FLIPS,
             seeds=range(given.seeds),
-            finetuned=TUNED if given.finetune else (),
+            finetuned=tuned,
             finetuning=TUNING,
             resume=out.exists(),
-            progress=lambda event: (
-                event.stage in ("value", "test") and say(f"{event.done}/{event.total} {event.detail}")
-            ),
+            progress=told,
             max_length=128,
         )
         seconds = time.perf_counter() - began
@@ -81,7 +83,7 @@ def main() -> None:
         print(f"{here['processor']}, {date.today().isoformat()}, {seconds:.0f} s\n")
         print((out / "evaluation.md").read_text("utf-8"))
         if given.seeds == SEEDS and not given.quick:
-            order = [case for name in CLASSES for case in (name, f"{name}-finetuned")]
+            order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]
             write(RESULTS, merged(RESULTS, {"machine": here, "versions": versions()}, order, measured)[0])
 
 

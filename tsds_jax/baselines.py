@@ -15,8 +15,8 @@ Of every method a low value says that the point should go.
     loss                 log probability of the label, by the regression fitted to other folds
     margin               the same probability less that of the likeliest other class
     entropy              minus the entropy of those probabilities
-    confident_learning   the margin, less 2 where it is negative and the label is off the diagonal of the confident joint,
-                         which are cleanlab's label issues (Northcutt et al. 2021)
+    confident_learning   the margin, less 2 where it is negative and the label is off the diagonal of the confident
+                         joint: cleanlab's label issues (Northcutt et al. 2021)
 
 The last four are of one five-fold cross-validation of the source classifier, and look at no validation row.
 """

@@ -1,0 +1,442 @@
+"""What TS-DShapley's paper leaves open, asked of tweets: which source classifier, which subset size, how many chains.
+
+    python examples/open_questions.py [--only transfer|size|chains] [--out FOLDER] [--quick]
+
+**transfer**: which source classifier, representation and utility best say what helps the model that is fine-tuned, and
+is there a cheap test beforehand? MiniLM is fine-tuned on 1,000 tweets without the tenth that each ranking puts lowest,
+and on all of them, by the same seed and for as many steps, and compared on 2,000 other tweets; with labels as the crowd
+gave them and with a fifth of them flipped besides; three draws of each.
+
+**size**: how well values find flips at each subset size, for three dimensions and two numbers of points.
+
+**chains**: the same as the number of samples grows, at small and at large subsets.
+
+Every finished run is kept in FOLDER/results.json, and the study goes on after the last one. Tables are printed, and
+written with the plots to FOLDER; what they mean is in open_questions.md. About 50 minutes on two cores.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.optimize import minimize_scalar
+from scipy.stats import spearmanr, t
+
+import tsds_jax as tsds
+from tsds_jax.data import load_tweets
+from tsds_jax.demo import minilm_folder
+from tsds_jax.encoders import Encoder
+from tsds_jax.options import DEMO_FINETUNING, SelectOptions
+from tsds_jax.pipeline.representing import represent
+from tsds_jax.runtime.environment import environment
+from tsds_jax.runtime.progress import silent
+from tsds_jax.selection import Limits, ordered_curve
+from tsds_jax.valuation import source_game
+
+HERE = Path(__file__).with_suffix("")
+DRAWS, LENGTH = 3, 64
+
+# transfer: each ranking differs from the first in one thing. Name -> (options of the representation, how it ranks).
+RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "logistic, accuracy, last layer, PCA 32": ({}, {}),
+    "source: ridge": ({}, {"source": "ridge"}),
+    "source: kernel": ({}, {"method": "kernel_shapley"}),
+    "source: nearest neighbours": ({}, {"method": "knn_shapley"}),
+    "no values: cross-validated loss": ({}, {"method": "loss"}),
+    "utility: probability": ({}, {"utility": "probability"}),
+    "utility: log-likelihood": ({}, {"utility": "log_likelihood"}),
+    "layer: 3 of 6": ({"layer": 3}, {}),
+    "layers: 3 and 6": ({"layer": (3, -1)}, {}),
+    "pooling: first token": ({"pooling": "cls"}, {}),
+    "PCA 8": ({"pca": 8}, {}),
+    "PCA 128": ({"pca": 128}, {}),
+    "fine-tuned for a pass": ({"represent_by": "fine_tuned"}, {}),
+    "cross-fitted": ({"represent_by": "cross_fitted"}, {}),
+    "cross-fitted, loss": ({"represent_by": "cross_fitted"}, {"method": "loss"}),
+    "random": ({}, {"method": "random"}),
+}
+FLIPS, REMOVED = (0.0, 0.2), 0.1
+TESTS = {
+    "source_accuracy": "source classifier's gain of accuracy on validation rows",
+    "source_likelihood": "its gain of log-likelihood there",
+    "doubted": "share of the removed rows whose label cross-validation doubts",
+    "skew": "how much the removal shifts the classes",
+    "target_accuracy": "the fine-tuned model's gain of accuracy on validation rows",
+    "target_likelihood": "its gain of log-likelihood there",
+    "target_sharpened": "the same at each model's best temperature",
+}
+# size and chains: a tenth of the labels flipped.
+SIZES, DIMENSIONS, POINTS, SAMPLES = (16, 32, 64, 128, 256, 512), (8, 32, 128), (1000, 4000), 200
+CHAINS, BUDGETS, CHAIN_POINTS = (32, 64, 512), (10, 30, 100, 300, 1000), 2500
+
+Runs = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    studies: dict[str, Callable[..., None]] = {"transfer": transfer, "size": size, "chains": chains}
+    parser = argparse.ArgumentParser(description="The paper's open questions, asked of real tweets.")
+    parser.add_argument("--only", choices=studies, help="one of the studies")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of results, tables and plots")
+    parser.add_argument("--quick", action="store_true", help="one draw and few rows; give another --out with it")
+    given = parser.parse_args()
+    if given.quick and given.out == HERE:
+        parser.error("--quick would mix its runs with the whole study's: give another --out")
+    given.out.mkdir(parents=True, exist_ok=True)
+    store = Store(given.out / "results.json")
+    for name, study in studies.items():
+        if given.only in (None, name):
+            study(store.of(name), given.quick)
+    report = "\n\n".join(table(store.of(name)) for name, table in TABLES.items() if store.of(name).runs)
+    (given.out / "tables.md").write_text(report + "\n", "utf-8")
+    print(report)
+    with matplotlib.rc_context({"svg.hashsalt": "tsds_jax", "svg.fonttype": "none"}):
+        for name, plot in PLOTS.items():
+            if store.of(name).runs:
+                plot(store.of(name)).savefig(given.out / f"{name}.svg", format="svg", metadata={"Date": None})
+
+
+class Store:
+    """results.json: study -> key of a run -> its numbers, written after each."""
+
+    def __init__(self, file: Path, study: str = ""):
+        """What the file holds, if it is there."""
+        self.file, self.study = file, study
+        self.content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+    def of(self, study: str) -> "Store":
+        """One study's part."""
+        return Store(self.file, study)
+
+    @property
+    def runs(self) -> Runs:
+        """Key -> numbers."""
+        return self.content.get(self.study, {}).get("runs", {})
+
+    def keep(self, key: str, compute: Callable[[], dict[str, Any]]) -> None:
+        """Computes a run where it is not there yet."""
+        if key in self.runs:
+            return
+        began = time.perf_counter()
+        found = compute()
+        about = self.content.setdefault(self.study, {"date": date.today().isoformat(), **environment(), "runs": {}})
+        about["runs"][key] = found | {"seconds": round(time.perf_counter() - began, 1)}
+        part = self.file.with_suffix(".part")
+        part.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
+        os.replace(part, self.file)
+        print(self.study, key, json.dumps(about["runs"][key]), flush=True)
+
+
+def transfer(store: Store, quick: bool) -> None:
+    encoder = tsds.load_encoder(minilm_folder())
+    sizes = (
+        {"train": 200, "validation": 200, "test": 200} if quick else {"train": 1000, "validation": 500, "test": 2000}
+    )
+    for draw in range(1 if quick else DRAWS):
+        splits = load_tweets(**sizes, seed=draw)
+        for flips in FLIPS:
+            train, wrong = tsds.flip_labels(splits.train, flips, draw)
+            setting = Setting(encoder, train, wrong, splits.validation, splits.test, draw)
+            for name in RANKINGS:
+                store.keep(f"{flips:g}|{draw}|{name}", lambda name=name, setting=setting: setting.run(name))
+            if flips:
+                store.keep(f"{flips:g}|{draw}|all flips, if one knew them", setting.without_flips)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """One draw: a model, training rows of which some are known to be wrong, and others."""
+
+    encoder: Encoder
+    train: tsds.TextData
+    wrong: np.ndarray
+    validation: tsds.TextData
+    test: tsds.TextData
+    seed: int
+
+    def run(self, name: str) -> dict[str, Any]:
+        """What removing this ranking's lowest tenth does, and what one could have known before."""
+        options, how = RANKINGS[name]
+        seen = self.seen(**options)
+        x, x_val = seen["train"], seen["validation"]
+        arrays = (x, self.train.labels, x_val, self.validation.labels)
+        how = {"seed": self.seed, **how}
+        ranked = (
+            tsds.baseline(**how, x_train=x, y_train=arrays[1], x_val=x_val, y_val=arrays[3])
+            if "method" in how
+            else tsds.value(*arrays, **how)
+        )
+        found = self.removed(Limits.none(self.train.labels).removal_order(ranked.values).points, arrays)
+        if self.wrong.any():
+            found["auroc"] = tsds.detection(ranked.values, self.wrong).auroc
+        return found
+
+    def without_flips(self) -> dict[str, Any]:
+        """What removing exactly the flipped rows does."""
+        rows = np.flatnonzero(~self.wrong)
+        return self.gains(self.tuned(rows))
+
+    def seen(self, **options: Any) -> dict[str, np.ndarray]:
+        """Representations of the training and validation rows."""
+        settings = SelectOptions(seed=self.seed, max_length=LENGTH, **options)
+        return represent(self.train, self.validation, self.encoder, settings, TUNING, None, silent)
+
+    def removed(self, order: np.ndarray, arrays: tuple[np.ndarray, ...]) -> dict[str, Any]:
+        """Of a removal: the target's gains, and the cheap tests."""
+        count = round(REMOVED * len(order))
+        gone, rest = order[:count], np.sort(order[count:])
+        found = self.gains(self.tuned(rest))
+        removal = Limits.none(self.train.labels).removal_order(np.argsort(order).astype(float))
+        for utility, name in (("accuracy", "source_accuracy"), ("log_likelihood", "source_likelihood")):
+            curve = ordered_curve(source_game(*arrays, utility=utility), removal, np.array([0, count]))
+            found[name] = float(curve.difference[-1])
+        share = np.bincount(self.train.labels, minlength=2) / len(order)
+        taken = np.bincount(self.train.labels[gone], minlength=2) / count
+        return found | {"doubted": float(self.doubted[gone].mean()), "skew": float(np.abs(taken - share).sum() / 2)}
+
+    @functools.cached_property
+    def doubted(self) -> np.ndarray:
+        """Whether cross-validation of the default source classifier doubts each training label."""
+        seen = self.seen()
+        arrays = (seen["train"], self.train.labels, seen["validation"], self.validation.labels)
+        return tsds.baseline("margin", *arrays, seed=self.seed).values < 0
+
+    @functools.cached_property
+    def full(self) -> list[np.ndarray]:
+        """The model that was fine-tuned on all rows; see `tuned`."""
+        return self.tuned(np.arange(len(self.train)))
+
+    def tuned(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Class probabilities of the test and the validation rows by a model fine-tuned on these training rows."""
+        steps = 2 * -(-len(self.train) // TUNING.batch_size)  # two passes over all rows, whatever is left of them
+        options = dataclasses.replace(TUNING, steps=steps, seed=self.seed)
+        model = tsds.finetune(self.encoder, self.train.select(rows), options=options).model
+        return [np.asarray(model.probabilities(part.texts), np.float64) for part in (self.test, self.validation)]
+
+    def gains(self, tuned: list[np.ndarray]) -> dict[str, Any]:
+        """Against the model that saw all rows, on the test rows and on the validation rows."""
+        found = {}
+        for name, part, own, full in zip(
+            ("gain", "target"), (self.test, self.validation), tuned, self.full, strict=True
+        ):
+            for measure, score in SCORES.items():
+                found[f"{name}_{measure}"] = score(own, part.labels) - score(full, part.labels)
+        return found
+
+
+def log_likelihood(probability: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.log(np.maximum(probability[np.arange(len(labels)), labels], 1e-9)).mean())
+
+
+def sharpened(probability: np.ndarray, labels: np.ndarray) -> float:
+    """The log-likelihood at the best temperature: a model that is right but too unsure loses nothing by it."""
+
+    def at(log_power: float) -> float:
+        scaled = np.maximum(probability, 1e-9) ** np.exp(log_power)
+        return -log_likelihood(scaled / scaled.sum(1, keepdims=True), labels)
+
+    return -float(minimize_scalar(at, bounds=(-3, 3), method="bounded").fun)
+
+
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda probability, labels: float(np.mean(probability.argmax(1) == labels)),
+    "likelihood": log_likelihood,
+    "sharpened": sharpened,
+}
+TUNING = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH)
+
+
+def size(store: Store, quick: bool) -> None:
+    for points in POINTS:
+        arrays = {draw: flipped(points, draw) for draw in range(1 if quick else DRAWS)}
+        for draw, (x, y, wrong, x_val, y_val) in arrays.items():
+            for dimension in DIMENSIONS:
+                for subset in SIZES:
+                    part = (x[:, :dimension], y, x_val[:, :dimension], y_val)
+                    how = {"subset_size": subset, "samples": 5 if quick else SAMPLES, "seed": draw}
+                    store.keep(f"{points}|{dimension}|{subset}|{draw}", functools.partial(scored, part, wrong, how))
+
+
+def chains(store: Store, quick: bool) -> None:
+    for draw in range(1 if quick else DRAWS):
+        x, y, wrong, x_val, y_val = flipped(CHAIN_POINTS, draw)
+        part = (x[:, :32], y, x_val[:, :32], y_val)
+        for subset in CHAINS:
+            for samples in BUDGETS[:2] if quick else BUDGETS:
+                for estimator in ("add_one", "permutation"):
+                    if estimator == "permutation" and samples > 300:
+                        continue  # a fit for each contribution: it says the same, for minutes
+                    how = {"subset_size": subset, "samples": samples, "estimator": estimator, "seed": draw}
+                    store.keep(f"{estimator}|{subset}|{samples}|{draw}", functools.partial(scored, part, wrong, how))
+
+
+@functools.lru_cache(maxsize=8)
+def flipped(points: int, draw: int) -> tuple[np.ndarray, ...]:
+    """Tweets in 128 components, a tenth of the training labels flipped, and validation rows."""
+    splits = load_tweets(train=points, validation=1000, test=1, seed=draw)
+    train, wrong = tsds.flip_labels(splits.train, 0.1, draw)
+    options = SelectOptions(max_length=LENGTH, pca=128)
+    seen = represent(train, splits.validation, tsds.load_encoder(minilm_folder()), options, TUNING, None, silent)
+    return seen["train"], train.labels, wrong, seen["validation"], splits.validation.labels
+
+
+def scored(arrays: tuple[np.ndarray, ...], wrong: np.ndarray, how: dict[str, Any]) -> dict[str, Any]:
+    valuation = tsds.value(*arrays, **how)
+    return {"auroc": tsds.detection(valuation.values, wrong).auroc, "split_half": valuation.split_half}
+
+
+def interval(numbers: list[float], times: float = 1, digits: int = 2, sign: str = "+") -> str:
+    """Mean and half the width of Student's 95 % interval."""
+    middle = f"{times * mean(numbers):{sign}.{digits}f}"
+    if len(numbers) < 2:
+        return middle
+    half = t.ppf(0.975, len(numbers) - 1) * stdev(numbers) / np.sqrt(len(numbers))
+    return f"{middle} ± {times * half:.{digits}f}"
+
+
+def by(store: Store, *wanted: Any) -> list[dict[str, Any]]:
+    """The runs whose key has these parts, None for any."""
+    return [
+        run
+        for key, run in store.runs.items()
+        if all(part is None or str(part) == own for part, own in zip(wanted, key.split("|"), strict=True))
+    ]
+
+
+def transfer_tables(store: Store) -> str:
+    head = "accuracy, points | sharpened log-likelihood, thousandths"
+    lines = [
+        f"| lowest tenth removed by | AUROC of flips | 20 % flipped: {head} | no flips: {head} |",
+        "|---|---|---|---|---|---|",
+    ]
+    names = list(dict.fromkeys(key.split("|")[2] for key in store.runs))
+    for name in names:
+        cells = []
+        some = by(store, 0.2, None, name)
+        cells.append(interval([run["auroc"] for run in some], 1, 3, "") if "auroc" in some[0] else "")
+        for flips in ("0.2", "0"):
+            some = by(store, flips, None, name)
+            for measure, times, digits in (("gain_accuracy", 100, 2), ("gain_sharpened", 1000, 1)):
+                cells.append(interval([run[measure] for run in some], times, digits) if some else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| what one can know before | 20 % flipped: rank correlation with the gain of accuracy | of sharpened "
+        "log-likelihood | no flips: of accuracy | of sharpened log-likelihood |",
+        "|---|---|---|---|---|",
+    ]
+    for test, words in TESTS.items():
+        cells = []
+        for flips in ("0.2", "0"):
+            some = [run for run in by(store, flips, None, None) if test in run and "skew" in run]
+            cells += [correlation(some, test, measure) for measure in ("gain_accuracy", "gain_sharpened")]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def correlation(runs: list[dict[str, Any]], test: str, measure: str) -> str:
+    """Spearman's, with an interval by resampling runs."""
+    pairs = np.array([(run[test], run[measure]) for run in runs])
+    rng = np.random.default_rng(0)
+    with np.errstate(invalid="ignore"):
+        drawn = [spearmanr(*pairs[rng.integers(len(pairs), size=len(pairs))].T).statistic for _ in range(500)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return f"{spearmanr(*pairs.T).statistic:.2f} ({low:.2f} to {high:.2f})"
+
+
+def size_table(store: Store) -> str:
+    lines = [
+        f"| points | dimension | {' | '.join(f's = {subset}' for subset in SIZES)} | best | of all points |",
+        "|---" * (len(SIZES) + 4) + "|",
+    ]
+    for points in POINTS:
+        for dimension in DIMENSIONS:
+            means = [mean(run["auroc"] for run in by(store, points, dimension, subset, None)) for subset in SIZES]
+            best = SIZES[int(np.argmax(means))]
+            cells = " | ".join(f"{one:.3f}" for one in means)
+            lines.append(f"| {points:,} | {dimension} | {cells} | {best} | {best / points:.1%} |")
+    return "\n".join(lines)
+
+
+def chains_table(store: Store) -> str:
+    budgets = sorted({int(key.split("|")[2]) for key in store.runs})
+    lines = [
+        f"| estimator | subset | {' | '.join(f'{one:,} samples' for one in budgets)} |",
+        "|---" * (len(budgets) + 2) + "|",
+    ]
+    for estimator in ("add_one", "permutation"):
+        for subset in CHAINS:
+            cells = []
+            for samples in budgets:
+                some = by(store, estimator, subset, samples, None)
+                both = [mean(run[name] for run in some) for name in ("auroc", "split_half")] if some else []
+                cells.append(" / ".join(f"{one:.3f}" for one in both))
+            lines.append(f"| {estimator} | {subset} ({subset / CHAIN_POINTS:.1%}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def transfer_plot(store: Store) -> Figure:
+    """What each ranking finds of the flips, against what removing by it does to the target."""
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    names = [name for name in RANKINGS if by(store, 0.2, None, name)]
+    for number, name in enumerate(names):
+        some = by(store, 0.2, None, name)
+        x, y = ([run[key] for run in some] for key in ("auroc", "gain_sharpened"))
+        error = 1000 * stdev(y) / np.sqrt(len(y)) if len(y) > 1 else 0
+        marker = "osD^v"[number % 5]
+        axes.errorbar(mean(x), 1000 * mean(y), error, fmt=marker, color=f"C{number % 10}", label=name)
+    axes.axhline(0, color="0.7", lw=0.8)
+    axes.set_xlabel("AUROC of finding the flipped labels (20 %)")
+    axes.set_ylabel("fine-tuned model's gain of sharpened\nlog-likelihood, thousandths (± one error)")
+    figure.legend(loc="outside right upper", fontsize="x-small")
+    return figure
+
+
+def size_plot(store: Store) -> Figure:
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    for axes, points in zip(figure.subplots(1, 2, sharey=True), POINTS, strict=True):
+        for dimension in DIMENSIONS:
+            some = [by(store, points, dimension, subset, None) for subset in SIZES]
+            y = [mean(run["auroc"] for run in runs) for runs in some]
+            error = [stdev(run["auroc"] for run in runs) if len(runs) > 1 else 0 for runs in some]
+            axes.errorbar(SIZES, y, np.array(error) / np.sqrt(len(some[0])), marker="o", label=f"{dimension} features")
+        axes.axvline(0.02 * points, color="0.7", ls="--", lw=0.8)
+        axes.set_xscale("log", base=2)
+        axes.set_title(f"{points:,} points (dashed: 2 %)", fontsize="medium")
+        axes.set_xlabel("subset size")
+    figure.axes[0].set_ylabel("AUROC of the flips (10 %)")
+    figure.axes[0].legend(fontsize="small")
+    return figure
+
+
+def chains_plot(store: Store) -> Figure:
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("auroc", "split_half"), strict=True):
+        for number, subset in enumerate(CHAINS):
+            for estimator, style in (("add_one", "-o"), ("permutation", "--x")):
+                drawn = [(budget, by(store, estimator, subset, budget, None)) for budget in BUDGETS]
+                drawn = [(budget, mean(run[name] for run in runs)) for budget, runs in drawn if runs]
+                axes.plot(*zip(*drawn, strict=True), style, color=f"C{number}", label=f"s = {subset}, {estimator}")
+        axes.set_xscale("log")
+        axes.set_xlabel("samples a point")
+        axes.set_ylabel({"auroc": "AUROC of the flips (10 %)", "split_half": "rank correlation with another run"}[name])
+    figure.axes[0].legend(fontsize="x-small")
+    return figure
+
+
+TABLES = {"transfer": transfer_tables, "size": size_table, "chains": chains_table}
+PLOTS = {"transfer": transfer_plot, "size": size_plot, "chains": chains_plot}
+
+if __name__ == "__main__":
+    main()
