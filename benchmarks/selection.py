@@ -34,7 +34,7 @@ CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "po
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
 # As in the demo: one pass at twice the usual rate.
 TUNING = DEMO_FINETUNING
-TUNED = ("shapley", "random", "leave_one_out", "knn_shapley", "loss", "confident_learning")
+TUNED = ("shapley", "random", "loss", "knn_shapley", "confident_learning", "leave_one_out")
 
 
 def told(event: Progress) -> None:
@@ -49,17 +49,19 @@ def main() -> None:
     parser.add_argument(
         "--finetune", type=float, choices=FLIPS, help="fine-tune too, with fewer methods, at this share"
     )
+    parser.add_argument("--methods", type=int, default=len(TUNED), help="fine-tune for the first so many methods alone")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows; writes no file")
     given = parser.parse_args()
     here, measured = machine(), {}
     for name, classes in CLASSES.items():
         if given.only not in (None, name):
             continue
-        sizes = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
-        splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **sizes})
-        tuned = TUNED if given.finetune is not None else ()
+        rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
+        splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
+        tuned = TUNED[: given.methods] if given.finetune is not None else ()
         case = f"{name}-finetuned-{given.finetune:g}" if tuned else name
-        out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{given.seeds}-{len(splits.train)}"
+        sizes = (given.seeds, len(splits.train), len(tuned or METHODS))
+        out = Path(tempfile.gettempdir()) / "-".join(["tsds-selection", case, *map(str, sizes)])
         began = time.perf_counter()
         evaluate(
             {name: splits},

@@ -30,13 +30,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr, t
 
 import tsds_jax as tsds
 from tsds_jax.data import load_tweets
 from tsds_jax.demo import minilm_folder
 from tsds_jax.encoders import Encoder
+from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import DEMO_FINETUNING, SelectOptions
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
@@ -240,12 +240,7 @@ def log_likelihood(probability: np.ndarray, labels: np.ndarray) -> float:
 
 def sharpened(probability: np.ndarray, labels: np.ndarray) -> float:
     """The log-likelihood at the best temperature: a model that is right but too unsure loses nothing by it."""
-
-    def at(log_power: float) -> float:
-        scaled = np.maximum(probability, 1e-9) ** np.exp(log_power)
-        return -log_likelihood(scaled / scaled.sum(1, keepdims=True), labels)
-
-    return -float(minimize_scalar(at, bounds=(-3, 3), method="bounded").fun)
+    return log_likelihood(at_best_temperature(probability, labels), labels)
 
 
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

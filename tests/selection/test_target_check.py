@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset
 
 from tsds_jax.data import TextData
+from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import keep_nothing
 from tsds_jax.selection import Limits
@@ -22,20 +23,27 @@ def data(rows: int) -> TextData:
     return TextData(table, ["a"] * rows, labels, ("neg", "pos"), ("text",), "label")
 
 
+def logits(gain: float, seed: int, removed: int) -> np.ndarray:
+    noise = np.random.default_rng(5).normal(size=HELD)  # what all models find hard
+    return 1.0 + gain + 1.5 * noise + 0.1 * np.random.default_rng([seed, removed]).normal(size=HELD)
+
+
 @dataclasses.dataclass
 class Tuned:
     probabilities: np.ndarray
 
 
-def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, spread=0.3):
-    """The check where a model without so many rows is this much surer of the right class, on average over rows."""
+def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
+    """The check where a model without so many rows is right by this much more, on average over rows.
+
+    That model is besides so many times as sure of all it says.
+    """
     calls = []
 
     def finetune(encoder, train, *, evaluation, options, progress):
         calls.append((len(train), options.seed, options.steps))
-        rng = np.random.default_rng([options.seed, len(train)])
-        logit = 1.0 + gain[ROWS - len(train)] + spread * rng.normal(size=HELD)
-        own = 1 / (1 + np.exp(-logit))
+        logit = logits(gain[ROWS - len(train)], options.seed, ROWS - len(train))
+        own = 1 / (1 + np.exp(-logit * (1 if len(train) == ROWS else sureness)))
         probability = np.stack([1 - own, own], 1)
         flipped = evaluation.labels == 0
         probability[flipped] = probability[flipped, ::-1]
@@ -66,6 +74,30 @@ def test_no_cut_is_recommended_where_none_holds_up(monkeypatch):
     assert str(found).endswith("So no cut holds up.")
 
 
+def test_a_model_that_is_only_surer_is_no_better(monkeypatch):
+    found, _ = checked(monkeypatch, {0: 0, 10: 0, 20: 0, 40: 0}, sureness=3.0)
+    assert all(abs(cut.difference) < 0.01 for cut in found.cuts)
+
+
+def test_the_best_temperature_undoes_any_other_and_beats_it():
+    labels = np.random.default_rng(0).integers(0, 3, 500)
+    logit = np.random.default_rng(1).normal(size=(500, 3)) + 2 * np.eye(3)[labels]
+
+    def at(power):
+        return np.exp(power * logit) / np.exp(power * logit).sum(1, keepdims=True)
+
+    def likelihood(probability):
+        return np.log(probability[np.arange(500), labels]).mean()
+
+    best = at_best_temperature(at(1.0), labels)
+    for power in (0.2, 0.5, 2.0, 3.0):
+        np.testing.assert_allclose(at_best_temperature(at(power), labels), best, atol=1e-3)
+        assert likelihood(best) > likelihood(at(power))
+    assert (best.argmax(1) == at(1.0).argmax(1)).all()
+    certain = at_best_temperature(np.eye(3)[labels], labels)
+    assert np.isfinite(certain).all()
+
+
 def test_no_cut_exceeds_the_largest_and_cuts_that_are_alike_train_once(monkeypatch):
     found, calls = checked(monkeypatch, {0: 0, 1: 0, 2: 0}, index=1, largest=50, seeds=1)
     assert [cut.removed for cut in found.cuts] == [1, 2]
@@ -78,13 +110,13 @@ def test_no_cut_exceeds_the_largest_and_cuts_that_are_alike_train_once(monkeypat
 def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihoods(monkeypatch, seeds):
     gain = {0: 0, 10: 0.0, 20: 0.4, 40: 0.0}
     found = checked(monkeypatch, gain, seeds=seeds)[0].cuts[1]
-    draws = []
-    for seed in range(3, 3 + seeds):
-        logits = [
-            1.0 + gain[cut] + 0.3 * np.random.default_rng([seed, ROWS - cut]).normal(size=HELD) for cut in (0, 20)
-        ]
-        draws.append(np.log1p(np.exp(-logits[0])) - np.log1p(np.exp(-logits[1])))
-    draws = np.array(draws)
+    labels = np.zeros(HELD, int)
+
+    def surprise(cut, seed):
+        own = 1 / (1 + np.exp(-logits(gain[cut], seed, cut)))
+        return -np.log(at_best_temperature(np.stack([own, 1 - own], 1), labels)[:, 0])
+
+    draws = np.array([surprise(0, seed) - surprise(20, seed) for seed in range(3, 3 + seeds)])
     assert found.difference == pytest.approx(draws.mean())
     rows = draws.mean(0).std(ddof=1) / np.sqrt(HELD)
     over = draws.mean(1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else 0

@@ -2,7 +2,8 @@
 
 What helps a source classifier on frozen representations need not help a model that is fine-tuned. So the model itself
 is fine-tuned for some steps without the lowest rows and with all, by the same seeds, and compared on the validation
-rows by the log-likelihood of their labels, which tells models apart long before accuracy does.
+rows by the log-likelihood of their labels, which tells models apart long before accuracy does. Each is taken at its own
+best temperature: without wrong labels a model is surer of everything, which as such makes no prediction better.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import numpy as np
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune
+from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import Arrays, Keep
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -24,8 +26,8 @@ class CheckedCut(NamedTuple):
 
     Attributes:
       removed: rows removed.
-      difference: log-likelihood of a validation row's label, less that of the model that saw all rows: the mean over
-        rows and seeds.
+      difference: log-likelihood of a validation row's label at the model's best temperature, less that of the model
+        that saw all rows: the mean over rows and seeds.
       stderr: its standard error, over rows and over seeds.
       accuracy: the same difference of accuracies.
     """
@@ -64,7 +66,8 @@ class TargetCheck(NamedTuple):
         end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
         return (
             f"Checked by fine-tuning the model itself for {self.steps} steps by {self.seeds} seeds (change of the "
-            f"log-likelihood on validation rows in thousandths, with its standard error): {some}. So {end}."
+            f"log-likelihood on validation rows in thousandths, each model at its best temperature, with its standard "
+            f"error): {some}. So {end}."
         )
 
 
@@ -117,7 +120,9 @@ def target_check(
 
             probability = keep(f"check-{cut}-{own.seed}", train_on)["probabilities"].astype(np.float64)
             done += options.steps
-            own_class = probability[np.arange(len(validation)), validation.labels]
+            own_class = at_best_temperature(probability, validation.labels)[
+                np.arange(len(validation)), validation.labels
+            ]
             found[:, seed, place] = np.log(np.maximum(own_class, 1e-9)), probability.argmax(1) == validation.labels
     paired = found - found[:, :, :1]
     checked = tuple(
