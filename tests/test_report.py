@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tsds_jax.data.csvtext import format_csv
 from tsds_jax.errors import InputError
 from tsds_jax.report import read_run, render_report, write_report
+from tsds_jax.report.outcome import outcome
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -58,7 +60,9 @@ def history(steps, level, rng):
     ]
 
 
-def make_run(folder, rows=3000, removed=210, *, pairs=False, classes=("negative", "positive"), nasty=True, seed=0):
+def make_run(
+    folder, rows=3000, removed=210, *, pairs=False, classes=("negative", "positive"), nasty=True, seed=0, suspects=0
+):
     """A run folder as `tsds run` writes it, with made-up numbers of the right size."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,18 @@ def make_run(folder, rows=3000, removed=210, *, pairs=False, classes=("negative"
         "kept": rank > removed,
     }
     pq.write_table(pa.table(table), folder / "values.parquet")
+    doubted = order[:suspects]
+    if suspects:
+        doubts = {
+            **{
+                name: [str(table[name][i]) for i in doubted]
+                for name in ("row", "text", "text_pair", "label")
+                if name in table
+            },
+            "suggested": [classes[0]] * len(doubted),
+            "probability": [f"{0.99 - 0.01 * i:.4f}" for i in range(len(doubted))],
+        }
+        (folder / "suspects.csv").write_bytes(format_csv(pa.table(doubts), ","))
     grid = np.unique(np.linspace(0, rows * 0.5, 51).astype(int))
     gain = 0.02 * np.exp(-(((grid / rows - 0.08) / 0.08) ** 2)) - 0.08 * (grid / rows) ** 2
     difference = gain - gain[0] + rng.normal(0, 0.0015, len(grid)) * (grid > 0)
@@ -550,3 +566,39 @@ def test_broken_values_are_refused_by_column(run):
 def test_a_path_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         read_run(tmp_path / "nothing")
+
+
+def test_the_most_doubtful_labels_are_shown_with_the_class_that_would_fit(tmp_path):
+    run = make_run(tmp_path / "run", rows=400, removed=20, pairs=True, suspects=30)
+    page, shown = page_of(run), outcome(run)
+    for text in (page.words, shown):
+        assert "30 labels are doubted by classifiers that had not seen them (suspects.csv has all)" in text
+    assert page.words.count("would fit better") == 1
+    assert "99.0 %" in page.words
+    assert "80.0 %" in page.words  # the twentieth
+    assert "79.0 %" not in page.words
+    line = next(line for line in shown.splitlines() if "(98 %)" in line)
+    assert "negative (98 %)" in line
+    assert "/ second of" in shown
+    assert "(96 %)" not in shown
+    assert_harmless(render_report(read_run(run)))
+    assert all(c.isprintable() for line in shown.splitlines() for c in line)
+
+
+def test_a_run_without_suspects_has_a_page_all_the_same_and_a_broken_file_is_named(tmp_path):
+    run = make_run(tmp_path / "run", rows=40, removed=2)
+    for broken in (b"row,label\n1,a\n", b"row,label,suggested,probability\n1,a,b,high\n", b"\xff\xfe\x00"):
+        (run / "suspects.csv").write_bytes(broken)
+        with pytest.raises(InputError, match=r"suspects.csv in .* cannot be read as suspects"):
+            read_run(run)
+    (run / "suspects.csv").unlink()
+    assert "Labels in doubt" not in page_of(run).words
+
+
+def test_where_nothing_was_removed_one_training_is_shown(tmp_path):
+    run = make_run(tmp_path / "run", rows=400, removed=0)
+    shown = outcome(run)
+    assert "all rows" in shown
+    assert "at random" not in shown
+    assert "not told apart" not in shown
+    assert "at random" not in page_of(run).words

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tsds_jax.data.csvtext import parse_csv
 from tsds_jax.errors import InputError
 
 _COLUMNS = ("row", "label", "value", "stderr", "count", "rank", "kept")
@@ -122,6 +123,29 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
+class Suspects:
+    """``suspects.csv``: rows whose label is doubted, the most doubtful first; all of the same length.
+
+    Attributes:
+      row: 0-based row of the training data, as text, and so are the others.
+      label: class name.
+      suggested: the class that would fit better.
+      probability: of that class.
+      texts: the text of each row, and of pairs the second one.
+    """
+
+    row: Sequence[str]
+    label: Sequence[str]
+    suggested: Sequence[str]
+    probability: np.ndarray
+    texts: tuple[Sequence[str], ...]
+
+    def __len__(self) -> int:
+        """Number of doubted rows."""
+        return len(self.row)
+
+
+@dataclass(frozen=True)
 class RunContents:
     """All that the report is made of.
 
@@ -130,7 +154,9 @@ class RunContents:
       manifest: ``manifest.json`` as it is; any key may be missing.
       values: ``values.parquet``.
       cut: ``selection.json``.
-      finetuning: ``finetune.json``, or nothing if fine-tuning was skipped.
+      finetuning: ``finetune.json``, or nothing if fine-tuning was skipped; where no row was removed, the one training
+        alone, which stands for all arms.
+      suspects: ``suspects.csv``, or nothing if there is no such file.
     """
 
     name: str
@@ -138,6 +164,7 @@ class RunContents:
     values: Values
     cut: Cut
     finetuning: FineTuning | None
+    suspects: Suspects | None = None
 
 
 def read_run(folder: Path | str) -> RunContents:
@@ -156,14 +183,13 @@ def read_run(folder: Path | str) -> RunContents:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that `tsds run --out` wrote")
-    tuned = folder / "finetune.json"
-    return RunContents(
-        name=folder.resolve().name,
-        manifest=_json_object(folder / "manifest.json"),
-        values=_values(folder / "values.parquet"),
-        cut=_cut(folder / "selection.json"),
-        finetuning=_finetuning(tuned) if tuned.exists() else None,
-    )
+    manifest, values = _json_object(folder / "manifest.json"), _values(folder / "values.parquet")
+    cut, tuned, suspects = _cut(folder / "selection.json"), folder / "finetune.json", folder / "suspects.csv"
+    finetuning = _finetuning(tuned) if tuned.exists() else None
+    if finetuning is not None and values.kept.all():
+        finetuning = replace(finetuning, arms=finetuning.arms[:1], differences=())
+    doubted = _suspects(suspects) if suspects.exists() else None
+    return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted)
 
 
 def _broken(path: Path, what: str) -> InputError:
@@ -243,6 +269,18 @@ def _cut(path: Path) -> Cut:
         cross_fitted=found.get("cross_fitted") is True,
         evidence=str(found.get("evidence") or ""),
     )
+
+
+def _suspects(path: Path) -> Suspects:
+    try:
+        table = parse_csv(path.read_bytes(), str(path))
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        row, label, suggested = (columns[name] for name in ("row", "label", "suggested"))
+        probability = np.array([float(entry) for entry in columns["probability"]])
+        texts = tuple(columns[name] for name in ("text", "text_pair") if name in columns)
+    except (OSError, InputError, KeyError, ValueError, TypeError) as error:
+        raise _broken(path, f"cannot be read as suspects ({str(error)[:60]})") from error
+    return Suspects(row, label, suggested, probability, texts)
 
 
 def _finetuning(path: Path) -> FineTuning:

@@ -3,8 +3,8 @@
 import textwrap
 from pathlib import Path
 
-from tsds_jax.report.contents import read_run
-from tsds_jax.report.words import NBSP, arm_cells, difference_cells, summary
+from tsds_jax.report.contents import Suspects, read_run
+from tsds_jax.report.words import NBSP, arm_cells, difference_cells, doubts, share, short, summary
 
 _ARM_COLUMNS = {
     "name": "fine-tuned on",
@@ -15,6 +15,9 @@ _ARM_COLUMNS = {
     "best_step": "best step",
     "seconds": "time",
 }
+# Of the most doubtful labels, and as much of their texts as a line holds.
+_SHOWN, _TEXT = 3, 60
+_SUSPECT_COLUMNS = {"label": "label", "suggested": "would fit better", "text": "text"}
 _DIFFERENCE_COLUMNS = {
     "pair": "difference",
     "metric": "metric",
@@ -25,7 +28,7 @@ _DIFFERENCE_COLUMNS = {
 
 
 def outcome(folder: Path | str) -> str:
-    """What `report.html` says first, without the page: one sentence, the warnings, the fine-tuning tables.
+    """What `report.html` says first, without the page: one sentence, the warnings, the tables, the doubtful labels.
 
     Raises:
       InputError: a file of the run is missing or broken.
@@ -38,16 +41,26 @@ def outcome(folder: Path | str) -> str:
         parts.append(_table(_ARM_COLUMNS, [arm_cells(arm) for arm in tuned.arms]))
         if tuned.differences:
             parts.append(_table(_DIFFERENCE_COLUMNS, [difference_cells(change) for change in tuned.differences]))
+    doubted = contents.suspects
+    if doubted is not None and len(doubted):
+        parts.append(doubts(doubted))
+        parts.append(_table(_SUSPECT_COLUMNS, [_suspect(doubted, place) for place in range(min(_SHOWN, len(doubted)))]))
     # A file name or label from the data must not steer the terminal.
     text = "".join(c for c in "\n\n".join(parts) if c == "\n" or c.isprintable() or c == NBSP)
     return text.replace(NBSP, " ") + "\n"
+
+
+def _suspect(doubted: Suspects, place: int) -> dict[str, str]:
+    text = " / ".join(column[place] for column in doubted.texts)
+    fit = f"{short(doubted.suggested[place], 40)} ({share(float(doubted.probability[place]), 0)})"
+    return {"label": short(doubted.label[place], 40), "suggested": fit, "text": short(" ".join(text.split()), _TEXT)}
 
 
 def _table(columns: dict[str, str], rows: list[dict[str, str]]) -> str:
     """Words to the left, numbers to the right."""
     cells = [list(columns.values()), *([row[key] for key in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    words = [key in ("name", "pair", "metric", "reading") for key in columns]
+    words = [key in ("name", "pair", "metric", "reading", *_SUSPECT_COLUMNS) for key in columns]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if left else cell.rjust(width)

@@ -74,6 +74,7 @@ def render_report(contents: RunContents) -> str:
         histogram=_histogram(values, exponent),
         examples=_examples(values, exponent),
         labels=_labels(values, exponent),
+        suspects=_suspects(contents),
         unit=plots.in_powers(exponent).strip(),
         never_drawn=int((~values.valued).sum()),
         method=words.method(manifest),
@@ -201,6 +202,24 @@ def _example(values: Values, place: int, exponent: int) -> dict[str, Any]:
         "kept": bool(values.kept[place]),
         "texts": texts,
     }
+
+
+def _suspects(contents: RunContents) -> dict[str, Any] | None:
+    """The most doubtful labels, at most twenty."""
+    found = contents.suspects
+    if found is None or not len(found):
+        return None
+    rows = [
+        {
+            "row": found.row[place],
+            "label": words.short(found.label[place], 100),
+            "suggested": words.short(found.suggested[place], 100),
+            "probability": words.share(float(found.probability[place])),
+            "texts": [_text(column[place], _TEXT) for column in found.texts],
+        }
+        for place in range(min(_EXAMPLES, len(found)))
+    ]
+    return {"sentence": words.doubts(found), "rows": rows}
 
 
 def _labels(values: Values, exponent: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, as_float
+from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float
 
 MINUS = "\u2212"
 TIMES = "\u00d7"
@@ -160,6 +160,12 @@ def summary(contents: RunContents) -> str:
         f"{start}; fine-tuned on the rest instead of on everything, the model\u2019s test accuracy changes "
         f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {_verdict(change)}."
     )
+
+
+def doubts(suspects: Suspects) -> str:
+    """How many labels are doubted, by what, and where all of them stand."""
+    many = "1 label is doubted" if len(suspects) == 1 else f"{len(suspects):,} labels are doubted"
+    return f"{many} by classifiers that had not seen them (suspects.csv has all); the most doubtful:"
 
 
 def against_random(tuned: FineTuning) -> str | None:
