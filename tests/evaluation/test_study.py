@@ -117,6 +117,17 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
 
 
+def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_model, tmp_path):
+    how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (1,), **QUICK, "finetuning": TUNING}
+    plain = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "plain", **how)
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "o", check_seeds=1, check_steps=2, **how)
+    index = content(plain)["runs"][0]["removed"]
+    kept = sorted(path.stem for path in (out / "state").glob("tiny-0.2-1-check-*.npz"))
+    cuts = {int(name.split("-")[-2]) for name in kept}
+    assert {0, index} <= cuts
+    assert content(out)["runs"][0]["removed"] in cuts
+
+
 def test_representations_may_be_those_of_a_fine_tuned_model(splits, tiny_model, tmp_path):
     how = {"methods": ("loss",), "flips": (0, 0.2), "seeds": (0,), **QUICK, "layer": (-1, 0), "finetuning": TUNING}
     runs = {}

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from tsds_jax.data import TextData
 from tsds_jax.finetuning.temperature import at_best_temperature
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import keep_nothing
 from tsds_jax.selection import Limits
 from tsds_jax.selection import target_check as module
@@ -51,8 +51,9 @@ def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
 
     monkeypatch.setattr(module, "finetune", finetune)
     order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
-    options = FineTuneOptions(steps=7, seed=3)
-    found = target_check(None, data(ROWS), data(HELD), order, index, largest, options, seeds=seeds, keep=keep_nothing)
+    settings = SelectOptions(check_seeds=seeds, check_steps=7, largest_cut=largest / ROWS)
+    how = (order, index, FineTuneOptions(seed=3), settings)
+    found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     return found, calls
 
 

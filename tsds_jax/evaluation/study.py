@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_ru
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.target_check import target_check
 from tsds_jax.valuation import source_game, value
 
 # Ours, as `select` values and cuts by default.
@@ -104,7 +105,8 @@ def evaluate(
     The splits are what they are given as; seeds draw flips, and everything random in the methods. All values and
     removal indices are there before any test row is looked at. For every method, with the lowest rows removed, the
     accuracy on the test rows is that of the source classifier refitted, and of some methods that of the model
-    fine-tuned for as many steps as on all rows. "At the index" is at the number of rows that `select` would remove.
+    fine-tuned for as many steps as on all rows. "At the index" is at the number of rows that `select` would remove, the
+    check on the target included where ``check_seeds`` asks for it.
 
     Args:
       data: name to splits, with test rows.
@@ -152,7 +154,7 @@ def evaluate(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():
         check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
-    fine_tunes = bool(finetuned) or settings.represent_by != "pretrained"
+    fine_tunes = bool(finetuned) or settings.represent_by != "pretrained" or settings.check_seeds > 0
     if fine_tunes:
         check_fits(tuning, encoder.config)
     identity = {
@@ -188,7 +190,7 @@ def evaluate(
     total = len(all_settings) * len(methods)
     valued: dict[tuple[str, str], Arrays] = {}
     for setting, method in itertools.product(all_settings, methods):
-        valued[setting.key, method] = _valued(folder, setting, method, settings)
+        valued[setting.key, method] = _valued(folder, setting, method, settings, encoder, tuning, progress)
         progress(Progress("value", len(valued), total, "valuations", f"{setting.key} {method}"))
     runs = []
     for setting in all_settings:
@@ -250,7 +252,15 @@ def _parts(splits: Splits) -> list[TextData]:
     return [splits.train, splits.validation, splits.test]
 
 
-def _valued(folder: RunFolder, setting: _Setting, method: str, options: SelectOptions) -> Arrays:
+def _valued(
+    folder: RunFolder,
+    setting: _Setting,
+    method: str,
+    options: SelectOptions,
+    encoder: Encoder,
+    tuning: FineTuneOptions,
+    progress: ProgressFn,
+) -> Arrays:
     """Values, and for ours the removal index, by training and validation rows alone."""
     arrays = (setting.x, setting.train.labels, setting.x_val, setting.splits.validation.labels)
 
@@ -263,11 +273,16 @@ def _valued(folder: RunFolder, setting: _Setting, method: str, options: SelectOp
         found = value(*arrays, **value_options(own), row_groups=folds)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
-        return {
-            "values": found.values,
-            "seconds": np.asarray(found.seconds),
-            "index": np.asarray(choice.removal_index),
-        }
+        index = choice.removal_index
+        if options.check_seeds and index:
+            rows = (setting.train, setting.splits.validation, choice.order, index)
+
+            def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
+                return folder.keep(f"{setting.key}-{name}", compute)
+
+            short = dataclasses.replace(tuning, seed=setting.seed)
+            index = target_check(encoder, *rows, short, own, keep=keep, progress=progress).recommended
+        return {"values": found.values, "seconds": np.asarray(found.seconds), "index": np.asarray(index)}
 
     return folder.keep(f"{setting.key}-{method}", compute)
 

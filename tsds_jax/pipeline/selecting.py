@@ -1,6 +1,5 @@
 """From texts to a selection: representation, values, order, cut, doubts."""
 
-import dataclasses
 import functools
 import os
 import time
@@ -93,10 +92,8 @@ def select_rows(
     index, rule, check = choice.removal_index, choice.rule, None
     if settings.check_seeds and index:
         began = time.perf_counter()
-        short = dataclasses.replace(finetuning, steps=settings.check_steps)
-        largest = int(settings.largest_cut * len(train))
-        how: dict[str, Any] = {"seeds": settings.check_seeds, "keep": keep, "progress": progress}
-        check = target_check(encoder, train, validation, choice.order, index, largest, short, **how)
+        what_for = (encoder, train, validation, choice.order, index, finetuning, settings)
+        check = target_check(*what_for, keep=keep, progress=progress)
         index, rule = check.recommended, "target"
         stages["check"] = round(time.perf_counter() - began, 3)
     removed, kept = np.split(choice.order.points, [index])

@@ -15,7 +15,7 @@ from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune
 from tsds_jax.finetuning.temperature import at_best_temperature
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import Arrays, Keep
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.limits import RemovalOrder
@@ -77,16 +77,15 @@ def target_check(
     validation: TextData,
     order: RemovalOrder,
     index: int,
-    largest: int,
     options: FineTuneOptions,
+    settings: SelectOptions,
     *,
-    seeds: int,
     keep: Keep,
     progress: ProgressFn = silent,
 ) -> TargetCheck:
     """Fine-tunes at half the removal index, at it, and at twice as much, and on everything.
 
-    The budget is ``4 * seeds`` fine-tunings of ``options.steps`` steps, three at the least cuts.
+    The budget is ``4 * check_seeds`` fine-tunings of ``check_steps`` steps, three at the least cuts.
 
     Args:
       encoder: the target.
@@ -94,18 +93,18 @@ def target_check(
       validation: rows to compare on; they choose no step, the last is taken.
       order: of removal.
       index: the removal index to check, above 0.
-      largest: rows that no cut exceeds.
-      options: how to fine-tune, ``steps`` given; ``seed`` and those after it are used.
-      seeds: how many, at least 1. Each trains every cut once.
+      options: how to fine-tune, but for the steps; ``seed`` and those after it are used.
+      settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``; ``largest_cut``, the
+        share of the rows that no cut exceeds.
       keep: stores what is finished, by name.
       progress: called after each step, stage "check".
     """
-    assert options.steps is not None
+    seeds, steps, largest = settings.check_seeds, settings.check_steps, int(settings.largest_cut * len(train))
     cuts = np.unique(order.cuts(np.minimum([0, index // 2, index, 2 * index], max(index, largest))))
-    total, done = options.steps * seeds * len(cuts), 0
+    total, done = steps * seeds * len(cuts), 0
     found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
     for seed in range(seeds):
-        own = dataclasses.replace(options, seed=(options.seed + seed) % 2**32, patience=None)
+        own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None)
         for place, cut in enumerate(cuts.tolist()):
 
             def train_on(cut: int = cut, own: FineTuneOptions = own, done: int = done) -> Arrays:
@@ -119,7 +118,7 @@ def target_check(
                 return {"probabilities": np.asarray(tuned.probabilities)}
 
             probability = keep(f"check-{cut}-{own.seed}", train_on)["probabilities"].astype(np.float64)
-            done += options.steps
+            done += steps
             own_class = at_best_temperature(probability, validation.labels)[
                 np.arange(len(validation)), validation.labels
             ]
@@ -131,7 +130,7 @@ def target_check(
         if cut
     )
     recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
-    return TargetCheck(checked, seeds, options.steps, recommended)
+    return TargetCheck(checked, seeds, steps, recommended)
 
 
 def _mean_and_error(paired: np.ndarray) -> tuple[float, float]:
