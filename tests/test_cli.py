@@ -15,6 +15,8 @@ from tsds_jax.data import load_data
 from tsds_jax.finetuning import load_target
 
 QUICK = [
+    "--check-seeds",
+    "0",
     "--samples",
     "4",
     "--pca",
@@ -83,7 +85,7 @@ def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text(f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\nout = "{tmp_path / "r"}"\n')
+    config.write_text(f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\ncheck-seeds = 0\nout = "{tmp_path / "r"}"\n')
     code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 2)
     assert code == 0, stderr
     options = json.loads((tmp_path / "r" / "manifest.json").read_text())["options"]
@@ -219,7 +221,7 @@ def test_a_config_entry_of_the_wrong_kind_is_named_before_anything_happens(tsds,
 
 
 def test_a_flag_can_switch_off_what_the_config_switches_on(tsds, tiny_files, tiny_model, tmp_path):
-    (tmp_path / "c.toml").write_text("drop_overlap = true\nsamples = 2\npca = 4\n")
+    (tmp_path / "c.toml").write_text("drop_overlap = true\nsamples = 2\npca = 4\ncheck_seeds = 0\n")
     arguments = [*files(tiny_files, "train"), "--model", tiny_model, "--config", tmp_path / "c.toml"]
     for flags, expected in (([], True), (["--no-drop-overlap"], False)):
         out = tmp_path / str(expected)

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 
-QUICK = {"samples": 8, "pca": 8, "subset_size": 40, "utility": "probability"}
+QUICK = {"check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40, "utility": "probability"}
 TUNING = tsds.FineTuneOptions(steps=12, batch_size=8, learning_rate=1e-3)
 
 
@@ -247,6 +247,15 @@ def test_a_cut_is_recommended_only_where_the_model_itself_gains_by_it(tiny_files
     assert found["evidence"] in (out / "report.html").read_text()
 
 
+def test_as_many_rows_as_are_asked_for_go_unchecked(tiny_files, tiny_model):
+    s = chosen(tiny_files["train"], tiny_files, tiny_model, remove_count=7, check_seeds=1)
+    assert (s.rule, len(s.removed), s.check) == ("count", 7, None)
+
+
+def test_a_cut_is_checked_unless_that_is_left_out():
+    assert tsds.SelectOptions().check_seeds == 2
+
+
 def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tiny_flipped, tiny_model, tmp_path):
     out = chosen(tiny_files["train"], tiny_files, tiny_model, layer=0, pca=16).save(tmp_path / "run")
     doubted = tsds.load_data(out / "suspects.csv", label="suggested", classes=("neg", "pos"))
@@ -320,7 +329,6 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"class_floor": 1.5}, "class_floor is 1.5"),
         ({"check_seeds": -1}, "check_seeds is -1"),
         ({"check_seeds": 1, "check_steps": 0}, "check_steps is 0"),
-        ({"check_seeds": 1, "remove_share": 0.1}, "remove_share says how many .* leave out check_seeds"),
         ({"class_floor": 1.0}, "no row may be removed: loosen class_floor"),
         ({"group": "source"}, "no column 'source'; it has 'id', 'text', 'label'"),
         ({"group": "text", "utility": "class_wise", "rule": "one_se"}, "'class_wise' is each row's own"),
@@ -339,8 +347,14 @@ def test_a_model_in_half_precision_selects_but_is_not_fine_tuned(tiny_files, tin
     coarse = tsds.load_encoder(tiny_model, dtype="bfloat16")
     with pytest.raises(tsds.InputError, match="bfloat16, too coarse to fine-tune in: load it as float32"):
         tsds.run(**tiny_files, model=coarse, out=tmp_path / "out")
-    s = tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=coarse, **QUICK)
+    how = {"rule": "argmax", **QUICK, "check_seeds": 1}
+    s = tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=coarse, **how)
     assert s.manifest["model"]["sha256"] == coarse.fingerprint()
+    assert s.removal_index > 0
+    words = "the cut was not checked on the model itself, which cannot be fine-tuned in bfloat16"
+    assert words in s.manifest["warnings"]
+    with pytest.raises(tsds.InputError, match="too coarse to fine-tune in"):
+        chosen(tiny_files["train"], tiny_files, coarse, represent_by="fine_tuned")
 
 
 def test_a_checkpoint_that_does_not_fit_its_config_is_refused(tiny_files, tiny_model, tmp_path):

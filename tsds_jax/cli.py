@@ -293,7 +293,7 @@ def demo(given: dict[str, Any]) -> None:
     switches=("overwrite",),
 )
 def select(given: dict[str, Any]) -> None:
-    """Text in, the training rows worth keeping out; no fine-tuning."""
+    """Text in, the training rows worth keeping out; fine-tunes only to check what it would remove."""
     _need(given, "train", "model", "out")
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
@@ -426,6 +426,7 @@ def finetune(given: dict[str, Any]) -> None:
     ),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
+    defaults={"check_seeds": 0},
     switches=("resume", "overwrite"),
 )
 def evaluate(given: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ class SelectOptions:
     The defaults are the paper's mode as far as it says and as it served here: logistic regression with C = 1 on 32
     principal components, and accuracy. They differ in the estimator of the same values (``"permutation"`` is the
     paper's truncated sampling chains), the last layer's mean for the penultimate representation, a subset size that
-    follows the dimension for 2 % of the data, and the cross-fitted rule for the largest score (``rule="argmax"``).
+    follows the dimension for 2 % of the data, and the cross-fitted rule, checked on the target, for the largest score
+    (``rule="argmax"``, ``check_seeds=0``).
 
     Attributes:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
@@ -50,7 +51,8 @@ class SelectOptions:
       tie_duplicates: whether rows of the same text and label are kept or removed together, at their mean value.
       group: a column of the training rows; rows with the same entry are valued, kept or removed as a whole.
       protect: a column of the training rows that marks those never to remove, by 1, true or yes.
-      check_seeds: seeds of short fine-tunings of the target that check a cut before it is recommended; 0 does not.
+      check_seeds: seeds of short fine-tunings of the target that check the rule's cut before it is recommended; 0 does
+        not check. Where nothing is to be removed, or as much as was asked for, there is nothing to check.
       check_steps: gradient steps of each; with three cuts and all rows, four fine-tunings a seed.
       grid: share of the points between two cuts of the removal curve.
       largest_cut: largest share of the points that may be removed.
@@ -86,7 +88,7 @@ class SelectOptions:
     tie_duplicates: bool = _option(True, "Keep or remove rows of the same text and label together.")
     group: str | None = _option(None, "Column whose equal entries are valued, kept or removed as a whole.")
     protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
-    check_seeds: int = _option(0, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
+    check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
     check_steps: int = _option(100, "Gradient steps of each of them.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
     largest_cut: float = _option(0.5, "Largest share of the points that may be removed.")

@@ -128,7 +128,8 @@ def evaluate(
       overwrite: see ``resume``.
       command: see ``resume``.
       progress: see ``resume``.
-      **options: of `SelectOptions`: representation, source classifier, sampling, rule and grid (`EVALUATED`).
+      **options: of `SelectOptions`: representation, source classifier, sampling, rule and grid (`EVALUATED`);
+        ``check_seeds`` is 0 if not given.
 
     Returns:
       The folder.
@@ -136,7 +137,7 @@ def evaluate(
     Raises:
       InputError: something given cannot be used.
     """
-    settings = build(SelectOptions, options)
+    settings = build(SelectOptions, {"check_seeds": 0, **options})
     for name in options:
         if name not in EVALUATED:
             raise InputError(f"option {name} is not for evaluate, which values rows one by one: leave it out")

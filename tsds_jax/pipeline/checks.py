@@ -54,10 +54,6 @@ def check_select_options(settings: SelectOptions) -> None:
     number_in("class_floor", settings.class_floor, 0, 1, whole=False)
     number_in("check_seeds", settings.check_seeds, 0, 100)
     number_in("check_steps", settings.check_steps, 1, np.inf)
-    if settings.check_seeds and amounts:
-        raise InputError(
-            f"{amounts[0]} says how many rows to remove, so there is no cut to check: leave out check_seeds"
-        )
     if settings.group is not None and settings.utility == "class_wise":
         raise InputError("utility 'class_wise' is each row's own and not a group's: use another with group")
 

@@ -35,6 +35,9 @@ def select(
 ) -> Selection:
     """Values labelled texts by transferred Shapley values, and says which to keep.
 
+    Before rows are recommended for removal, short fine-tunings of the model with and without them have to agree, since
+    what helps a classifier on frozen representations may harm the model; ``check_seeds=0`` leaves that out.
+
     Args:
       train: a `datasets.Dataset`, a csv, tsv, jsonl or parquet file, a ``save_to_disk`` folder, a hub name
         ``NAME[:CONFIG][@SPLIT]``, or `TextData`.
@@ -65,10 +68,13 @@ def select(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_sizes(splits, encoder, settings, limits)
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
-    fine_tunes = settings.check_seeds > 0 or settings.represent_by != "pretrained"
+    represents = settings.represent_by != "pretrained"
+    fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
     if fine_tunes:
         check_options(finetuning)
         check_fits(finetuning, encoder.config)
+    if represents:
+        _check_precision(encoder)
     used = finetuning if fine_tunes else None
     manifest = manifest_of(splits, encoder, settings, limits, used, {"data": seconds}, None)
     return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
@@ -130,8 +136,7 @@ def run(
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
-    if encoder.dtype != "float32":
-        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
+    _check_precision(encoder)
     check_fits(finetuning, encoder.config)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     check_sizes(splits, encoder, settings, limits)
@@ -156,6 +161,11 @@ def run(
     folder.write_json("manifest.json", {**manifest, "status": "finished"})
     progress(Progress("report", 1, 1, "pages"))
     return folder.path
+
+
+def _check_precision(encoder: Encoder) -> None:
+    if encoder.dtype != "float32":
+        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
 
 
 def _read(

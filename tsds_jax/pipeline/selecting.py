@@ -17,7 +17,7 @@ from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep
 from tsds_jax.runtime.progress import Progress, ProgressFn
-from tsds_jax.selection import Limits, suspected_labels
+from tsds_jax.selection import RULES, Limits, suspected_labels
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values
 from tsds_jax.selection.target_check import target_check
@@ -90,7 +90,8 @@ def select_rows(
         "select": round(time.perf_counter() - began, 3),
     }
     index, rule, check = choice.removal_index, choice.rule, None
-    if settings.check_seeds and index:
+    checkable = encoder.dtype == "float32"
+    if settings.check_seeds and index and rule in RULES and checkable:
         began = time.perf_counter()
         what_for = (encoder, train, validation, choice.order, index, finetuning, settings)
         check = target_check(*what_for, keep=keep, progress=progress)
@@ -100,6 +101,8 @@ def select_rows(
     found = list(manifest["warnings"])
     if seen["truncated"]:
         found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+    if settings.check_seeds and index and rule in RULES and not checkable:
+        found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     if choice.missed > 0:
         found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
     found += doubts_about_values(valuation, removed, opinion)
