@@ -22,7 +22,7 @@ from tsds_jax.evaluation.summary import write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
-from tsds_jax.pipeline.checks import check_cache, check_select_options, check_sizes, value_options
+from tsds_jax.pipeline.checks import check_cache, check_precision, check_select_options, check_sizes, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_run
@@ -157,6 +157,7 @@ def evaluate(
         check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
     fine_tunes = bool(finetuned) or settings.represent_by != "pretrained" or settings.check_seeds > 0
     if fine_tunes:
+        check_precision(encoder)
         check_fits(tuning, encoder.config)
     identity = {
         "tsds_jax": __version__,

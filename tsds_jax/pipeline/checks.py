@@ -90,6 +90,12 @@ def check_cache(cache: str | os.PathLike | None) -> None:
         check_writable(Path(cache))
 
 
+def check_precision(encoder: Encoder) -> None:
+    """Raises InputError where a model cannot be fine-tuned for the precision of its weights."""
+    if encoder.dtype != "float32":
+        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
+
+
 def value_options(settings: SelectOptions) -> dict[str, Any]:
     """Those of `value`."""
     return {name: getattr(settings, name) for name in VALUED}

@@ -11,7 +11,13 @@ from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
-from tsds_jax.pipeline.checks import check_cache, check_select_options, check_sizes, removal_limits
+from tsds_jax.pipeline.checks import (
+    check_cache,
+    check_precision,
+    check_select_options,
+    check_sizes,
+    removal_limits,
+)
 from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
@@ -74,7 +80,7 @@ def select(
         check_options(finetuning)
         check_fits(finetuning, encoder.config)
     if represents:
-        _check_precision(encoder)
+        check_precision(encoder)
     used = finetuning if fine_tunes else None
     manifest = manifest_of(splits, encoder, settings, limits, used, {"data": seconds}, None)
     return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
@@ -136,7 +142,7 @@ def run(
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
-    _check_precision(encoder)
+    check_precision(encoder)
     check_fits(finetuning, encoder.config)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     check_sizes(splits, encoder, settings, limits)
@@ -161,11 +167,6 @@ def run(
     folder.write_json("manifest.json", {**manifest, "status": "finished"})
     progress(Progress("report", 1, 1, "pages"))
     return folder.path
-
-
-def _check_precision(encoder: Encoder) -> None:
-    if encoder.dtype != "float32":
-        raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
 
 
 def _read(

@@ -64,7 +64,7 @@ def represent(
         truncated += found.truncated
         return found.values
 
-    others: list[Any] = [*validation.texts, *(test.texts if test else ())]
+    others: list[Any] = [*validation.texts, *(() if test is None else test.texts)]
     if settings.represent_by == "cross_fitted":
         x, x_others = _cross_fitted(train, others, len(validation), encoder, settings, finetuning, vectors, progress)
     else:
@@ -80,7 +80,7 @@ def represent(
     return {
         "train": x,
         "validation": x_others[: len(validation)],
-        **({"test": x_others[len(validation) :]} if test else {}),
+        **({} if test is None else {"test": x_others[len(validation) :]}),
         "explained": np.asarray(explained),
         "truncated": np.asarray(truncated),
         "seconds": np.asarray(time.perf_counter() - began),
