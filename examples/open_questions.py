@@ -11,8 +11,8 @@ gave them and with a fifth of them flipped besides; three draws of each.
 
 **chains**: the same as the number of samples grows, at small and at large subsets.
 
-Every finished run is kept in FOLDER/results.json, and the study goes on after the last one. Tables are printed, and
-written with the plots to FOLDER; what they mean is in open_questions.md. About 50 minutes on two cores.
+Every finished run is kept in FOLDER/results.json, and the study goes on after the last. Plots are written to FOLDER;
+tables are printed and go into open_questions.md, which says what they mean. About an hour on two cores.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from tsds_jax.runtime.progress import silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.valuation import source_game
 
-HERE = Path(__file__).with_suffix("")
+HERE, WRITTEN = Path(__file__).with_suffix(""), Path(__file__).with_suffix(".md")
 DRAWS, LENGTH = 3, 64
 
 # transfer: each ranking differs from the first in one thing. Name -> (options of the representation, how it ranks).
@@ -87,7 +87,7 @@ def main() -> None:
     studies: dict[str, Callable[..., None]] = {"transfer": transfer, "size": size, "chains": chains}
     parser = argparse.ArgumentParser(description="The paper's open questions, asked of real tweets.")
     parser.add_argument("--only", choices=studies, help="one of the studies")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of results, tables and plots")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of results and plots")
     parser.add_argument("--quick", action="store_true", help="one draw and few rows; give another --out with it")
     given = parser.parse_args()
     if given.quick and given.out == HERE:
@@ -97,9 +97,15 @@ def main() -> None:
     for name, study in studies.items():
         if given.only in (None, name):
             study(store.of(name), given.quick)
-    report = "\n\n".join(table(store.of(name)) for name, table in TABLES.items() if store.of(name).runs)
-    (given.out / "tables.md").write_text(report + "\n", "utf-8")
-    print(report)
+    tables = {name: table(store.of(name)) for name, table in TABLES.items() if store.of(name).runs}
+    print("\n\n".join(tables.values()))
+    if given.out == HERE:
+        text = WRITTEN.read_text("utf-8")
+        for name, table in tables.items():
+            before, rest = text.split(f"<!-- {name} -->")
+            after = rest.split(f"<!-- /{name} -->")[1]
+            text = f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
+        WRITTEN.write_text(text, "utf-8")
     with matplotlib.rc_context({"svg.hashsalt": "tsds_jax", "svg.fonttype": "none"}):
         for name, plot in PLOTS.items():
             if store.of(name).runs:
@@ -253,26 +259,24 @@ TUNING = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH)
 
 def size(store: Store, quick: bool) -> None:
     for points in POINTS:
-        arrays = {draw: flipped(points, draw) for draw in range(1 if quick else DRAWS)}
-        for draw, (x, y, wrong, x_val, y_val) in arrays.items():
+        for draw in range(1 if quick else DRAWS):
             for dimension in DIMENSIONS:
                 for subset in SIZES:
-                    part = (x[:, :dimension], y, x_val[:, :dimension], y_val)
                     how = {"subset_size": subset, "samples": 5 if quick else SAMPLES, "seed": draw}
-                    store.keep(f"{points}|{dimension}|{subset}|{draw}", functools.partial(scored, part, wrong, how))
+                    run = functools.partial(scored, points, dimension, how)
+                    store.keep(f"{points}|{dimension}|{subset}|{draw}", run)
 
 
 def chains(store: Store, quick: bool) -> None:
     for draw in range(1 if quick else DRAWS):
-        x, y, wrong, x_val, y_val = flipped(CHAIN_POINTS, draw)
-        part = (x[:, :32], y, x_val[:, :32], y_val)
         for subset in CHAINS:
             for samples in BUDGETS[:2] if quick else BUDGETS:
                 for estimator in ("add_one", "permutation"):
-                    if estimator == "permutation" and samples > 300:
+                    if estimator == "permutation" and samples > 100:
                         continue  # a fit for each contribution: it says the same, for minutes
                     how = {"subset_size": subset, "samples": samples, "estimator": estimator, "seed": draw}
-                    store.keep(f"{estimator}|{subset}|{samples}|{draw}", functools.partial(scored, part, wrong, how))
+                    run = functools.partial(scored, CHAIN_POINTS, 32, how)
+                    store.keep(f"{estimator}|{subset}|{samples}|{draw}", run)
 
 
 @functools.lru_cache(maxsize=8)
@@ -285,8 +289,10 @@ def flipped(points: int, draw: int) -> tuple[np.ndarray, ...]:
     return seen["train"], train.labels, wrong, seen["validation"], splits.validation.labels
 
 
-def scored(arrays: tuple[np.ndarray, ...], wrong: np.ndarray, how: dict[str, Any]) -> dict[str, Any]:
-    valuation = tsds.value(*arrays, **how)
+def scored(points: int, dimension: int, how: dict[str, Any]) -> dict[str, Any]:
+    """How well values find flips, and the rank correlation to expect of another run."""
+    x, y, wrong, x_val, y_val = flipped(points, how["seed"])
+    valuation = tsds.value(x[:, :dimension], y, x_val[:, :dimension], y_val, **how)
     return {"auroc": tsds.detection(valuation.values, wrong).auroc, "split_half": valuation.split_half}
 
 
@@ -356,9 +362,9 @@ def size_table(store: Store) -> str:
     ]
     for points in POINTS:
         for dimension in DIMENSIONS:
-            means = [mean(run["auroc"] for run in by(store, points, dimension, subset, None)) for subset in SIZES]
-            best = SIZES[int(np.argmax(means))]
-            cells = " | ".join(f"{one:.3f}" for one in means)
+            found = [[run["auroc"] for run in by(store, points, dimension, subset, None)] for subset in SIZES]
+            best = SIZES[int(np.argmax([mean(one) for one in found]))]
+            cells = " | ".join(interval(one, 1, 3, "") for one in found)
             lines.append(f"| {points:,} | {dimension} | {cells} | {best} | {best / points:.1%} |")
     return "\n".join(lines)
 
@@ -374,8 +380,8 @@ def chains_table(store: Store) -> str:
             cells = []
             for samples in budgets:
                 some = by(store, estimator, subset, samples, None)
-                both = [mean(run[name] for run in some) for name in ("auroc", "split_half")] if some else []
-                cells.append(" / ".join(f"{one:.3f}" for one in both))
+                both = [[run[name] for run in some] for name in ("auroc", "split_half")] if some else []
+                cells.append("; ".join(interval(one, 1, 3, "") for one in both))
             lines.append(f"| {estimator} | {subset} ({subset / CHAIN_POINTS:.1%}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -85,7 +85,9 @@ def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text(f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\ncheck-seeds = 0\nout = "{tmp_path / "r"}"\n')
+    config.write_text(
+        f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\ncheck-seeds = 0\nout = "{tmp_path / "r"}"\n'
+    )
     code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 2)
     assert code == 0, stderr
     options = json.loads((tmp_path / "r" / "manifest.json").read_text())["options"]
