@@ -90,8 +90,8 @@ def select_rows(
         "select": round(time.perf_counter() - began, 3),
     }
     index, rule, check = choice.removal_index, choice.rule, None
-    checkable = encoder.dtype == "float32"
-    if settings.check_seeds and index and rule in RULES and checkable:
+    to_check, checkable = settings.check_seeds > 0 and index > 0 and rule in RULES, encoder.dtype == "float32"
+    if to_check and checkable:
         began = time.perf_counter()
         what_for = (encoder, train, validation, choice.order, index, finetuning, settings)
         check = target_check(*what_for, keep=keep, progress=progress)
@@ -101,7 +101,7 @@ def select_rows(
     found = list(manifest["warnings"])
     if seen["truncated"]:
         found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
-    if settings.check_seeds and index and rule in RULES and not checkable:
+    if to_check and not checkable:
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     if choice.missed > 0:
         found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")

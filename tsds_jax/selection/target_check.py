@@ -119,9 +119,8 @@ def target_check(
 
             probability = keep(f"check-{cut}-{own.seed}", train_on)["probabilities"].astype(np.float64)
             done += steps
-            own_class = at_best_temperature(probability, validation.labels)[
-                np.arange(len(validation)), validation.labels
-            ]
+            calibrated = at_best_temperature(probability, validation.labels)
+            own_class = calibrated[np.arange(len(validation)), validation.labels]
             found[:, seed, place] = np.log(np.maximum(own_class, 1e-9)), probability.argmax(1) == validation.labels
     paired = found - found[:, :, :1]
     checked = tuple(
