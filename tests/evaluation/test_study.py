@@ -94,8 +94,30 @@ def test_a_cut_study_goes_on_to_the_same_numbers(study, splits, tiny_model):
         return [{key: entry for key, entry in run.items() if key != "seconds"} for run in content["runs"]]
 
     assert plain(content(study)) == plain(before)
-    with pytest.raises(tsds.InputError, match="holds a run with flips"):
-        tsds.evaluate({"tiny": splits}, resume=True, **{**how, "flips": (0.1,)})
+    with pytest.raises(tsds.InputError, match=r"holds a run with options\.utility"):
+        tsds.evaluate({"tiny": splits}, resume=True, **{**how, "utility": "accuracy"})
+
+
+def test_a_finished_study_can_be_asked_for_more_and_computes_that_alone(splits, tiny_model, tmp_path):
+    how = {"model": tiny_model, "out": tmp_path / "out", "seeds": (0,), "finetuning": TUNING, **QUICK}
+    first = tsds.evaluate({"tiny": splits}, methods=("loss",), flips=(0.2,), **how)
+    written = {path: path.stat().st_mtime_ns for path in (first / "state").iterdir()}
+    before = content(first)["runs"][0]
+    more = {"methods": ("loss", "margin"), "flips": (0, 0.2), "finetuned": ("margin",), "finetuned_shares": (0.25,)}
+    tsds.evaluate({"tiny": splits}, resume=True, **more, **how)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    runs = content(first)["runs"]
+    assert [(run["flips"], run["method"]) for run in runs] == [
+        (0, "loss"),
+        (0, "margin"),
+        (0.2, "loss"),
+        (0.2, "margin"),
+    ]
+    assert runs[2] == before
+    assert "finetuned_gain_25" in runs[3]
+    manifest = json.loads((first / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["asked"]["methods"] == ["loss", "margin"]
 
 
 def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):

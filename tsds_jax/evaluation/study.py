@@ -124,10 +124,11 @@ def evaluate(
         rows without a number are left out of that.
       confident_from: numbers below this are doubtful.
       cache: see `select`.
-      resume: see `run`, and so are ``overwrite``, ``command`` and ``progress``.
-      overwrite: see ``resume``.
-      command: see ``resume``.
-      progress: see ``resume``.
+      resume: go on with what the folder's run finished. It may be asked for other methods, flips, seeds and shares than
+        before: what is there already is not computed again.
+      overwrite: see `run`, and so are ``command`` and ``progress``.
+      command: see ``overwrite``.
+      progress: see ``overwrite``.
       **options: of `SelectOptions`: representation, source classifier, sampling, rule and grid (`EVALUATED`);
         ``check_seeds`` is 0 if not given.
 
@@ -163,17 +164,16 @@ def evaluate(
         "tsds_jax": __version__,
         "stage": "evaluate",
         "options": dataclasses.asdict(settings),
-        "finetuning": dataclasses.asdict(tuning) if fine_tunes else None,
-        "finetuned": [list(finetuned), list(finetuned_shares)],
+        "finetuning": dataclasses.asdict(tuning),
         "confidence": None if confidence is None else [confidence, confident_from],
-        "methods": list(methods),
-        "flips": list(flips),
         "noise": noise,
-        "seeds": list(seeds),
         "model": encoder.fingerprint(),
         "data": {name: [part.fingerprint() for part in _parts(splits)] for name, splits in data.items()},
     }
+    asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}
+    about = {"command": command, "identity": identity, "asked": {name: list(one) for name, one in asked.items()}}
     folder = open_run(out, identity, resume=resume, overwrite=overwrite)
+    folder.write_json("manifest.json", {"status": "running", **about})
 
     def seen(name: str, splits: Splits, train: TextData, seed: int) -> Arrays:
         """Representations; the model as it is has the same whatever the labels and the seed."""
@@ -205,9 +205,8 @@ def evaluate(
         if finetuned:
             some = [run for run in runs if run["key"] == setting.key and run["method"] in finetuned]
             _finetune(folder, setting, some, valued, finetuned_shares, encoder, tuning, progress)
-    about = {"command": command, "status": "finished", "identity": identity, **environment()}
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()})
-    folder.write_json("manifest.json", about)
+    folder.write_json("manifest.json", {"status": "finished", **about, **environment()})
     return folder.path
 
 
@@ -346,14 +345,15 @@ def _finetune(
 
         return float(folder.keep(f"{setting.key}-{name}-finetuned", compute)["accuracy"])
 
-    full = tuned("all", np.arange(len(train)))
     for run in runs:
-        run["finetuned_all"] = full
         order = Limits.none(train.labels).removal_order(valued[setting.key, run["method"]]["values"])
         wanted = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
         if run["removed"] is not None:
             wanted[""] = run["removed"]
         for name, cut in wanted.items():
-            found = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) if cut else full
-            run[f"finetuned_gain{name}"] = found - full
-            progress(Progress("finetuned", 1, 1, "models", f"{setting.key} {run['method']} {cut} {found - full:+.4f}"))
+            gain = 0.0
+            if cut:
+                run["finetuned_all"] = tuned("all", np.arange(len(train)))
+                gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
+            run[f"finetuned_gain{name}"] = gain
+            progress(Progress("finetuned", 1, 1, "models", f"{setting.key} {run['method']} {cut} {gain:+.4f}"))
