@@ -53,7 +53,8 @@ class SelectOptions:
       protect: a column of the training rows that marks those never to remove, by 1, true or yes.
       check_seeds: seeds of short fine-tunings of the target that check the rule's cut before it is recommended; 0 does
         not check. Where nothing is to be removed, or as much as was asked for, there is nothing to check.
-      check_steps: gradient steps of each; with three cuts and all rows, four fine-tunings a seed.
+      check_steps: gradient steps of each, at most; with three cuts and all rows, four fine-tunings a seed. Where the
+        whole fine-tuning takes more, they are about fewer rows, so as to make as many passes.
       grid: share of the points between two cuts of the removal curve.
       largest_cut: largest share of the points that may be removed.
       validation_fraction: share of the training rows set apart where no validation data is given.
@@ -89,7 +90,7 @@ class SelectOptions:
     group: str | None = _option(None, "Column whose equal entries are valued, kept or removed as a whole.")
     protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
     check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
-    check_steps: int = _option(100, "Gradient steps of each of them.")
+    check_steps: int = _option(100, "Gradient steps of each, at most; on fewer rows, for as many passes.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
     largest_cut: float = _option(0.5, "Largest share of the points that may be removed.")
     validation_fraction: float = _option(0.2, "Share of training rows set apart where no validation is given.")

@@ -52,7 +52,7 @@ def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
     monkeypatch.setattr(module, "finetune", finetune)
     order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
     settings = SelectOptions(check_seeds=seeds, check_steps=7, largest_cut=largest / ROWS)
-    how = (order, index, FineTuneOptions(seed=3), settings)
+    how = (order, index, FineTuneOptions(seed=3, steps=7), settings)
     found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     return found, calls
 
@@ -61,6 +61,43 @@ def test_it_trains_at_half_the_index_at_it_at_twice_and_on_all_by_the_same_seeds
     found, calls = checked(monkeypatch, {0: 0, 10: 0, 20: 0, 40: 0})
     assert calls == [(rows, seed, 7) for seed in (3, 4) for rows in (100, 90, 80, 60)]
     assert [cut.removed for cut in found.cuts] == [10, 20, 40]
+
+
+def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_passes(monkeypatch):
+    seen = []
+
+    def finetune(encoder, train, *, evaluation, options, progress):
+        seen.append((train.origin.tolist(), options.seed, options.steps))
+        return Tuned(np.full((HELD, 2), 0.5))
+
+    monkeypatch.setattr(module, "finetune", finetune)
+    values = np.random.default_rng(1).permutation(ROWS).astype(float)
+    order = Limits.none(data(ROWS).labels).removal_order(values)
+    options = FineTuneOptions(batch_size=10, epochs=3.0)  # 30 steps
+    how = (order, 20, options, SelectOptions(check_seeds=2, check_steps=6))
+    found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
+    assert (found.rows, found.steps) == (20, 6)
+    assert [(len(rows), seed, steps) for rows, seed, steps in seen] == [
+        (rows, seed, 6) for seed in (0, 1) for rows in (20, 18, 16, 12)
+    ]
+    for (everything, *_), *cuts in (seen[:4], seen[4:]):
+        for (rows, *_), cut in zip(cuts, (10, 20, 40), strict=True):
+            assert rows == [row for row in everything if values[row] >= cut]
+    assert seen[0][0] != seen[4][0]
+
+
+def test_no_check_is_longer_than_the_fine_tuning(monkeypatch):
+    calls = []
+
+    def finetune(encoder, train, *, evaluation, options, progress):
+        calls.append((len(train), options.steps))
+        return Tuned(np.full((HELD, 2), 0.5))
+
+    monkeypatch.setattr(module, "finetune", finetune)
+    order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
+    how = (order, 20, FineTuneOptions(batch_size=10, epochs=1.0), SelectOptions(check_seeds=1))
+    assert target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing).steps == 10
+    assert calls == [(100, 10), (90, 10), (80, 10), (60, 10)]
 
 
 def test_the_smallest_cut_that_holds_up_is_recommended(monkeypatch):
@@ -125,7 +162,7 @@ def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihood
 
 
 def test_words_name_every_cut_with_its_error():
-    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0),), 2, 50, 10)
-    assert "for 50 steps by 2 seeds" in str(found)
+    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0),), 2, 1000, 50, 10)
+    assert "on 1,000 rows for 50 steps by 2 seeds" in str(found)
     assert "10 rows removed +2.0 ± 1.0" in str(found)
     assert str(found).endswith("So the smallest cut that holds up is 10 rows.")

@@ -1,9 +1,12 @@
 """A check on the target: short fine-tunings at a few cuts, against one on everything, before a cut is recommended.
 
 What helps a source classifier on frozen representations need not help a model that is fine-tuned. So the model itself
-is fine-tuned for some steps without the lowest rows and with all, by the same seeds, and compared on the validation
-rows by the log-likelihood of their labels, which tells models apart long before accuracy does. Each is taken at its own
-best temperature: without wrong labels a model is surer of everything, which as such makes no prediction better.
+is fine-tuned without the lowest rows and with them, by the same seeds, and compared on the validation rows by the
+log-likelihood of their labels, which tells models apart long before accuracy does. Each is taken at its own best
+temperature: without wrong labels a model is surer of everything, which as such makes no prediction better.
+
+To be short, it is done on a part of the rows, for as many passes as the whole fine-tuning: a model learns what most
+rows have in common first and wrong labels by heart later, so that few steps over all rows would not show their harm.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ import numpy as np
 
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder
-from tsds_jax.finetuning import finetune
+from tsds_jax.finetuning import finetune, steps_for
 from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import Arrays, Keep
@@ -49,12 +52,14 @@ class TargetCheck(NamedTuple):
     Attributes:
       cuts: by rows removed.
       seeds: of each cut's fine-tunings.
+      rows: that each fine-tuning is about, those that its cut removes included.
       steps: of each fine-tuning.
       recommended: rows to remove: of the smallest cut that holds up, or 0.
     """
 
     cuts: tuple[CheckedCut, ...]
     seeds: int
+    rows: int
     steps: int
     recommended: int
 
@@ -65,9 +70,9 @@ class TargetCheck(NamedTuple):
         )
         end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
         return (
-            f"Checked by fine-tuning the model itself for {self.steps} steps by {self.seeds} seeds (change of the "
-            f"log-likelihood on validation rows in thousandths, each model at its best temperature, with its standard "
-            f"error): {some}. So {end}."
+            f"Checked by fine-tuning the model itself on {self.rows:,} rows for {self.steps} steps by {self.seeds} "
+            f"seeds (change of the log-likelihood on validation rows in thousandths, each model at its best "
+            f"temperature, with its standard error): {some}. So {end}."
         )
 
 
@@ -85,7 +90,9 @@ def target_check(
 ) -> TargetCheck:
     """Fine-tunes at half the removal index, at it, and at twice as much, and on everything.
 
-    The budget is ``4 * check_seeds`` fine-tunings of ``check_steps`` steps, three at the least cuts.
+    The budget is ``4 * check_seeds`` fine-tunings of ``check_steps`` steps, three at the least cuts. Where the whole
+    fine-tuning has more steps, each seed draws the same share of the rows, evenly along the order of removal, so that
+    every cut removes its share of them.
 
     Args:
       encoder: the target.
@@ -93,27 +100,32 @@ def target_check(
       validation: rows to compare on; they choose no step, the last is taken.
       order: of removal.
       index: the removal index to check, above 0.
-      options: how to fine-tune, but for the steps; ``seed`` and those after it are used.
+      options: how to fine-tune; ``seed`` and those after it are used.
       settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``; ``largest_cut``, the
         share of the rows that no cut exceeds.
       keep: stores what is finished, by name.
       progress: called after each step, stage "check".
     """
-    seeds, steps, largest = settings.check_seeds, settings.check_steps, int(settings.largest_cut * len(train))
+    seeds, largest = settings.check_seeds, int(settings.largest_cut * len(train))
+    whole = steps_for(options, len(train))
+    steps = min(settings.check_steps, whole)
+    drawn = max(round(len(train) * steps / whole), 1)
     cuts = np.unique(order.cuts(np.minimum([0, index // 2, index, 2 * index], max(index, largest))))
     total, done = steps * seeds * len(cuts), 0
     found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
     for seed in range(seeds):
         own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None)
+        start = np.random.default_rng([own.seed, drawn]).uniform()
+        places = ((np.arange(drawn) + start) * len(train) / drawn).astype(np.int64)
         for place, cut in enumerate(cuts.tolist()):
 
-            def train_on(cut: int = cut, own: FineTuneOptions = own, done: int = done) -> Arrays:
+            def train_on(cut: int = cut, own: FineTuneOptions = own, places: Any = places, done: int = done) -> Arrays:
                 def relay(event: Progress) -> None:
                     progress(
                         Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}")
                     )
 
-                rows = np.sort(order.points[cut:])
+                rows = np.sort(order.points[places[places >= cut]])
                 tuned = finetune(encoder, train.select(rows), evaluation=validation, options=own, progress=relay)
                 return {"probabilities": np.asarray(tuned.probabilities)}
 
@@ -129,7 +141,7 @@ def target_check(
         if cut
     )
     recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
-    return TargetCheck(checked, seeds, steps, recommended)
+    return TargetCheck(checked, seeds, drawn, steps, recommended)
 
 
 def _mean_and_error(paired: np.ndarray) -> tuple[float, float]:
