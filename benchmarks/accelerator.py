@@ -128,7 +128,7 @@ def large(bench: Bench) -> Large:
     peak = matrix_peak(512 if bench.dry else 8192)
 
     def run(seed: int) -> Any:
-        return tsds_jax.value(*data, source="logistic", estimator="add_one", samples=coalitions, seed=seed)
+        return tsds_jax.value(*data, utility="accuracy", estimator="add_one", samples=coalitions, seed=seed)
 
     found, first = timed(lambda: run(0))
     seconds = [timed(partial(run, repeat))[1] for repeat in range(1 if bench.dry else 3)]

@@ -76,7 +76,7 @@ def gains(x: np.ndarray, y: np.ndarray, flips: float, seed: int, sizes: tuple[in
 
     options, limits = SelectOptions(seed=seed), Limits.none(labels)
     folds = validation_folds(options, y[validation])
-    valuation = value(seen, labels, held, y[validation], row_groups=folds, seed=seed)
+    valuation = value(seen, labels, held, y[validation], utility="accuracy", row_groups=folds, seed=seed)
     game = source_game(seen, labels, held, y[validation])
     every = wanted_cuts(len(train), options.grid, options.largest_cut)
     truth = ordered_curve(source_game(seen, labels, tested, y[test]), limits.removal_order(valuation.values), every)

@@ -78,7 +78,7 @@ def main() -> None:
             resume=out.exists(),
             progress=told,
             max_length=128,
-            **(TRANSFER if tuned else {}),
+            **(TRANSFER if tuned else {"utility": "accuracy"}),
         )
         seconds = time.perf_counter() - began
         found = json.loads((out / "evaluation.json").read_text("utf-8"))

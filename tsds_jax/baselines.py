@@ -55,8 +55,8 @@ class _Problem:
     seed: int
 
     def valued(self, **how: Any) -> Valuation:
-        """By `value`."""
-        common: dict[str, Any] = {"C": self.C, "samples": self.samples, "seed": self.seed}
+        """By `value`, of accuracy as in the papers."""
+        common: dict[str, Any] = {"utility": "accuracy", "C": self.C, "samples": self.samples, "seed": self.seed}
         return value(self.x, self.y, self.x_val, self.y_val, **{**common, **how})
 
     def game(self) -> LogisticGame:

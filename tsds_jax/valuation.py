@@ -236,7 +236,7 @@ def value(
     y_val: object,
     *,
     source: str = "logistic",
-    utility: str = "accuracy",
+    utility: str = _DEFAULT.utility,
     estimator: str = "add_one",
     subset_size: int | None = None,
     samples: int = _DEFAULT.samples,
@@ -270,9 +270,10 @@ def value(
       x_val: ``[rows, features]``; for ``source="kernel"`` the kernel with the training points, ``[rows, points]``.
       y_val: ``[rows]``; every label must occur in ``y_train``.
       source: the source classifier: ``"logistic"``, ``"ridge"`` (one-hot least squares) or ``"kernel"`` (kernel ridge).
-      utility: ``"accuracy"``, ``"balanced_accuracy"``, ``"probability"`` (mean probability of the true class),
-        ``"log_likelihood"`` or ``"class_wise"`` (CS-Shapley: accuracy in the point's own class times ``exp`` of that in
-        the others); of ridge and kernel regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
+      utility: ``"log_likelihood"``, ``"accuracy"`` (the paper's), ``"balanced_accuracy"``, ``"probability"`` (mean
+        probability of the true class) or ``"class_wise"`` (CS-Shapley: accuracy in the point's own class times ``exp``
+        of that in the others); of ridge and kernel regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below
+        at -1).
       estimator: ``"add_one"`` (random coalitions, one fit for the contributions of all points outside),
         ``"permutation"`` (the paper's sampling chains, one fit a contribution), ``"exact"`` (all coalitions, to 16
         points); for the Banzhaf value, of all points, ``"banzhaf"`` (maximum sample reuse) or ``"banzhaf_add_one"``.
@@ -604,7 +605,7 @@ def source_game(
     sample_weight: object = None,
     weight_val: object = None,
 ) -> LogisticGame | RidgeGame | KernelGame:
-    """The game that these arrays make, after checking them; see `value`.
+    """The game that these arrays make, after checking them; see `value`. Its utility is accuracy where none is given.
 
     Raises:
       InputError: an array or option that cannot be used.

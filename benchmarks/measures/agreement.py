@@ -1,5 +1,7 @@
 """Values of ours and pyDVL's on the same small games."""
 
+from typing import Any
+
 import numpy as np
 from measures.problem import Arrays
 from measures.rows import Agreement
@@ -14,14 +16,15 @@ def agreement(data: Arrays, pydvl: Pydvl, *, quick: bool) -> list[Agreement]:
     permutations = 200 if quick else 500
     theirs = pydvl.run(*small.double(), task="exact", converged=True)
     sampled = pydvl.run(*larger.double(), task="permutations", permutations=permutations, seed=0, converged=True)
-    exact = tsds_jax.value(*larger, estimator="exact").values
-    ours = tsds_jax.value(*larger, estimator="permutation", samples=permutations, truncation=0.0)
+    exact = tsds_jax.value(*larger, estimator="exact", utility="accuracy").values
+    how: dict[str, Any] = {"utility": "accuracy", "samples": permutations, "truncation": 0.0}
+    ours = tsds_jax.value(*larger, estimator="permutation", **how)
     name = f"{permutations} permutations against our enumeration"
     return [
         _compared(
             "pyDVL's enumeration against ours",
             np.array(theirs["values"]),
-            tsds_jax.value(*small, estimator="exact").values,
+            tsds_jax.value(*small, estimator="exact", utility="accuracy").values,
         ),
         _compared(f"pyDVL, {name}", np.array(sampled["values"]), exact, np.array(sampled["stderr"])),
         _compared(f"ours, {name}", ours.values, exact, ours.stderr),

@@ -34,6 +34,7 @@ def coverage(data: Arrays, cache: Path, *, quick: bool) -> list[Coverage]:
         shares = []
         for seed in range(2 if quick else runs):
             options: dict[str, Any] = {"samples": samples, "subset_size": SUBSET, "seed": seed, "truncation": 0.0}
+            options["utility"] = "accuracy"
             if estimator.startswith("antithetic"):
                 options["antithetic"] = True
             v = tsds_jax.value(*data, estimator=estimator.split()[-1], **options)

@@ -72,6 +72,7 @@ def converged(data: Arrays, cache: Path, estimator: str, samples: int) -> Conver
         "samples": samples // 2,
         "subset_size": SUBSET,
         "source": "logistic",
+        "utility": "accuracy",
     }
     options |= {"truncation": 0.0} if estimator == "permutation" else {}
     # Neither another game nor another way to compute it may be answered by what is kept.
@@ -186,7 +187,7 @@ def permutations_extrapolated(
 
 def permutations(data: Arrays, samples: int, seed: int) -> np.ndarray:
     """Values by exact permutation chains without truncation."""
-    options: dict[str, Any] = {"source": "logistic", "estimator": "permutation", "truncation": 0.0}
+    options: dict[str, Any] = {"utility": "accuracy", "estimator": "permutation", "truncation": 0.0}
     return tsds_jax.value(*data, **options, samples=samples, subset_size=SUBSET, seed=seed).values
 
 
@@ -236,7 +237,7 @@ def ours(data: Arrays, samples: int, seed: int) -> np.ndarray:
 
 
 def _ours(samples: int, seed: int) -> dict[str, Any]:
-    return {"source": "logistic", "estimator": "add_one", "samples": samples, "subset_size": SUBSET, "seed": seed}
+    return {"utility": "accuracy", "estimator": "add_one", "samples": samples, "subset_size": SUBSET, "seed": seed}
 
 
 def _pydvl_seconds(data: Arrays, found: Plan, pydvl: Pydvl, repeat: int, *, quick: bool) -> tuple[float, float]:
