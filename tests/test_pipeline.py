@@ -270,11 +270,15 @@ def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tin
 
 def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):
     # A largest cut of less than one row leaves "remove nothing" alone.
-    out = run(tiny_files, tiny_model, tmp_path / "none", largest_cut=0.005, grid=0.005, samples=2)
+    events = []
+    how = {"largest_cut": 0.005, "grid": 0.005, "samples": 2, "progress": events.append}
+    out = run(tiny_files, tiny_model, tmp_path / "none", **how)
     assert json.loads((out / "selection.json").read_text())["removal_index"] == 0
     found = json.loads((out / "finetune.json").read_text())
     assert len({arm["accuracy"] for arm in found["arms"]}) == 1
     assert all(d["low"] == d["high"] == 0 for d in found["differences"])
+    last = [event for event in events if event.stage == "finetune"][-1]
+    assert last.done == last.total == found["arms"][0]["steps"]
 
 
 def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_model, tmp_path):

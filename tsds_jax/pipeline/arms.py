@@ -36,6 +36,8 @@ def compare_arms(
     random = np.random.default_rng([options.seed, 1]).permutation(len(train))[:size]
     rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
     arms, predictions, cut = [], {}, 0
+    # With nothing removed the three arms are one and the same training.
+    trainings = ARMS if selection.removal_index else ("full",)
 
     def train_arm(name: str, number: int) -> Arrays:
         def relay(event: Progress) -> None:
@@ -43,7 +45,7 @@ def compare_arms(
                 Progress(
                     "finetune",
                     number * steps + event.done,
-                    len(ARMS) * steps,
+                    len(trainings) * steps,
                     "steps",
                     f"{name} {event.detail}",
                 )
@@ -72,8 +74,7 @@ def compare_arms(
         }
 
     for number, name in enumerate(ARMS):
-        # With nothing removed the three arms are one and the same training.
-        source = name if selection.removal_index else "full"
+        source = name if name in trainings else "full"
         stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
         run.remove(_training(source))
         predictions[name] = np.argmax(stored["probabilities"], 1)
@@ -102,8 +103,7 @@ def compare_arms(
             )
             differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})
     run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
-    trained = arms if selection.removal_index else arms[:1]
-    return round(sum(arm["seconds"] for arm in trained), 3), cut
+    return round(sum(arm["seconds"] for arm in arms if arm["name"] in trainings), 3), cut
 
 
 def _training(arm: str) -> str:
