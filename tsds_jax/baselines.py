@@ -4,6 +4,7 @@ Of every method a low value says that the point should go.
 
     random               numbers drawn at random
     leave_one_out        what the validation score loses without the point (logistic regression)
+    accuracy_shapley     Shapley value by accuracy, as in TS-DShapley's paper (Schoch, Mishra and Ji 2023)
     knn_shapley          Shapley value for a 10-nearest-neighbour classifier, closed form (Jia et al. 2019)
     knn_soft             the same with soft labels (Wang and Jia 2023)
     knn_threshold        the same for neighbours within a radius (Wang et al. 2023)
@@ -248,6 +249,7 @@ def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
 BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {
     "random": _random,
     "leave_one_out": _leave_one_out,
+    "accuracy_shapley": lambda given: given.valued(),
     "knn_shapley": _knn("plain"),
     "knn_soft": _knn("soft"),
     "knn_threshold": _knn("threshold"),

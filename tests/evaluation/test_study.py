@@ -69,6 +69,26 @@ def test_all_methods_are_cut_at_our_index(study):
             assert len({run["accuracy"] for run in some}) == 1
 
 
+def test_the_oracle_removes_the_wrong_labels_and_no_others(splits, tiny_model, tmp_path):
+    how = {"methods": ("oracle", "shapley"), "flips": (0, 0.2), "seeds": (0, 1), "finetuning": TUNING, **QUICK}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", finetuned=("oracle",), **how)
+    for run in content(out)["runs"]:
+        if run["method"] == "oracle":
+            assert run["removed"] == round(run["flips"] * len(splits.train))
+            assert run.get("auroc", 1.0) == 1.0
+    train, wrong = flip_labels(splits.train, 0.2, 0)
+    how = {"validation": splits.validation, "evaluation": splits.test, "options": TUNING}
+    tuned = [
+        tsds.finetune(tiny_model, train.select(rows), **how).metrics["accuracy"]
+        for rows in (np.arange(len(train)), np.flatnonzero(~wrong))
+    ]
+    run = next(run for run in content(out)["runs"] if (run["flips"], run["seed"], run["method"]) == (0.2, 0, "oracle"))
+    assert run["finetuned_gain"] == pytest.approx(tuned[1] - tuned[0])
+    shown = (out / "evaluation.md").read_text().split("## ")[2]
+    assert "the index removes" in shown
+    assert str(round(0.2 * len(splits.train))) not in shown.split("the index removes")[1].split(" rows")[0].split(", ")
+
+
 def test_the_summary_is_means_with_students_interval(study):
     found = content(study)
     aurocs = [run["auroc"] for run in found["runs"] if run["flips"] == 0.2 and run["method"] == "loss"]

@@ -18,7 +18,7 @@ from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve
-from tsds_jax.evaluation.summary import write_summary
+from tsds_jax.evaluation.summary import ORACLE, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
@@ -34,7 +34,7 @@ from tsds_jax.valuation import source_game, value
 
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
-METHODS = (OURS, *BASELINES)
+METHODS = (OURS, *BASELINES, ORACLE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +112,8 @@ def evaluate(
       data: name to splits, with test rows.
       model: see `select`.
       out: a folder for evaluation.json, evaluation.md (the tables) and curves/ (removal curves as SVG).
-      methods: ``"shapley"`` (ours) and keys of `BASELINES`.
+      methods: ``"shapley"`` (ours), keys of `BASELINES`, and ``"oracle"``, which is told the wrong labels and
+        removes them all: what a perfect method would gain.
       flips: shares of training labels to flip.
       noise: see `flip_labels`.
       seeds: one run of everything each.
@@ -199,7 +200,8 @@ def evaluate(
         tested = setting.tested(settings)
         for method in methods:
             found = valued[setting.key, method]
-            index = int(valued[setting.key, OURS]["index"]) if OURS in methods else None
+            by = method if method == ORACLE else OURS
+            index = int(valued[setting.key, by]["index"]) if by in methods else None
             runs.append(_scored(setting, tested, method, found, index))
             progress(Progress("test", len(runs), total, "methods", f"{setting.key} {method}"))
         if finetuned:
@@ -266,6 +268,9 @@ def _valued(
     arrays = (setting.x, setting.train.labels, setting.x_val, setting.splits.validation.labels)
 
     def compute() -> Arrays:
+        if method == ORACLE:
+            wrong = setting.wrong & setting.known
+            return {"values": -wrong.astype(float), "seconds": np.asarray(0.0), "index": np.asarray(wrong.sum())}
         if method != OURS:
             found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
@@ -345,15 +350,15 @@ def _finetune(
 
         return float(folder.keep(f"{setting.key}-{name}-finetuned", compute)["accuracy"])
 
-    for run in runs:
-        order = Limits.none(train.labels).removal_order(valued[setting.key, run["method"]]["values"])
-        wanted = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
-        if run["removed"] is not None:
-            wanted[""] = run["removed"]
-        for name, cut in wanted.items():
-            gain = 0.0
-            if cut:
-                run["finetuned_all"] = tuned("all", np.arange(len(train)))
-                gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
-            run[f"finetuned_gain{name}"] = gain
-            progress(Progress("finetuned", 1, 1, "models", f"{setting.key} {run['method']} {cut} {gain:+.4f}"))
+    by_share = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
+    wanted = [(run, name, cut) for run in runs for name, cut in {**by_share, "": run["removed"]}.items()]
+    for done, (run, name, cut) in enumerate(wanted, 1):
+        if cut is None:
+            continue
+        gain = 0.0
+        if cut:
+            order = Limits.none(train.labels).removal_order(valued[setting.key, run["method"]]["values"])
+            run["finetuned_all"] = tuned("all", np.arange(len(train)))
+            gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
+        run[f"finetuned_gain{name}"] = gain
+        progress(Progress("finetuned", done, len(wanted), "models", f"{setting.key} {run['method']} {cut} {gain:+.4f}"))

@@ -13,6 +13,9 @@ from tsds_jax.evaluation.scores import Interval
 from tsds_jax.evaluation.stability import stability
 from tsds_jax.runtime.folder import RunFolder, atomic
 
+# Knows which labels are wrong, and removes those and no others: what there is to be had.
+ORACLE = "oracle"
+
 # Columns of the tables: field of a run -> (heading, times what, digits).
 _COLUMNS: dict[str, tuple[str, float, int]] = {
     "auroc": ("AUROC", 1, 3),
@@ -66,13 +69,14 @@ def write_summary(
                 if all(name in run for run in some):
                     found = mean_interval([run[name] for run in some])
                     about[name] = [None if math.isnan(number) else number for number in found]
-            if flips == 0 and len(some) > 1:
+            if flips == 0 and len(some) > 1 and method != ORACLE:
                 # The same rows and labels in every run, so that rankings can be compared.
                 about["stability"] = stability([values[run["key"], method] for run in some])._asdict()
             rows.append(about)
         summary += rows
         first = next(iter(methods.values()))
-        removed = sorted({run["removed"] for run in first if run["removed"] is not None})
+        cut = [run["removed"] for method, some in methods.items() if method != ORACLE for run in some]
+        removed = sorted({number for number in cut if number is not None})
         tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
         with atomic(folder.path / "curves" / f"{data}-{flips:g}.svg") as temporary:
             _curves(methods, f"{data}, {flips:.0%} of the labels flipped").savefig(temporary, format="svg")
