@@ -3,7 +3,7 @@
     python benchmarks/demo.py [demo options]
 
 Writes benchmarks/results/demo.json (machine, versions, timings, figures), demo.txt (what was printed), and the README's
-part between the demo marks; tests/test_readme.py checks that the three agree. Takes about six minutes on two cores.
+part between the demo marks; tests/test_readme.py checks that the three agree. A minute and a half on two cores.
 """
 
 import json
@@ -61,10 +61,7 @@ def main() -> None:
         "wall_seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),
         "options": sys.argv[1:],
-        **{
-            key: manifest[key]
-            for key in ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
-        },
+        **{key: manifest[key] for key in KEYS},
         "finetune": {
             **finetune,
             "arms": [{k: v for k, v in arm.items() if k != "history"} for arm in finetune["arms"]],
