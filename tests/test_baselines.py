@@ -34,6 +34,8 @@ def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
     assert found.values.shape == (150,)
     assert np.isfinite(found.values).all()
     np.testing.assert_array_equal(found.values, baseline(method, *TWO, samples=40, seed=3).values)
+    # The papers', whatever is the default of `value`; "" where no validation rows are scored.
+    assert found.utility in ("accuracy", "class_wise", "")
     if method not in ("random", "entropy"):
         assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
 

@@ -55,10 +55,11 @@ class _Problem:
     samples: int
     seed: int
 
-    def valued(self, **how: Any) -> Valuation:
-        """By `value`, of accuracy as in the papers."""
+    def valued(self, x: np.ndarray | None = None, x_val: np.ndarray | None = None, **how: Any) -> Valuation:
+        """By `value`, of accuracy as in the papers; of other features where some are given."""
         common: dict[str, Any] = {"utility": "accuracy", "C": self.C, "samples": self.samples, "seed": self.seed}
-        return value(self.x, self.y, self.x_val, self.y_val, **{**common, **how})
+        given = (self.x, self.x_val) if x is None or x_val is None else (x, x_val)
+        return value(given[0], self.y, given[1], self.y_val, **{**common, **how})
 
     def game(self) -> LogisticGame:
         """Of logistic regression and accuracy."""
@@ -200,8 +201,7 @@ def _kernel(given: _Problem) -> Valuation:
         for square, some in zip(squares, (given.x, given.x_val), strict=True)
     )
     width = np.median(apart)
-    how: dict[str, Any] = {"C": given.C, "samples": given.samples, "seed": given.seed, "source": "kernel"}
-    return value(np.exp(-apart / width), given.y, np.exp(-apart_val / width), given.y_val, **how)
+    return given.valued(np.exp(-apart / width), np.exp(-apart_val / width), source="kernel")
 
 
 def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:
