@@ -1,6 +1,9 @@
 """What TS-DShapley's paper leaves open, asked of tweets: which source classifier, which subset size, how many chains.
 
-    python examples/open_questions.py [--only transfer|size|chains] [--out FOLDER] [--quick]
+    python examples/open_questions.py [--only finding|transfer|size|chains] [--out FOLDER] [--quick]
+
+**finding**: which source classifier, representation and utility find flipped labels best, and how many rows the
+default rule would then remove: of 2,500 tweets as the crowd labelled them, and with 10 and 20 % flipped; three draws.
 
 **transfer**: which source classifier, representation and utility best say what helps the model that is fine-tuned, and
 is there a cheap test beforehand? MiniLM is fine-tuned on 1,000 tweets without the tenth that each ranking puts lowest,
@@ -12,7 +15,7 @@ gave them and with a fifth of them flipped besides; three draws of each.
 **chains**: the same as the number of samples grows, at small and at large subsets.
 
 Every finished run is kept in FOLDER/results.json, and the study goes on after the last. Plots are written to FOLDER;
-tables are printed and go into open_questions.md, which says what they mean. About an hour on two cores.
+tables are printed and go into open_questions.md, which says what they mean. About an hour and a half on two cores.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import dataclasses
 import functools
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -42,12 +46,13 @@ from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.progress import silent
 from tsds_jax.selection import Limits, ordered_curve
+from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.valuation import source_game
 
 HERE, WRITTEN = Path(__file__).with_suffix(""), Path(__file__).with_suffix(".md")
 DRAWS, LENGTH = 3, 64
 
-# transfer: each ranking differs from the first in one thing. Name -> (options of the representation, how it ranks).
+# finding, transfer: each ranking differs from the first in one thing. Name -> (how rows are represented, and ranked).
 RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "logistic, accuracy, last layer, PCA 32": ({}, {}),
     "source: ridge": ({}, {"source": "ridge"}),
@@ -67,6 +72,7 @@ RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random": ({}, {"method": "random"}),
 }
 FLIPS, REMOVED = (0.0, 0.2), 0.1
+FINDING_POINTS, FINDING_FLIPS = 2500, (0.0, 0.1, 0.2)
 TESTS = {
     "source_accuracy": "source classifier's gain of accuracy on validation rows",
     "source_likelihood": "its gain of log-likelihood there",
@@ -84,7 +90,12 @@ Runs = dict[str, dict[str, Any]]
 
 
 def main() -> None:
-    studies: dict[str, Callable[..., None]] = {"transfer": transfer, "size": size, "chains": chains}
+    studies: dict[str, Callable[..., None]] = {
+        "finding": finding,
+        "transfer": transfer,
+        "size": size,
+        "chains": chains,
+    }
     parser = argparse.ArgumentParser(description="The paper's open questions, asked of real tweets.")
     parser.add_argument("--only", choices=studies, help="one of the studies")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results and plots")
@@ -143,6 +154,32 @@ class Store:
         print(self.study, key, json.dumps(about["runs"][key]), flush=True)
 
 
+def finding(store: Store, quick: bool) -> None:
+    for draw in range(1 if quick else DRAWS):
+        for name, (options, how) in RANKINGS.items():
+            if "represent_by" in options:
+                continue  # benchmarks/representations.py measures these
+            for flips in FINDING_FLIPS:
+                run = functools.partial(found_flips, 300 if quick else FINDING_POINTS, draw, flips, options, how)
+                store.keep(f"{flips:g}|{draw}|{name}", run)
+
+
+def found_flips(points: int, draw: int, flips: float, options: dict[str, Any], how: dict[str, Any]) -> dict[str, Any]:
+    """How well a ranking finds flips; of values, how many rows the default rule removes, and how many are flips."""
+    x, y, wrong, x_val, y_val = flipped(points, draw, flips, **options)
+    if "method" in how:
+        ranked = tsds.baseline(x_train=x, y_train=y, x_val=x_val, y_val=y_val, seed=draw, **how)
+        return {"auroc": tsds.detection(ranked.values, wrong).auroc} if flips else {}
+    settings = SelectOptions(seed=draw, **{"utility": "accuracy", **how})
+    folds = validation_folds(settings, y_val)
+    basics = {"source": settings.source, "utility": settings.utility}
+    ranked = tsds.value(x, y, x_val, y_val, row_groups=folds, seed=draw, **basics)
+    choice = choose(tsds.valuation.source_game(x, y, x_val, y_val, **basics), ranked, Limits.none(y), folds, settings)
+    removed = choice.order.points[: choice.removal_index]
+    run: dict[str, Any] = {"removed": len(removed), "flipped": int(wrong[removed].sum())}
+    return run | ({"auroc": tsds.detection(ranked.values, wrong).auroc} if flips else {})
+
+
 def transfer(store: Store, quick: bool) -> None:
     encoder = tsds.load_encoder(minilm_folder())
     sizes = (
@@ -180,7 +217,7 @@ class Setting:
         ranked = (
             tsds.baseline(**how, x_train=x, y_train=arrays[1], x_val=x_val, y_val=arrays[3])
             if "method" in how
-            else tsds.value(*arrays, **how)
+            else tsds.value(*arrays, **{"utility": "accuracy", **how})
         )
         found = self.removed(Limits.none(self.train.labels).removal_order(ranked.values).points, arrays)
         if self.wrong.any():
@@ -280,19 +317,19 @@ def chains(store: Store, quick: bool) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def flipped(points: int, draw: int) -> tuple[np.ndarray, ...]:
-    """Tweets in 128 components, a tenth of the training labels flipped, and validation rows."""
+def flipped(points: int, draw: int, flips: float, **options: Any) -> tuple[np.ndarray, ...]:
+    """Tweets, so many of the training labels flipped, and validation rows."""
     splits = load_tweets(train=points, validation=1000, test=1, seed=draw)
-    train, wrong = tsds.flip_labels(splits.train, 0.1, draw)
-    options = SelectOptions(max_length=LENGTH, pca=128)
-    seen = represent(train, splits.validation, tsds.load_encoder(minilm_folder()), options, TUNING, None, silent)
+    train, wrong = tsds.flip_labels(splits.train, flips, draw)
+    settings, cache = SelectOptions(max_length=LENGTH, **options), Path(tempfile.gettempdir()) / "tsds-open-questions"
+    seen = represent(train, splits.validation, tsds.load_encoder(minilm_folder()), settings, TUNING, cache, silent)
     return seen["train"], train.labels, wrong, seen["validation"], splits.validation.labels
 
 
 def scored(points: int, dimension: int, how: dict[str, Any]) -> dict[str, Any]:
     """How well values find flips, and the rank correlation to expect of another run."""
-    x, y, wrong, x_val, y_val = flipped(points, how["seed"])
-    valuation = tsds.value(x[:, :dimension], y, x_val[:, :dimension], y_val, **how)
+    x, y, wrong, x_val, y_val = flipped(points, how["seed"], 0.1, pca=128)
+    valuation = tsds.value(x[:, :dimension], y, x_val[:, :dimension], y_val, utility="accuracy", **how)
     return {"auroc": tsds.detection(valuation.values, wrong).auroc, "split_half": valuation.split_half}
 
 
@@ -312,6 +349,25 @@ def by(store: Store, *wanted: Any) -> list[dict[str, Any]]:
         for key, run in store.runs.items()
         if all(part is None or str(part) == own for part, own in zip(wanted, key.split("|"), strict=True))
     ]
+
+
+def finding_table(store: Store) -> str:
+    lines = [
+        "| ranking | AUROC, 10 % flipped | 20 % flipped | rows removed, no flips | 10 % flipped | 20 % flipped |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in RANKINGS:
+        if not by(store, None, None, name):
+            continue
+        some = {flips: by(store, f"{flips:g}", None, name) for flips in FINDING_FLIPS}
+        cells = [interval([run["auroc"] for run in some[flips]], 1, 3, "") for flips in FINDING_FLIPS if flips]
+        for flips in FINDING_FLIPS:
+            removed = [run["removed"] for run in some[flips] if "removed" in run]
+            share = sum(run["flipped"] for run in some[flips] if removed) / max(sum(removed), 1)
+            among = f" ({share:.0%} flips)" if flips and any(removed) else ""
+            cells.append(", ".join(map(str, removed)) + among)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def transfer_tables(store: Store) -> str:
@@ -386,6 +442,21 @@ def chains_table(store: Store) -> str:
     return "\n".join(lines)
 
 
+def finding_plot(store: Store) -> Figure:
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    names = [name for name in RANKINGS if by(store, None, None, name)]
+    for flips, marker in ((0.1, "o"), (0.2, "s")):
+        aurocs = [[run["auroc"] for run in by(store, f"{flips:g}", None, name)] for name in names]
+        error = [stdev(some) / np.sqrt(len(some)) if len(some) > 1 else 0 for some in aurocs]
+        axes.errorbar([mean(some) for some in aurocs], names, xerr=error, fmt=marker, label=f"{flips:.0%} flipped")
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="0.9")
+    axes.set_xlabel("AUROC of the flips (± one error)")
+    axes.legend(fontsize="small")
+    return figure
+
+
 def transfer_plot(store: Store) -> Figure:
     """What each ranking finds of the flips, against what removing by it does to the target."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
@@ -436,8 +507,8 @@ def chains_plot(store: Store) -> Figure:
     return figure
 
 
-TABLES = {"transfer": transfer_tables, "size": size_table, "chains": chains_table}
-PLOTS = {"transfer": transfer_plot, "size": size_plot, "chains": chains_plot}
+TABLES = {"finding": finding_table, "transfer": transfer_tables, "size": size_table, "chains": chains_table}
+PLOTS = {"finding": finding_plot, "transfer": transfer_plot, "size": size_plot, "chains": chains_plot}
 
 if __name__ == "__main__":
     main()

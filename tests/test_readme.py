@@ -82,11 +82,32 @@ def test_the_readmes_table_of_methods_is_what_the_benchmark_measured():
     for line in table:
         method, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
         still, flipped = rows[method, 0.0], rows[method, 0.1]
-        found = (still["gain_at_index"], still["gain_10"], flipped["gain_10"], flipped["auroc"])
-        for cell, (middle, _, high), times in zip(cells, found, (100, 100, 100, 1), strict=True):
-            digits = len(cell.split(" ± ")[1].split(".")[1])
-            expected = [round(times * middle, digits), round(times * (high - middle), digits)]
-            assert [float(part) for part in cell.split(" ± ")] == pytest.approx(expected, abs=1e-9)
+        gains = (still["gain_10"], flipped["gain_10"], flipped["gain_at_index"])
+        check_cells(cells, (flipped["auroc"], rows[method, 0.2]["auroc"], *gains), (1, 1, 100, 100, 100))
+    cuts = {(run["flips"], run["removed"]) for run in case["runs"] if run["method"] == "shapley"}
+    assert {removed for flips, removed in cuts if flips == 0} == {0}
+    assert {removed for flips, removed in cuts if flips == 0.1} == {200, 300}
+
+
+def check_cells(cells, found, times):
+    for cell, (middle, _, high), scale in zip(cells, found, times, strict=True):
+        digits = len(cell.split(" ± ")[1].split(".")[1])
+        expected = [round(scale * middle, digits), round(scale * (high - middle), digits)]
+        assert [float(part) for part in cell.split(" ± ")] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    table = re.search(r"<!-- finetuned -->(.*?)<!-- /finetuned -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+    case = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
+    case = case["two-finetuned-0.2"]
+    rows = {row["method"]: row for row in case["summary"]}
+    assert case["date"] in text
+    for line, method in zip(table, rows, strict=True):
+        shown, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        assert shown == method
+        check_cells(cells, (rows[method]["auroc"], rows[method]["finetuned_gain"]), (1, 100))
+    assert {run["removed"] for run in case["runs"] if run["method"] == "shapley"} == {600, 700}
 
 
 def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():

@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.evaluation import KeptCurve, kept_curve
+from tsds_jax.evaluation.removal import without_ties
 from tsds_jax.valuation import source_game
 
 RNG = np.random.default_rng(0)
@@ -36,3 +37,16 @@ def test_good_values_drop_more_than_random_ones():
     good = -np.abs(Y - (X[:, 0] > 0)) + 0.1 * RNG.normal(size=80)
     game = source_game(X, Y, X_TEST, Y_TEST)
     assert kept_curve(game, good).weighted_drop > kept_curve(game, RNG.normal(size=80)).weighted_drop + 0.05
+
+
+def test_equal_values_go_in_random_order_and_not_as_the_rows_came():
+    values = np.repeat([1.0, np.nan, 0.0], 40)
+    ranks = without_ties(values, 0)
+    assert sorted(ranks) == list(range(120))
+    assert set(ranks[80:]) == set(range(40))
+    assert set(ranks[40:80]) == set(range(80, 120))
+    assert abs(np.corrcoef(ranks[80:], np.arange(40))[0, 1]) < 0.5
+    assert (without_ties(values, 1) != ranks).any()
+    np.testing.assert_array_equal(without_ties(values, 0), ranks)
+    single = np.random.default_rng(3).normal(size=9)
+    np.testing.assert_array_equal(without_ties(single, 0), single.argsort().argsort())

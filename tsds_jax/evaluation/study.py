@@ -17,7 +17,7 @@ from tsds_jax.data.noise import NOISES
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
-from tsds_jax.evaluation.removal import kept_curve
+from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.games import LogisticGame
@@ -296,7 +296,8 @@ def _valued(
 def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
     """What the values say of wrong rows, and what the source classifier does on the test rows without the lowest."""
     values = found["values"]
-    curve = kept_curve(game, values)
+    ranks = without_ties(values, setting.seed).astype(np.float64)
+    curve = kept_curve(game, ranks)
     run: dict[str, Any] = {
         "key": setting.key,
         "data": setting.name,
@@ -317,7 +318,7 @@ def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, i
     for percent in (5, 10, 20):
         run[f"gain_{percent}"] = float(curve.best[-1 - percent // 5] - curve.best[-1])
     if index is not None:
-        order = Limits.none(setting.train.labels).removal_order(values)
+        order = Limits.none(setting.train.labels).removal_order(ranks)
         run["gain_at_index"] = float(ordered_curve(game, order, np.array([0, index])).difference[-1])
     return run
 
@@ -357,7 +358,8 @@ def _finetune(
             continue
         gain = 0.0
         if cut:
-            order = Limits.none(train.labels).removal_order(valued[setting.key, run["method"]]["values"])
+            ranks = without_ties(valued[setting.key, run["method"]]["values"], setting.seed).astype(np.float64)
+            order = Limits.none(train.labels).removal_order(ranks)
             run["finetuned_all"] = tuned("all", np.arange(len(train)))
             gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
         run[f"finetuned_gain{name}"] = gain
