@@ -257,7 +257,8 @@ def test_sample_weights_are_scikit_learns(classes):
     sizes = np.arange(20, 91)
     found = jax.jit(lambda game: game.prefix_utilities(jnp.arange(90), jnp.asarray(sizes)).utility)(game)
     for size, utility_found in list(zip(sizes, found, strict=True))[::7]:
-        model = LogisticRegression(tol=1e-12, max_iter=100_000).fit(x[:size], y[:size], sample_weight=weight[:size])
+        model = LogisticRegression(tol=1e-12, max_iter=100_000)
+        model.fit(x[:size].astype(np.float64), y[:size], sample_weight=weight[:size])
         expected = np.log(model.predict_proba(x_val)[np.arange(len(y_val)), y_val]).mean()
         assert float(utility_found) == pytest.approx(expected, abs=2e-4)
 
