@@ -99,8 +99,8 @@ def check_cells(cells, found, times):
 def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured():
     text = README.read_text("utf-8")
     table = re.search(r"<!-- finetuned -->(.*?)<!-- /finetuned -->", text, re.DOTALL)[1].strip().splitlines()[2:]
-    case = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
-    case = case["two-finetuned-0.2"]
+    cases = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
+    case = cases["two-finetuned-0.2"]
     rows = {row["method"]: row for row in case["summary"]}
     assert case["date"] in text
     for line, method in zip(table, rows, strict=True):
@@ -108,6 +108,8 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
         assert shown == method
         check_cells(cells, (rows[method]["auroc"], rows[method]["finetuned_gain"]), (1, 100))
     assert {run["removed"] for run in case["runs"] if run["method"] == "shapley"} == {600, 700}
+    still = cases["two-finetuned-0"]["runs"]
+    assert [run["removed"] for run in still if run["method"] == "shapley"] == [0] * 5
 
 
 def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
