@@ -6,8 +6,8 @@ Of tweets as MiniLM represents them 5,000 train, 1,000 validate and 4,000 test, 
 10 and 20 % of the training labels flipped on top of the crowd's own errors, four draws of each. Rows are valued
 once a draw by log-likelihood (the default) and once by accuracy (the paper's), and each rule chooses a cut by the same
 utility: `argmax` and `one_se` on the curve of the rows that also valued, `cross_fitted` on halves that judge each
-other's removals. The gain is that of the classifier refitted without
-the removed rows, in points of test accuracy; "best" is the cut that the test rows themselves would choose.
+other's removals. The gain is that of the classifier refitted without the removed rows, in points of test accuracy;
+"best" is the cut that the test rows themselves would choose.
 
 Prints two Markdown tables; a whole run also writes benchmarks/results/rules.json. About half an hour on two cores, the
 representations included, which are kept in the temporary folder for the next time.

@@ -15,7 +15,8 @@ gave them and with a fifth of them flipped besides; three draws of each.
 **chains**: the same as the number of samples grows, at small and at large subsets.
 
 Every finished run is kept in FOLDER/results.json, and the study goes on after the last. Plots are written to FOLDER;
-tables are printed and go into open_questions.md, which says what they mean. About an hour and a half on two cores.
+tables are printed and go into open_questions.md, which says what they mean. About an hour on two cores, and an hour and
+a half more for transfer.
 """
 
 import argparse
@@ -167,17 +168,23 @@ def finding(store: Store, quick: bool) -> None:
 def found_flips(points: int, draw: int, flips: float, options: dict[str, Any], how: dict[str, Any]) -> dict[str, Any]:
     """How well a ranking finds flips; of values, how many rows the default rule removes, and how many are flips."""
     x, y, wrong, x_val, y_val = flipped(points, draw, flips, **options)
+    folds = validation_folds(SelectOptions(seed=draw), y_val)
+    found = ranked((x, y, x_val, y_val), {"seed": draw, **how}, folds)
+    run: dict[str, Any] = {}
+    if "method" not in how:
+        settings = SelectOptions(seed=draw, **{"utility": "accuracy", **how})
+        game = source_game(x, y, x_val, y_val, source=settings.source, utility=settings.utility)
+        choice = choose(game, found, Limits.none(y), folds, settings)
+        removed = choice.order.points[: choice.removal_index]
+        run = {"removed": len(removed), "flipped": int(wrong[removed].sum())}
+    return run | ({"auroc": tsds.detection(found.values, wrong).auroc} if flips else {})
+
+
+def ranked(arrays: tuple[np.ndarray, ...], how: dict[str, Any], folds: np.ndarray | None = None) -> tsds.Valuation:
+    """One of `RANKINGS`: by another method, or by values, of accuracy where no utility is named."""
     if "method" in how:
-        ranked = tsds.baseline(x_train=x, y_train=y, x_val=x_val, y_val=y_val, seed=draw, **how)
-        return {"auroc": tsds.detection(ranked.values, wrong).auroc} if flips else {}
-    settings = SelectOptions(seed=draw, **{"utility": "accuracy", **how})
-    folds = validation_folds(settings, y_val)
-    basics = {"source": settings.source, "utility": settings.utility}
-    ranked = tsds.value(x, y, x_val, y_val, row_groups=folds, seed=draw, **basics)
-    choice = choose(tsds.valuation.source_game(x, y, x_val, y_val, **basics), ranked, Limits.none(y), folds, settings)
-    removed = choice.order.points[: choice.removal_index]
-    run: dict[str, Any] = {"removed": len(removed), "flipped": int(wrong[removed].sum())}
-    return run | ({"auroc": tsds.detection(ranked.values, wrong).auroc} if flips else {})
+        return tsds.baseline(x_train=arrays[0], y_train=arrays[1], x_val=arrays[2], y_val=arrays[3], **how)
+    return tsds.value(*arrays, row_groups=folds, **{"utility": "accuracy", **how})
 
 
 def transfer(store: Store, quick: bool) -> None:
@@ -213,15 +220,10 @@ class Setting:
         seen = self.seen(**options)
         x, x_val = seen["train"], seen["validation"]
         arrays = (x, self.train.labels, x_val, self.validation.labels)
-        how = {"seed": self.seed, **how}
-        ranked = (
-            tsds.baseline(**how, x_train=x, y_train=arrays[1], x_val=x_val, y_val=arrays[3])
-            if "method" in how
-            else tsds.value(*arrays, **{"utility": "accuracy", **how})
-        )
-        found = self.removed(Limits.none(self.train.labels).removal_order(ranked.values).points, arrays)
+        values = ranked(arrays, {"seed": self.seed, **how}).values
+        found = self.removed(Limits.none(self.train.labels).removal_order(values).points, arrays)
         if self.wrong.any():
-            found["auroc"] = tsds.detection(ranked.values, self.wrong).auroc
+            found["auroc"] = tsds.detection(values, self.wrong).auroc
         return found
 
     def without_flips(self) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
 def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
     text = " ".join(README.read_text("utf-8").split())
     runs = json.loads((ROOT / "benchmarks" / "results" / "rules.json").read_text("utf-8"))["runs"]
+    # The sentence is about values by accuracy, of which alone the first runs were.
+    runs = [run for run in runs if run.get("utility", "accuracy") == "accuracy"]
     # As many draws in every setting, so the mean over all is the mean of the settings' means.
     gains = {rule: [run["gain"][rule] for run in runs] for rule in ("best", "cross_fitted", "argmax")}
     assert f"over {len(runs)} draws" in text

@@ -24,7 +24,7 @@ The last four are of one five-fold cross-validation of the source classifier, an
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,10 @@ class _Problem:
     samples: int
     seed: int
 
-    def valued(self, x: np.ndarray | None = None, x_val: np.ndarray | None = None, **how: Any) -> Valuation:
-        """By `value`, of accuracy as in the papers; of other features where some are given."""
+    def valued(self, **how: Any) -> Valuation:
+        """By `value`, of accuracy as in the papers."""
         common: dict[str, Any] = {"utility": "accuracy", "C": self.C, "samples": self.samples, "seed": self.seed}
-        given = (self.x, self.x_val) if x is None or x_val is None else (x, x_val)
-        return value(given[0], self.y, given[1], self.y_val, **{**common, **how})
+        return value(self.x, self.y, self.x_val, self.y_val, **{**common, **how})
 
     def game(self) -> LogisticGame:
         """Of logistic regression and accuracy."""
@@ -201,7 +200,7 @@ def _kernel(given: _Problem) -> Valuation:
         for square, some in zip(squares, (given.x, given.x_val), strict=True)
     )
     width = np.median(apart)
-    return given.valued(np.exp(-apart / width), np.exp(-apart_val / width), source="kernel")
+    return replace(given, x=np.exp(-apart / width), x_val=np.exp(-apart_val / width)).valued(source="kernel")
 
 
 def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:

@@ -48,7 +48,10 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "validation_rows": (int, "Validation tweets (1000)."),
     "test_rows": (int, "Test tweets (1500)."),
     "flips": (float, "Share of training labels to flip, 0 to 0.5."),
-    "methods": (str, "Methods joined by commas: shapley (ours) and baselines; some of each if not given."),
+    "methods": (
+        str,
+        "Methods joined by commas: shapley (ours), baselines, oracle (told the flips); default: some of each.",
+    ),
     "noise": (str, "How labels are flipped: uniform or class_dependent."),
     "flip_shares": (str, "Shares of training labels to flip, joined by commas (0,0.1)."),
     "finetuned": (str, "Methods without whose lowest rows the model is fine-tuned too, joined by commas."),

@@ -29,6 +29,7 @@ from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_ru
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.limits import RemovalOrder
 from tsds_jax.selection.target_check import target_check
 from tsds_jax.valuation import source_game, value
 
@@ -64,6 +65,14 @@ class _Setting:
     x: np.ndarray
     x_val: np.ndarray
     x_test: np.ndarray
+
+    def ranks(self, values: np.ndarray) -> np.ndarray:
+        """What rows are removed by: values without ties, the same for every use of them."""
+        return without_ties(values, self.seed)
+
+    def removal_order(self, values: np.ndarray) -> RemovalOrder:
+        """All rows, the lowest first."""
+        return Limits.none(self.train.labels).removal_order(self.ranks(values))
 
     @property
     def key(self) -> str:
@@ -296,8 +305,7 @@ def _valued(
 def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
     """What the values say of wrong rows, and what the source classifier does on the test rows without the lowest."""
     values = found["values"]
-    ranks = without_ties(values, setting.seed).astype(np.float64)
-    curve = kept_curve(game, ranks)
+    curve = kept_curve(game, setting.ranks(values))
     run: dict[str, Any] = {
         "key": setting.key,
         "data": setting.name,
@@ -318,8 +326,8 @@ def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, i
     for percent in (5, 10, 20):
         run[f"gain_{percent}"] = float(curve.best[-1 - percent // 5] - curve.best[-1])
     if index is not None:
-        order = Limits.none(setting.train.labels).removal_order(ranks)
-        run["gain_at_index"] = float(ordered_curve(game, order, np.array([0, index])).difference[-1])
+        cuts = np.array([0, index])
+        run["gain_at_index"] = float(ordered_curve(game, setting.removal_order(values), cuts).difference[-1])
     return run
 
 
@@ -352,14 +360,12 @@ def _finetune(
         return float(folder.keep(f"{setting.key}-{name}-finetuned", compute)["accuracy"])
 
     by_share = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
-    wanted = [(run, name, cut) for run in runs for name, cut in {**by_share, "": run["removed"]}.items()]
+    every = [(run, name, cut) for run in runs for name, cut in {**by_share, "": run["removed"]}.items()]
+    wanted = [(run, name, cut) for run, name, cut in every if cut is not None]
     for done, (run, name, cut) in enumerate(wanted, 1):
-        if cut is None:
-            continue
         gain = 0.0
         if cut:
-            ranks = without_ties(valued[setting.key, run["method"]]["values"], setting.seed).astype(np.float64)
-            order = Limits.none(train.labels).removal_order(ranks)
+            order = setting.removal_order(valued[setting.key, run["method"]]["values"])
             run["finetuned_all"] = tuned("all", np.arange(len(train)))
             gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
         run[f"finetuned_gain{name}"] = gain
