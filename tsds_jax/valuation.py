@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of, real_array
@@ -503,7 +504,9 @@ def _sampled(
     while hasattr(plain, "game"):
         plain = plain.game
     if estimator in ("add_one", "banzhaf_add_one"):
-        rows = len(getattr(plain, "y_val", (0,))) * max(1, getattr(plain, "classes", 1))
+        classes = getattr(plain, "classes", 1)
+        # Of two classes there is one number a row.
+        rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
         half = estimator == "banzhaf_add_one"
         return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half)
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}
@@ -513,7 +516,8 @@ def _sampled(
 def chain_block(game: Game, size: int) -> int:
     """How many prefixes of a chain of ``size`` points are best fitted together."""
     # Other games' prefixes come from one factorisation, which every block of them would do again.
-    return min(size, 100 if size <= 256 else 250) if isinstance(game, LogisticGame) else size
+    few = size <= 256 and jax.default_backend() == "cpu"
+    return min(size, 100 if few else 250) if isinstance(game, LogisticGame) else size
 
 
 def _last(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from measures.problem import Arrays, timed
 
-from tsds_jax.estimators.permutation import walk_chains
+from tsds_jax.estimators.permutation import chain_lanes, walk_chains
 from tsds_jax.games import logistic_game
 from tsds_jax.games.ridge import ridge_game
 from tsds_jax.valuation import chain_block
@@ -18,17 +18,15 @@ class Logistic:
         """So many permutations a run."""
         self.game = logistic_game(*data, classes=2)
         self.points, self.chains, self.unconverged = len(data.x), chains, 0
-        self.lanes = 1 if jax.default_backend() == "cpu" else 16
+        self.block = chain_block(self.game, self.points)
+        self.lanes = min(chain_lanes(self.block * self.points * 2), chains)
 
     def rate(self, seed: int) -> float:
         """Fits a second of one run."""
         rng = np.random.default_rng(seed)
         orders = np.stack([rng.permutation(self.points) for _ in range(self.chains)]).astype(np.int32)
-        block = chain_block(self.game, self.points)
         walk, seconds = timed(
-            lambda: jax.device_get(
-                walk_chains(self.game, orders, jnp.float32(0), block=block, lanes=min(self.lanes, self.chains))
-            )
+            lambda: jax.device_get(walk_chains(self.game, orders, jnp.float32(0), block=self.block, lanes=self.lanes))
         )
         self.unconverged += int(walk.unconverged.sum())
         # Two more utilities a chain, of nobody and of everyone, are not counted.

@@ -3,14 +3,12 @@
 import dataclasses
 import importlib
 import itertools
-import threading
-import time
 
 import jax
 import numpy as np
 import pytest
 
-from tsds_jax.encoders.batches import ahead, fill_batches, ladder
+from tsds_jax.encoders.batches import fill_batches, ladder
 from tsds_jax.encoders.tokens import PORTION, Tokenised
 from tsds_jax.errors import InputError
 
@@ -91,27 +89,6 @@ def test_the_device_works_before_all_texts_are_tokenised(watched):
 def test_long_texts_go_to_the_tokenizer_in_smaller_portions(watched):
     watched.embed(["film " * 50_000] * 5 + ["a"] * 3)
     assert watched.tokenizer.calls == [2, 2, 4]
-
-
-def test_items_are_made_on_another_thread_at_most_two_in_advance_and_their_error_comes_in_turn():
-    made, seen = [], []
-
-    def items():
-        for number in range(5):
-            made.append(threading.get_ident())
-            yield number
-        raise InputError("row 5")
-
-    def look():
-        for number in ahead(items()):
-            time.sleep(0.02)
-            assert len(made) <= number + 3
-            seen.append(number)
-
-    with pytest.raises(InputError, match="row 5"):
-        look()
-    assert seen == list(range(5))
-    assert threading.get_ident() not in made
 
 
 def test_a_batch_is_fetched_only_when_the_next_has_been_submitted(encoder, monkeypatch):

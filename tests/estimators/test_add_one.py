@@ -99,6 +99,18 @@ def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
     np.testing.assert_allclose(chunked, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rounds_are_the_same_where_all_coalitions_are_fitted_first(classes):
+    game, key = crowd(classes=classes), jax.random.key(5)
+    how = {"subset_size": 40, "chunk": 20}
+    one, other = (add_one_rounds(game, key, jnp.arange(12), 12, **how, fits_ahead=ahead)[0] for ahead in (False, True))
+    for name in ("size", "member", "checked", "unconverged"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+    outside = ~np.asarray(one.member)
+    np.testing.assert_allclose(one.marginals[outside], other.marginals[outside], atol=1e-5)
+    np.testing.assert_allclose(one.exact, other.exact, atol=1e-5)
+
+
 def test_sizes_are_spread_in_proportion_and_members_are_as_many_as_the_size():
     rounds, _ = add_one_rounds(random_table(6), jax.random.key(0), jnp.arange(60), 60, subset_size=6, chunk=6)
     assert np.array_equal(rounds.member.sum(1), rounds.size)

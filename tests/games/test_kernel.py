@@ -137,7 +137,7 @@ def test_work_done_in_parts_gives_the_same(monkeypatch):
     game = kernel_game(*problem(classes=3), classes=3, utility="log_likelihood")
     order, sizes = jnp.arange(45), jnp.arange(46)
     whole = _prefixes(game, order, sizes).utility, _add(game, _fit(game, order, jnp.int32(5)), order)
-    monkeypatch.setattr("tsds_jax.games.least_squares._AT_ONCE", 700)
+    monkeypatch.setattr("tsds_jax.games.chunks._CPU", 700)
     parts = (
         jax.jit(lambda game: game.prefix_utilities(order, sizes).utility)(game),
         jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)).model, order).marginal)(game),

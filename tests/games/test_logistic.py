@@ -318,3 +318,24 @@ def test_float32_utilities_are_those_of_float64_fits():
         model = sklearn_fit(x[:size], y[:size], 1.0)
         expected = np.log(model.predict_proba(x_val.astype(np.float64))[np.arange(80), y_val]).mean()
         assert float(found[size - 50]) == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
+def test_the_zero_features_that_an_accelerator_wants_change_nothing(intercept, monkeypatch):
+    data = problem(features=6)
+    order = jnp.arange(60, dtype=jnp.int32)
+
+    def made():
+        return logistic_game(*data, classes=2, utility="log_likelihood", intercept=intercept)
+
+    game = made()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(jax, "default_backend", lambda: "gpu")
+        wider = made()
+    assert (game.x.shape[1], wider.x.shape[1]) == (7, 8)
+    # Beyond 16 members a fit ends within a thousandth of its minimum, where rounding decides how far within.
+    for size, tolerance in ((1, 1e-5), (5, 1e-5), (30, 2e-4)):
+        fits = [(some, some.fit(order, size).model) for some in (wider, game)]
+        one, other = (some.add_one_marginals(fit, order[30:]).marginal for some, fit in fits)
+        np.testing.assert_allclose(one, other, atol=tolerance)
+    np.testing.assert_allclose(*(some.prefix_utilities(order, order).utility for some in (wider, game)), atol=1e-5)

@@ -320,7 +320,7 @@ def test_work_done_in_parts_gives_the_same(shape, limit, monkeypatch):
     game = ridge_game(x, y, x_val, y_val, classes=3, utility="log_likelihood")
     order, sizes = jnp.arange(len(x)), jnp.arange(len(x) + 1)
     whole = _prefixes(game, order, sizes).utility, _add(game, _fit(game, order, jnp.int32(5)), order)
-    monkeypatch.setattr("tsds_jax.games.least_squares._AT_ONCE", limit)
+    monkeypatch.setattr("tsds_jax.games.chunks._CPU", limit)
     parts = (
         jax.jit(lambda game: game.prefix_utilities(order, sizes).utility)(game),
         jax.jit(lambda game: game.add_one_marginals(game.fit(order, jnp.int32(5)).model, order).marginal)(game),

@@ -1,10 +1,8 @@
 """Texts into batches of at most six shapes, while the next texts are still being tokenised."""
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,10 +15,6 @@ _SHORTEST = 24
 _BEND = 1.2
 # Accelerators multiply matrices in tiles of this many rows.
 _MULTIPLE = 8
-# Portions that are tokenised ahead of the device.
-_LEAD = 2
-
-Item = TypeVar("Item")
 
 
 class Filled(NamedTuple):
@@ -47,26 +41,6 @@ def ladder(limit: int) -> tuple[int, ...]:
     steps = (np.arange(RUNGS) / (RUNGS - 1)) ** _BEND
     rungs = np.rint(_SHORTEST * (limit / _SHORTEST) ** steps / _MULTIPLE).astype(int) * _MULTIPLE
     return (*sorted({rung for rung in rungs[:-1].tolist() if 0 < rung < limit}), limit)
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, up to two of them made in advance on a thread of their own; what raises there raises here."""
-    end = object()
-    with ThreadPoolExecutor(1) as thread:
-        waiting = deque(thread.submit(next, items, end) for _ in range(_LEAD))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(thread.submit(next, items, end))
-            yield item  # type: ignore[misc]
-
-
-def one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each only when the next has been made: a device then never waits for a fetch."""
-    held: list[Item] = []
-    for item in items:
-        held.append(item)
-        if len(held) == 2:
-            yield held.pop(0)
-    yield from held
 
 
 def fill_batches(portions: Iterable[Tokenised], sizes: Mapping[int, int]) -> Iterator[Filled]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.encoders.batches import ahead, fill_batches, ladder, one_behind
+from tsds_jax.encoders.batches import fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
@@ -19,6 +19,7 @@ from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 if TYPE_CHECKING:

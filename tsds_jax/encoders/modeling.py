@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig
+from tsds_jax.encoders.precision import nvidia_capability
 
 
 class Dropout(nnx.Module):
@@ -78,10 +79,22 @@ class SelfAttention(nnx.Module):
         batch, tokens, width = x.shape
         head = width // self.heads
 
-        def by_head(y: jax.Array) -> jax.Array:  # [batch, heads, tokens, head]
-            return y.reshape(batch, tokens, self.heads, head).swapaxes(1, 2)
-
-        query, key, value = (by_head(each_token(f, x)) for f in (self.query, self.key, self.value))
+        query, key, value = (
+            each_token(f, x).reshape(batch, tokens, self.heads, head) for f in (self.query, self.key, self.value)
+        )
+        if fused_attention(query) and (rngs is None or self.dropout.rate == 0):
+            # A row of padding alone sees its first token, for of nothing there is no sum to divide by.
+            seen = jnp.maximum(jnp.sum(mask, 1, dtype=jnp.int32), 1)
+            mixed = jax.nn.dot_product_attention(
+                query,
+                key,
+                value,
+                query_seq_lengths=jnp.full_like(seen, tokens),
+                key_value_seq_lengths=seen,
+                implementation="cudnn",
+            )
+            return each_token(self.output, mixed.reshape(x.shape))
+        query, key, value = (y.swapaxes(1, 2) for y in (query, key, value))  # [batch, heads, tokens, head]
         # In float32 to the weights of the sum, also where the parameters are in half precision.
         scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * head**-0.5
         # The lowest finite number, not -inf: a row of padding alone must give no NaN.
@@ -144,7 +157,7 @@ class Transformer(nnx.Module):
 
         Args:
           input_ids: integers [batch, tokens].
-          attention_mask: [batch, tokens], 1 for a token and 0 for padding.
+          attention_mask: [batch, tokens], 1 for a token and 0 for padding, which is on the right.
           token_type_ids: integers [batch, tokens], the segment of each token; ignored where a family knows none.
           rngs: where dropout draws from; None turns dropout off.
           remat: keep nothing of what a layer computes but what it gives, and compute it again in the backward pass.
@@ -186,6 +199,15 @@ class BertEncoder(Transformer):
 
 def _through(layer: nnx.Module, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
     return layer(x, mask, rngs)
+
+
+def fused_attention(query: jax.Array) -> bool:
+    """Whether scores, softmax and sum for such queries [..., head] are one kernel that keeps no scores.
+
+    So it is in bfloat16 on NVIDIA GPUs that have it, by cuDNN; it has no dropout here.
+    """
+    capability, head = nvidia_capability(jax.devices()[0]), query.shape[-1]
+    return query.dtype == jnp.bfloat16 and capability is not None and head % 8 == 0 and head <= 128
 
 
 def _layer_norm(config: EncoderConfig, width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -25,13 +25,19 @@ def check_dtype(dtype: str, device: Any) -> None:
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r:.60} is not supported; supported: {', '.join(DTYPES)}")
-    # Other makers' GPUs have names there, such as gfx90a.
-    capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "")))
-    if dtype == "bfloat16" and device.platform in ("gpu", "cuda") and capability and int(capability[1]) < 8:
+    capability = nvidia_capability(device)
+    if dtype == "bfloat16" and capability and int(capability.split(".")[0]) < 8:
         raise InputError(
-            f"dtype bfloat16: {device.device_kind} (compute capability {capability[0]}) does not have it, "
+            f"dtype bfloat16: {device.device_kind} (compute capability {capability}) does not have it, "
             "NVIDIA GPUs do from 8.0 on; give dtype float32"
         )
+
+
+def nvidia_capability(device: Any) -> str | None:
+    """The compute capability of an NVIDIA GPU, such as "9.0"; None of any other device."""
+    # Other makers' GPUs have names there, such as gfx90a.
+    found = re.fullmatch(r"\d+\.\d+", str(getattr(device, "compute_capability", "")))
+    return found[0] if found and device.platform in ("gpu", "cuda") else None
 
 
 def dtype_of(weights: Any) -> str:

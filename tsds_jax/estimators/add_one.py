@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
+from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
+from tsds_jax.runtime.ahead import one_behind
 
-# Numbers in one array of contributions by validation rows: the memory of a chunk of points, in floats.
-_CHUNK_NUMBERS = 2**22
 _TOGETHER = 16
 _GOLDEN = (5**0.5 - 1) / 2
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
@@ -55,9 +55,28 @@ class Round(NamedTuple):
     exact: jax.Array
 
 
-@partial(jax.jit, static_argnames=("subset_size", "chunk", "half"))
+class _Coalition(NamedTuple):
+    """A round's coalition, fitted: its number, the order of players, how many of them are members, and the fit."""
+
+    number: jax.Array
+    order: jax.Array
+    size: jax.Array
+    model: Any
+    exact: jax.Array  # see `Round`
+    unconverged: jax.Array
+
+
+@partial(jax.jit, static_argnames=("subset_size", "chunk", "half", "fits_ahead"))
 def add_one_rounds(
-    game: Game, key: jax.Array, numbers: jax.Array, end: jax.Array, *, subset_size: int, chunk: int, half: bool = False
+    game: Game,
+    key: jax.Array,
+    numbers: jax.Array,
+    end: jax.Array,
+    *,
+    subset_size: int,
+    chunk: int,
+    half: bool = False,
+    fits_ahead: bool = False,
 ) -> tuple[Round, jax.Array | None]:
     """The rounds of these numbers, one after another, and their contributions by validation row.
 
@@ -72,6 +91,8 @@ def add_one_rounds(
       subset_size: coalitions have fewer members.
       chunk: points valued together.
       half: whether every player is a member with probability one half instead, ``subset_size`` being all players.
+      fits_ahead: whether the coalitions of all rounds are fitted first, and together: an accelerator waits for a small
+        fit's many steps as long as for those of many. Takes the memory of all of them; only rounding depends on it.
 
     Returns:
       `Round` with a leading axis; of a `RowGame` the sums of weighted contributions, float32 ``[players, rows]``.
@@ -105,21 +126,25 @@ def add_one_rounds(
     check = getattr(game, "approximate", False)
     others = length if half else max(1, length - 1)
 
-    def one(by_row: jax.Array | None, number: jax.Array) -> tuple[jax.Array | None, Round]:
+    def fitted(number: jax.Array) -> _Coalition:
         order, size = draw(number)
         fit = game.fit(order[:others], size)
-        found = jax.lax.map(lambda some: game.add_one_marginals(fit.model, some), points)
+        exact, failed = jnp.zeros(()), fit.unconverged
+        if check:
+            pair = refit(order, size)
+            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
+        return _Coalition(number, order, size, fit.model, exact, failed)
+
+    def one(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
+        number, order, size, model, exact, failed = given if isinstance(given, _Coalition) else fitted(given)
+        found = jax.lax.map(lambda some: game.add_one_marginals(model, some), points)
         marginal, unconverged = (part.reshape(-1, *part.shape[2:])[:players] for part in found)
         member = jnp.zeros(players, bool).at[order].set(jnp.arange(length) < size)
         if by_row is not None:
             weight = 1.0 if half else 1 / (jnp.asarray(chance, jnp.float32)[size] * (1 - size / players))
             by_row += jnp.where(member[:, None], 0.0, weight * (number < end) * marginal)
             marginal = jnp.sum(marginal, 1)
-        failed = jnp.sum(jnp.where(member, 0, unconverged), dtype=jnp.int32) + fit.unconverged
-        exact = jnp.zeros((), marginal.dtype)
-        if check:
-            pair = refit(order, size)
-            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
+        failed += jnp.sum(jnp.where(member, 0, unconverged), dtype=jnp.int32)
         checked = order[jnp.minimum(size, length - 1)]
         return by_row, Round(size, member, marginal, failed, checked, exact)
 
@@ -127,7 +152,8 @@ def add_one_rounds(
         lambda: game.add_one_marginals(game.fit(points[0, :1], points[0, 0]).model, points[0])
     ).marginal.shape[1:]
     # One after another: the memory of one coalition's contributions, however many rounds.
-    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, numbers)
+    each = jax.vmap(fitted)(numbers) if fits_ahead else numbers
+    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, each)
     return rounds, by_row
 
 
@@ -162,7 +188,7 @@ def add_one(
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
       half: see above.
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
-        array. The estimate does not depend on it.
+        array (1 GiB on an accelerator). The estimate does not depend on it.
 
     Yields:
       An `Estimate` after every 16 coalitions, and at the end.
@@ -174,7 +200,7 @@ def add_one(
     if half and subset_size != players:
         raise ValueError(f"half draws from all {players} players, not {subset_size}")
     if chunk is None:
-        chunk = max(1, min(players, _CHUNK_NUMBERS // rows))
+        chunk = even_chunk(players, rows)
     together = min(samples, _TOGETHER)
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
@@ -183,10 +209,17 @@ def add_one(
     by_row: np.ndarray | None = None
     fits = unconverged = 0
     check = getattr(game, "approximate", False)
-    for first in range(0, samples, together):
+    on_cpu = jax.default_backend() == "cpu"
+
+    def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
         numbers = jnp.arange(first, first + together, dtype=jnp.int32)
-        called = add_one_rounds(game, key, numbers, jnp.int32(samples), subset_size=subset_size, chunk=chunk, half=half)
+        how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half}
+        return first, add_one_rounds(game, key, numbers, jnp.int32(samples), **how, fits_ahead=not on_cpu and not half)
+
+    calls = (call(first) for first in range(0, samples, together))
+    # An accelerator computes the next rounds while these are added up; a CPU's cores have enough to do.
+    for first, called in calls if on_cpu else one_behind(calls):
         rounds, split = jax.device_get(called)
         done = min(first + together, samples)
         for t in range(done - first):

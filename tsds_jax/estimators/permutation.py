@@ -18,10 +18,13 @@ import numpy as np
 from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.estimate import Estimate
 from tsds_jax.estimators.moments import Moments
+from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
 _CALL = 2048
+# Chains that an accelerator walks together.
+_LANES = 128
 
 
 class Walk(NamedTuple):
@@ -211,6 +214,11 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
     return utility.shape if part_of(game) is None else ()
 
 
+def chain_lanes(numbers: int) -> int:
+    """Chains that are best walked together, where each holds arrays of so many numbers."""
+    return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // numbers))
+
+
 def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) -> Walk:
     """`walk_chains` of one chain, int32 ``[size]``, without the leading axis; for use inside a jitted function."""
     walk = _walk(game, order[None], truncation, block, 1)
@@ -249,7 +257,7 @@ def permutation(
         contributions differ in opposite ways and their mean varies less. The pair is one round, two contributions.
       chunk: rounds in one compiled call; None takes about 2,048 prefixes. The estimates do not depend on it.
       block: prefixes of one chain fitted together.
-      lanes: chains walked together; None takes 1 on a CPU and 16 elsewhere. Only rounding depends on it.
+      lanes: chains walked together; None takes 1 on a CPU, and elsewhere up to 128. Only rounding depends on it.
 
     Yields:
       An `Estimate` whenever every player has been drawn once more, to the remainder of a pass, and at the end.
@@ -264,7 +272,7 @@ def permutation(
     planned = ceil(ceil(samples / each) * players / subset_size)
     pass_rounds = ceil(players / subset_size)
     if lanes is None:
-        lanes = 1 if jax.default_backend() == "cpu" else 16
+        lanes = chain_lanes(block * subset_size * getattr(game, "classes", 1))
     if chunk is None:
         chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
     chunk = min(chunk, planned)

@@ -14,7 +14,7 @@ import scipy.special
 from flax import nnx
 
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.encoders.batches import ahead, fill_batches, one_behind
+from tsds_jax.encoders.batches import fill_batches
 from tsds_jax.encoders.embed import batch_rows
 from tsds_jax.encoders.families import Config, new_encoder
 from tsds_jax.encoders.heads import Head, HeadConfig, head_config
@@ -27,6 +27,7 @@ from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_portions
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
+from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.chunks import even_chunk, numbers_at_once
 from tsds_jax.games.factors import cholesky, solve_lower
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.products import dot
@@ -29,8 +30,6 @@ from tsds_jax.games.utilities import (
     row_weights,
 )
 
-# Numbers in the largest array that is made at once; above it, work goes block by block (16 MiB in float32).
-_AT_ONCE = 2**22
 _SUM_BLOCK = 32
 # A penalty below this many units in the last place of the largest squared row is lost in it.
 _PENALTY_FLOOR = 8
@@ -335,7 +334,7 @@ def sums_at(running: Running) -> Callable[[jax.Array], jax.Array]:
     """
     blocks, block, targets = running.left.shape
     columns = running.right.shape[2]
-    if blocks * block * columns * targets <= _AT_ONCE:
+    if blocks * block * columns * targets <= numbers_at_once():
         before = np.tril(np.ones((block, block), np.float32), -1)
         product = (running.left[..., None] * running.right[:, :, None]).reshape(blocks, block, -1)
         inside = dot("ij,njx->nix", before.astype(product.dtype), product)
@@ -361,13 +360,12 @@ def damped_fits(running: Running, sizes: jax.Array, always: jax.Array) -> jax.Ar
 
 
 def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:
-    """``function`` of many entries, as many at a time as make arrays of some 4 million numbers, ``numbers`` each."""
-    batch = max(1, _AT_ONCE // max(numbers, 1))
+    """``function`` of many entries, ``numbers`` each, as many at a time as make arrays of `numbers_at_once`."""
+    batch = even_chunk(len(entries), numbers)
     if len(entries) <= batch:
         return function(entries)
     # Equal batches: lax.map compiles its function once more for a remainder.
     count = -(-len(entries) // batch)
-    batch = -(-len(entries) // count)
     padded = jnp.concatenate([entries, jnp.broadcast_to(entries[:1], (count * batch - len(entries),))])
     found = jax.lax.map(function, padded.reshape(count, batch))
     return jax.tree.map(lambda part: part.reshape(count * batch, *part.shape[2:])[: len(entries)], found)

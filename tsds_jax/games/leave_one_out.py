@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.logistic import LogisticGame
-
-# Numbers in one array of a chunk of points by validation rows and classes.
-_CHUNK_NUMBERS = 2**22
 
 
 def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
@@ -25,7 +23,7 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
       float64 ``[points]`` in units of the utility, and a count.
     """
     points = game.players
-    chunk = max(1, min(points, _CHUNK_NUMBERS // (len(game.y_val) * game.classes)))
+    chunk = even_chunk(points, len(game.y_val) * game.classes)
     model = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points)).model
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from tsds_jax.games.binary import Anchor, Own, class_mass, weighted_gram
-from tsds_jax.games.descent import descend
+from tsds_jax.games.descent import ITERATIONS, descend, descend_in_stages
 from tsds_jax.games.factors import inverse
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.products import dot, row_sums
 
 # Beyond so many parameters a Hessian's inverse costs more than the iterations that it saves.
 _LARGEST_HESSIAN = 512
+# Iterations after which most fits with one point more are there, and after which all should be.
+_STEPS = (2, ITERATIONS)
 
 
 class SoftmaxLosses(NamedTuple):
@@ -169,21 +171,26 @@ def fit_one_more_softmax(
     mass = class_mass(labels, weight[None], classes) + own.weight[:, None] * jax.nn.one_hot(own.y, classes)
     present = mass > 0
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
-    losses = SoftmaxLosses(rows, target, weight[None], _ridge(ridge, present), present, own)
     start = jnp.broadcast_to(known.parameters, (len(own.x), len(known.parameters)))
 
-    def precondition(gradient: jax.Array) -> jax.Array:
-        gradient = _centred(gradient, present)  # on both sides, or conjugate directions are none
-        if len(known.inverse) == gradient.shape[1]:
-            step = dot("lf,fg->lg", gradient, known.inverse)
-        else:
-            step = dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
-            step = step.reshape(gradient.shape)
-        return _centred(step, present)
+    def some(lanes: jax.Array, start: jax.Array, stage: jax.Array) -> Minimum:
+        here, mine = present[lanes], jax.tree.map(lambda part: part[lanes], own)
+
+        def precondition(gradient: jax.Array) -> jax.Array:
+            gradient = _centred(gradient, here)  # on both sides, or conjugate directions are none
+            if len(known.inverse) == gradient.shape[1]:
+                step = dot("lf,fg->lg", gradient, known.inverse)
+            else:
+                step = dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
+                step = step.reshape(gradient.shape)
+            return _centred(step, here)
+
+        losses = SoftmaxLosses(rows, target, weight[None], _ridge(ridge, here), here, mine)
+        return descend(losses, start, precondition, close, jnp.asarray(_STEPS)[stage])
 
     # A bound of the Hessian makes steps short, and so the distance look small.
-    tolerance = tolerance if len(known.inverse) == len(known.parameters) else 0.02 * tolerance
-    return descend(losses, start, precondition, tolerance)
+    close = tolerance if len(known.inverse) == len(known.parameters) else 0.02 * tolerance
+    return descend_in_stages(some, start, len(_STEPS))
 
 
 def softmax(logit: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,36 @@
+"""Work is begun ahead, and looked at in turn."""
+
+import threading
+import time
+
+import pytest
+
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.ahead import ahead, one_behind
+
+
+def test_items_are_made_on_another_thread_at_most_two_in_advance_and_their_error_comes_in_turn():
+    made, seen = [], []
+
+    def items():
+        for number in range(5):
+            made.append(threading.get_ident())
+            yield number
+        raise InputError("row 5")
+
+    def look():
+        for number in ahead(items()):
+            time.sleep(0.02)
+            assert len(made) <= number + 3
+            seen.append(number)
+
+    with pytest.raises(InputError, match="row 5"):
+        look()
+    assert seen == list(range(5))
+    assert threading.get_ident() not in made
+
+
+def test_an_item_is_looked_at_when_the_next_has_been_made():
+    made = []
+    seen = [(number, list(made)) for number in one_behind(made.append(number) or number for number in range(3))]
+    assert seen == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
