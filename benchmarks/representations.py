@@ -4,7 +4,7 @@
 
 Of positive and negative tweets 2,000 train and 1,000 validate, MiniLM is the model, and 10 or 20 % of the training
 labels are flipped on top of the crowd's own errors, three draws of each. Every draw is represented in the three ways of
-`SelectOptions.represent_by`, fine-tuning as in the demo. Two rankings are measured on each: values by accuracy, and
+`SelectOptions.represent_by`, fine-tuning as in the demo. Two rankings are measured on each: values, and
 the log-likelihood of each label by five-fold cross-validation of the source classifier.
 
 Prints a Markdown table; a whole run also writes benchmarks/results/representations.json. About a quarter of an hour on
@@ -66,7 +66,7 @@ def found(encoder: Encoder, splits: Splits, flips: float, seed: int, by: str) ->
     seconds = time.perf_counter() - began
     arrays = (seen["train"], train.labels, seen["validation"], splits.validation.labels)
     values = {
-        "value": value(*arrays, utility="accuracy", seed=seed).values,
+        "value": value(*arrays, seed=seed).values,
         "loss": baseline("loss", *arrays, seed=seed).values,
     }
     scores = {name: detection(ranking, wrong) for name, ranking in values.items()}

@@ -89,6 +89,13 @@ def test_the_oracle_removes_the_wrong_labels_and_no_others(splits, tiny_model, t
     assert str(round(0.2 * len(splits.train))) not in shown.split("the index removes")[1].split(" rows")[0].split(", ")
 
 
+def test_the_oracle_has_an_index_of_its_own_where_ours_is_not_asked_for(splits, tiny_model, tmp_path):
+    how = {"methods": ("oracle",), "flips": (0,), "seeds": (0,), "finetuned": ("oracle",), "finetuning": TUNING}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how, **QUICK)
+    (run,) = content(out)["runs"]
+    assert (run["removed"], run["finetuned_gain"]) == (0, 0.0)
+
+
 def test_the_summary_is_means_with_students_interval(study):
     found = content(study)
     aurocs = [run["auroc"] for run in found["runs"] if run["flips"] == 0.2 and run["method"] == "loss"]
@@ -227,7 +234,7 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
         ({"noise": "odd"}, "noise 'odd' is unknown"),
         (
             {"methods": ("loss",), "finetuned": ("loss",)},
-            "no share is given, and without shapley among the methods there is no index",
+            "no share is given, and without shapley among the methods loss has no index",
         ),
         ({"finetuned": ("margin",)}, "without the rows of margin: add it to the methods"),
         ({"finetuned_shares": (0.1,)}, "finetuned_shares is for the methods in finetuned: name some"),

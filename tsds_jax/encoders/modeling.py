@@ -5,12 +5,17 @@ over what is not padding; DistilBERT (Sanh et al., 2019), without segments; ELEC
 may be narrower than its layers.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig
 from tsds_jax.encoders.precision import nvidia_capability
+
+# The kernel of `fused_attention`.
+FUSED: Literal["cudnn", "xla"] = "cudnn"
 
 
 class Dropout(nnx.Module):
@@ -91,7 +96,7 @@ class SelfAttention(nnx.Module):
                 value,
                 query_seq_lengths=jnp.full_like(seen, tokens),
                 key_value_seq_lengths=seen,
-                implementation="cudnn",
+                implementation=FUSED,
             )
             return each_token(self.output, mixed.reshape(x.shape))
         query, key, value = (y.swapaxes(1, 2) for y in (query, key, value))  # [batch, heads, tokens, head]

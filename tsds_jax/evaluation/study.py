@@ -126,7 +126,8 @@ def evaluate(
       flips: shares of training labels to flip.
       noise: see `flip_labels`.
       seeds: one run of everything each.
-      finetuned: the methods without whose lowest rows the model is fine-tuned, at the index of ours.
+      finetuned: the methods without whose lowest rows the model is fine-tuned, at the index of ours; the oracle at
+        its own.
       finetuned_shares: shares of the rows, such as 0.1, without which it is fine-tuned besides.
       finetuning: how to fine-tune there, and to represent where ``represent_by`` does so; None takes the defaults.
       confidence: a column of the training rows with the share of a crowd that agrees with the label, or another number
@@ -247,8 +248,10 @@ def _check_finetuned(finetuned: Sequence[str], shares: Sequence[float], methods:
         number_in("finetuned_shares", share, 0.001, 0.99, whole=False)
     if shares and not finetuned:
         raise InputError("finetuned_shares is for the methods in finetuned: name some")
-    if finetuned and not shares and OURS not in methods:
-        raise InputError(f"no share is given, and without {OURS} among the methods there is no index: give one of them")
+    # The oracle's index is its own; the others are cut at that of ours.
+    without = [method for method in finetuned if method != ORACLE]
+    if without and not shares and OURS not in methods:
+        raise InputError(f"no share is given, and without {OURS} among the methods {without[0]} has no index: give one")
 
 
 def _doubted(train: TextData, confidence: str | None, confident_from: float) -> tuple[np.ndarray, np.ndarray]:
