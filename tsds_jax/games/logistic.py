@@ -20,13 +20,13 @@ import numpy as np
 
 from tsds_jax.arrays import one_of
 from tsds_jax.games.binary import (
-    CLOSE,
     EXACT,
     Accuracy,
     Anchor,
     Own,
     anchor,
     class_mass,
+    close_accuracy,
     fit_binary,
     fit_one_more,
     fit_prefixes,
@@ -154,8 +154,8 @@ class LogisticGame(OutcomeGame):
         """``reduce`` of the outcomes with one more point, for each in ``points``; unconverged fits, ``[points]``.
 
         Fits with one point more start from the coalition's, a rank-one step of it for two classes, and descend until
-        they are within 1e-5 (coalitions of up to 16; on a CPU also those of one class) or 1e-3 of their minimum,
-        relative to their largest parameter.
+        they are within 1e-5 (coalitions of up to 16; on a CPU also those of one class) or 3e-4 of their minimum (1e-3
+        on an accelerator), relative to their largest parameter.
         """
         own = Own(self.x[points], self.y[points], self.weight[points])
 
@@ -187,8 +187,8 @@ class LogisticGame(OutcomeGame):
             (model.size > _SMALL) + (model.size > half).astype(jnp.int32),
             [
                 lambda: fitted(_SMALL, EXACT),
-                lambda: fitted(half, CLOSE),
-                lambda: fitted(length, CLOSE),
+                lambda: fitted(half, close_accuracy()),
+                lambda: fitted(length, close_accuracy()),
             ],
         )
 
