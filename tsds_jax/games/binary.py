@@ -33,7 +33,7 @@ class Accuracy(NamedTuple):
       product: of arrays of differences, `dot` or `near`.
     """
 
-    tolerance: float
+    tolerance: float | jax.Array
     steps: tuple[int, ...]
     product: Callable[..., jax.Array]
 
@@ -372,7 +372,6 @@ def fit_one_more(
     ridge: jax.Array,
     own: Own,
     accuracy: Accuracy,
-    tolerance: jax.Array,
 ) -> OneMore:
     """Logistic regressions of the rows and one point more, each from the fit without it.
 
@@ -388,7 +387,6 @@ def fit_one_more(
       ridge: ``[features]``.
       own: the further points, one a lane.
       accuracy: of the fits.
-      tolerance: of `descend`, in place of that of ``accuracy``.
     """
     product = accuracy.product
     direction = product("lf,fg->lg", own.x, known.inverse)
@@ -419,9 +417,8 @@ def fit_one_more(
             plain = product("lf,fg->lg", gradient, known.inverse)
             return plain - (share * jnp.sum(plain * mine.x, 1))[:, None] * along
 
-        return descend(
-            losses, start, precondition, tolerance, jnp.asarray(accuracy.steps)[stage], about=known.parameters
-        )
+        most = jnp.asarray(accuracy.steps)[stage]
+        return descend(losses, start, precondition, accuracy.tolerance, most, about=known.parameters)
 
     found = descend_in_stages(some, t[:, None] * direction, len(accuracy.steps))
     return OneMore(found.parameters, both, succession_odds(mass), found.converged | ~both)

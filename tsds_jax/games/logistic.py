@@ -168,7 +168,7 @@ class LogisticGame(OutcomeGame):
             close = jnp.where(fine, accuracy.tolerance, TOLERANCE)
             members = (model.rows[:count], model.labels[:count], model.weight[:count])
             if self.classes == 2:
-                more = fit_one_more(*members, model.known, self.ridge, own, accuracy, close)
+                more = fit_one_more(*members, model.known, self.ridge, own, accuracy._replace(tolerance=close))
                 logit = dot("f,rf->r", model.known.parameters, self.x_val) + accuracy.product(
                     "bf,rf->br", more.change, self.x_val
                 )
