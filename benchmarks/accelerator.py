@@ -20,7 +20,6 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -28,6 +27,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from measures.code import stamp
 from measures.machine import machine, versions
 from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
@@ -195,7 +195,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = asdict(row) | where | ({"share": row.share} if isinstance(row, Large) else {})
-        measured[name] = {"date": date.today().isoformat(), "seconds": round(seconds, 1), "row": about}
+        measured[name] = {**stamp("games", "estimators", "valuation"), "seconds": round(seconds, 1), "row": about}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.
             write(RESULTS, merged(RESULTS, {"machine": here, "versions": versions()}, CASES, measured)[0])

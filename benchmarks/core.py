@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from measures.agreement import agreement
+from measures.code import stamp
 from measures.coverage import coverage
 from measures.machine import machine, versions
 from measures.memory import memory
@@ -131,7 +132,7 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    "date": date.today().isoformat(),
+                    **stamp("games", "estimators", "valuation"),
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],
                     "rows": [as_json(row) for row in some],

@@ -7,17 +7,18 @@ part between the demo marks; tests/test_readme.py checks that the three agree. A
 """
 
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
+from measures.code import stamp
+from measures.machine import machine
+
 RESULTS = Path(__file__).parent / "results"
+MEASURED = ("data", "encoders", "estimators", "finetuning", "games", "pipeline", "selection", "stages", "valuation")
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 README = Path(__file__).parents[1] / "README.md"
 SHOWN = """<!-- demo -->
@@ -28,16 +29,6 @@ accelerator (jax {jax}, Python {python}, {date}; `python benchmarks/demo.py` doe
 {printed}
 ```
 <!-- /demo -->"""
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def main() -> None:
@@ -56,8 +47,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "demo.txt").write_text(printed, "utf-8")
     result = {
-        "date": date.today().isoformat(),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        **stamp(*MEASURED),
+        "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),
         "options": sys.argv[1:],

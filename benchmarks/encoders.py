@@ -30,6 +30,7 @@ from typing import Any
 
 import jax
 from measures.accelerated_encoder import encoded
+from measures.code import stamp
 from measures.embedding_memory import growth
 from measures.encoding import embedding, folder_of, from_text, product, training
 from measures.machine import machine, versions
@@ -123,7 +124,7 @@ def main() -> None:
             rows += some
             say(f"{name}: {seconds:.0f} s")
             measured[name] = {
-                "date": date.today().isoformat(),
+                **stamp("encoders", "finetuning"),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],

@@ -15,11 +15,11 @@ import argparse
 import dataclasses
 import json
 import time
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from measures.code import stamp
 from measures.machine import machine, versions
 from measures.problem import say
 from measures.results import write
@@ -37,6 +37,7 @@ from tsds_jax.valuation import value
 
 RESULTS = Path(__file__).parent / "results" / "representations.json"
 FLIPS, LENGTH = (0.1, 0.2), 64
+MEASURED = ("encoders", "estimators", "finetuning", "games", "pipeline", "valuation")
 
 
 def main() -> None:
@@ -50,7 +51,11 @@ def main() -> None:
             for by in REPRESENT_BY:
                 runs.append({"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by)})
                 say(json.dumps(runs[-1]))
-    about = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}
+    about = {
+        **stamp("encoders", "games", "estimators", "finetuning", "pipeline", "valuation"),
+        "machine": machine(),
+        "versions": versions(),
+    }
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
         write(RESULTS, {**about, "runs": runs})

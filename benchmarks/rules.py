@@ -17,12 +17,12 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
+from measures.code import stamp
 from measures.machine import machine, versions
 from measures.problem import say
 from measures.results import write
@@ -55,7 +55,7 @@ def main() -> None:
                     draw = {"classes": name, "flips": flips, "seed": seed, "utility": utility}
                     runs.append({**draw, **gains(x, y, flips, seed, sizes, utility)})
                     say(json.dumps(runs[-1]))
-    about = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}
+    about = {**stamp("games", "estimators", "selection", "valuation"), "machine": machine(), "versions": versions()}
     print(f"{about['machine']['processor']}, {about['date']}")
     for utility in UTILITIES:
         print(f"\nby {utility}\n\n{table([run for run in runs if run['utility'] == utility])}")

@@ -20,9 +20,9 @@ import argparse
 import json
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
+from measures.code import stamp
 from measures.machine import machine, versions
 from measures.problem import say
 from measures.results import merged, write
@@ -36,6 +36,7 @@ from tsds_jax.options import FineTuneOptions
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
+MEASURED = ("baselines", "encoders", "estimators", "evaluation", "finetuning", "games", "pipeline", "selection")
 # No look at validation rows before the last step. MiniLM was made for the mean of its tokens: its pooler is untrained.
 TUNING = FineTuneOptions(head="mean", evaluate_every=10**6)
 TUNED = ("shapley", "random", "loss", "oracle", "knn_shapley", "confident_learning", "leave_one_out")
@@ -84,9 +85,9 @@ def main() -> None:
         found = json.loads((out / "evaluation.json").read_text("utf-8"))
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
-        about = {"date": date.today().isoformat(), "seconds": round(seconds, 1)}
+        about = {**stamp(*MEASURED), "seconds": round(seconds, 1)}
         measured[case] = {**about, "summary": found["summary"], "runs": runs}
-        print(f"{here['processor']}, {date.today().isoformat()}, {seconds:.0f} s\n")
+        print(f"{here['processor']}, {about['date']}, {seconds:.0f} s\n")
         print((out / "evaluation.md").read_text("utf-8"))
         if given.seeds == SEEDS and not given.quick:
             order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]

@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 
 import tsds_jax as tsds
+from tsds_jax.games import knn_shapley
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.valuation import source_game
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "reference" / "ts_dshapley.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "reference"
 
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason="run from a source checkout")
+pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="run from a source checkout")
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"reference_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def reference():
-    spec = importlib.util.spec_from_file_location("ts_dshapley", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("ts_dshapley")
 
 
 def drawn(reference, points, features=3, rows=60):
@@ -35,9 +40,12 @@ def drawn(reference, points, features=3, rows=60):
 
 
 def test_the_reference_shares_no_code_with_the_library():
-    before_main = FILE.read_text("utf-8").split("def main()")[0]
-    assert "import tsds_jax" not in before_main
-    assert "from tsds_jax" not in before_main
+    files = list(FOLDER.glob("*.py"))
+    assert files
+    for file in files:
+        before_main = file.read_text("utf-8").split("def main()")[0]
+        assert "import tsds_jax" not in before_main
+        assert "from tsds_jax" not in before_main
 
 
 def test_its_chains_of_all_points_converge_to_the_enumerated_shapley_values(reference):
@@ -59,6 +67,13 @@ def test_the_librarys_values_of_small_subsets_are_the_references_within_sampling
     assert np.abs(z).max() < 4
     assert 0.6 < np.sqrt(np.mean(z**2)) < 1.4
     assert np.corrcoef(ours.values, theirs.values)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_the_librarys_nearest_neighbours_are_the_references(reference, k):
+    data = drawn(reference, 30)
+    expected = loaded("knn_shapley").knn_shapley(*data, k=k)
+    np.testing.assert_allclose(knn_shapley(*data, k=k), expected, atol=1e-7)
 
 
 def test_truncation_saves_fits_and_gives_what_comes_after_nothing(reference):

@@ -1,0 +1,66 @@
+"""All benchmarks, one after another, or what their results are worth now.
+
+    python -m benchmarks [--quick] [--only NAME ...]    run them; --quick: at a size that says whether they work
+    python -m benchmarks index                          list what was measured, and what is stale, in results/README.md
+    python -m benchmarks guard                          a few ratios against the plain reference, or fail
+
+Each is a script of its own with its own options; `python benchmarks/NAME.py --help` has them, and its first lines say
+what it measures, how long it takes and what it needs. A script that fails does not keep the next from running.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# As a script's folder would be.
+sys.path.insert(0, str(HERE))
+
+from measures.code import INDEX, index  # noqa: E402
+
+# Name -> its argument for a trial. The longest run last: about an hour and a half for all before it.
+SCRIPTS = {
+    "core": "--quick",
+    "encoders": "--quick",
+    "accelerator": "--dry-run",
+    "representations": "--quick",
+    "rules": "--quick",
+    "selection": "--quick",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="All benchmarks, one after another.")
+    parser.add_argument("what", nargs="?", choices=("run", "index", "guard"), default="run")
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes no result")
+    parser.add_argument("--only", nargs="+", choices=SCRIPTS, help="these alone")
+    given = parser.parse_args()
+    if given.what == "index":
+        INDEX.write_text(index(), "utf-8")
+        print(INDEX)
+    elif given.what == "guard":
+        import guard
+
+        guard.main()
+    else:
+        run(given.only or list(SCRIPTS), given.quick)
+
+
+def run(names: list[str], quick: bool) -> None:
+    """The scripts, each in a process of its own, with its seconds; fails if one did."""
+    failed = []
+    for name in names:
+        began = time.perf_counter()
+        print(f"\n# {name}\n", flush=True)
+        command = [sys.executable, str(HERE / f"{name}.py"), *([SCRIPTS[name]] if quick else [])]
+        if subprocess.run(command).returncode:
+            failed.append(name)
+        print(f"\n{name}: {time.perf_counter() - began:.0f} s", flush=True)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""When, and of which code, a result is; and whether that is the code as it is now.
+
+Whatever a benchmark keeps carries a `stamp`: the date, the commit, and a digest of each part of the package that it
+measured. benchmarks/results/README.md lists all results, and says of which a part has changed since:
+`python -m benchmarks index` writes it, and a test fails until it has been written.
+"""
+
+import ast
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tsds_jax"
+RESULTS = ROOT / "benchmarks" / "results"
+INDEX = RESULTS / "README.md"
+_HEAD = """# What was measured, and whether it is still so
+
+Made by `python -m benchmarks index` from the files beside it. A result is *stale* where a part of the package that it
+measured has other code now than at its commit; comments and docstrings do not count. The figures stay true of that
+commit.
+
+| result | case | measured | commit | jax | on | now |
+|---|---|---|---|---|---|---|
+"""
+
+
+class Kept(NamedTuple):
+    """One result with its stamp.
+
+    Attributes:
+      file: that it is in.
+      case: its name there; empty if it is the only one.
+      stamp: see `stamp`.
+      jax: its version.
+      device: that it ran on.
+    """
+
+    file: str
+    case: str
+    stamp: dict[str, Any]
+    jax: str
+    device: str
+
+    @property
+    def stale(self) -> list[str]:
+        """Parts whose code is another now."""
+        return [part for part, digest in self.stamp["code"].items() if code_digest(part) != digest]
+
+
+def stamp(*parts: str) -> dict[str, Any]:
+    """What a result is to carry.
+
+    Args:
+      parts: of the package, that it measures: folders and modules, such as "games" and "valuation".
+    """
+    return {
+        "date": date.today().isoformat(),
+        "commit": _commit(),
+        "code": {part: code_digest(part) for part in parts},
+    }
+
+
+def code_digest(part: str, package: Path = PACKAGE) -> str:
+    """Of a part's code without comments, docstrings and empty lines: the same on every Python version."""
+    place = package / part
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    if not files or not files[0].exists():
+        return "gone"
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(package).as_posix()}\n{bare_code(file.read_text('utf-8'))}".encode())
+    return digest.hexdigest()[:12]
+
+
+def bare_code(text: str) -> str:
+    """Source code without docstrings, lines of comment and empty lines."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
+                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def results() -> Iterator[Kept]:
+    """All that is kept, file by file."""
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text("utf-8"))
+        for case, entry in found.get("cases", {"": found}).items():
+            yield Kept(file.name, case, entry, found["versions"]["jax"], _device(found["machine"]))
+
+
+def index() -> str:
+    """The list of results, in Markdown."""
+    lines = []
+    for kept in results():
+        now = f"**stale**: {', '.join(kept.stale)}" if kept.stale else "current"
+        link, commit = f"[{kept.file}]({kept.file})", kept.stamp["commit"] or "unknown"
+        cells = (link, kept.case, kept.stamp["date"], commit, kept.jax, kept.device, now)
+        lines.append(f"| {' | '.join(cells)} |")
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _device(machine: dict[str, Any]) -> str:
+    """An accelerator's kind, or the processor's name and cores."""
+    kind = machine.get("device_kind", "cpu")
+    return f"{machine['cores']} cores of an {machine['processor']}" if kind == "cpu" else kind
+
+
+def _commit() -> str | None:
+    """Of the checkout, with a plus where the package has changes that are in no commit; None where there is none."""
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
