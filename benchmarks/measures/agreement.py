@@ -1,25 +1,29 @@
-"""Values of ours and pyDVL's on the same small games."""
+"""Values of ours and the peers' on the same small games."""
 
 from typing import Any
 
 import numpy as np
 from measures.problem import Arrays
 from measures.rows import Agreement
-from peers.pydvl_process import Pydvl
+from peers.environment import Peer
 
 import tsds_jax
 
 
-def agreement(data: Arrays, pydvl: Pydvl, *, quick: bool) -> list[Agreement]:
+def agreement(data: Arrays, pydvl: Peer, valda: Peer, *, quick: bool) -> list[Agreement]:
     """Enumeration of both, then permutations of each against our enumeration."""
     small, larger = data.first(10), data.first(12)
     permutations = 200 if quick else 500
     theirs = pydvl.run(*small.double(), task="exact", converged=True)
-    sampled = pydvl.run(*larger.double(), task="permutations", permutations=permutations, seed=0, converged=True)
+    how_peers: dict[str, Any] = {"task": "permutations", "permutations": permutations, "seed": 0, "converged": True}
+    sampled = pydvl.run(*larger.double(), **how_peers)
+    unsure = valda.run(*larger.double(), **how_peers)
     exact = tsds_jax.value(*larger, estimator="exact", utility="accuracy").values
     how: dict[str, Any] = {"utility": "accuracy", "samples": permutations, "truncation": 0.0}
     ours = tsds_jax.value(*larger, estimator="permutation", **how)
     name = f"{permutations} permutations against our enumeration"
+    points, guess = len(larger.x), 1 / 2
+    first = np.sqrt((1 - 1 / points) / points / permutations)
     return [
         _compared(
             "pyDVL's enumeration against ours",
@@ -27,6 +31,9 @@ def agreement(data: Arrays, pydvl: Pydvl, *, quick: bool) -> list[Agreement]:
             tsds_jax.value(*small, estimator="exact", utility="accuracy").values,
         ),
         _compared(f"pyDVL, {name}", np.array(sampled["values"]), exact, np.array(sampled["stderr"])),
+        # It tells no errors. Ours are of the same estimator and as many permutations; to them comes how often a point
+        # happened to be first, which valda credits with what a guess is right.
+        _compared(f"valda, {name}", np.array(unsure["values"]), exact, np.hypot(ours.stderr, first * guess)),
         _compared(f"ours, {name}", ours.values, exact, ours.stderr),
     ]
 

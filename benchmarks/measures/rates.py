@@ -8,13 +8,13 @@ import numpy as np
 from measures.ours import Logistic, RidgePrefixes
 from measures.problem import Arrays, in_turn, timed
 from measures.rows import Speed
-from peers.pydvl_process import Pydvl
+from peers.environment import Peer
 from peers.scikit_learn import prefix_accuracy
 from sklearn.linear_model import LogisticRegression, Ridge
 
 
-def logistic_rate(data: Arrays, pydvl: Pydvl, wanted: float, *, repeats: int, quick: bool) -> Speed:
-    """Exact logistic fits a second along whole permutations, no truncation."""
+def logistic_rate(data: Arrays, pydvl: Peer, valda: Peer, wanted: float, *, repeats: int, quick: bool) -> Speed:
+    """Exact logistic fits a second along whole permutations, no truncation; valda's in one process, as it is."""
     points, double = len(data.x), data.double()
     ours = Logistic(data, max(4, (4000 if quick else 20_000) // points))
 
@@ -32,6 +32,7 @@ def logistic_rate(data: Arrays, pydvl: Pydvl, wanted: float, *, repeats: int, qu
         {
             "ours": ours.rate,
             "pyDVL": lambda repeat: pydvl.rate(*double, seed=repeat, quick=quick)[0],
+            "valda": lambda repeat: valda.rate(*double, seed=repeat, quick=quick)[0],
             "scikit-learn": loop,
         },
     )

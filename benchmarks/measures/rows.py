@@ -18,6 +18,7 @@ class Speed:
       first_call: seconds of ours' first run, compilation included, and of a later one like it.
       check: what was compared to make sure that both sides did the same work, and the number.
       about: whatever else is to be known.
+      cannot: peers that do not have this, and their words.
     """
 
     measure: str
@@ -28,6 +29,7 @@ class Speed:
     first_call: tuple[float, float]
     check: tuple[str, float] | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    cannot: dict[str, str] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -43,6 +45,7 @@ class Speed:
         ]
         for row in rows:
             others = [f"{name} {_rates(rates)}" for name, rates in row.rates.items() if name not in ("ours", row.peer)]
+            others += [f"{name} {why}" for name, why in row.cannot.items()]
             whole, later = row.first_call
             peer, times = (f"{row.peer} {_rates(row.rates[row.peer])}", _times(row)) if row.peer else ("-", "-")
             check = f"{row.check[0]}: {row.check[1]:.1g}" if row.check else "-"

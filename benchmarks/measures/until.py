@@ -15,7 +15,7 @@ import numpy as np
 from measures.cold import run_cold
 from measures.problem import Arrays, in_turn, say, timed
 from measures.rows import Until
-from peers.pydvl_process import Pydvl
+from peers.environment import Peer
 from scipy.stats import spearmanr
 
 import tsds_jax
@@ -191,7 +191,7 @@ def permutations(data: Arrays, samples: int, seed: int) -> np.ndarray:
     return tsds_jax.value(*data, **options, samples=samples, subset_size=SUBSET, seed=seed).values
 
 
-def compiled(data: Arrays, found: Plan, pydvl: Pydvl | None, wanted: float, *, repeats: int, quick: bool) -> Until:
+def compiled(data: Arrays, found: Plan, pydvl: Peer | None, wanted: float, *, repeats: int, quick: bool) -> Until:
     """Seconds of `tsds_jax.value`, everything compiled, until the goal."""
     _, first = timed(lambda: ours(data, found.ours, _CHECK))
     correlations: list[float] = []
@@ -208,7 +208,7 @@ def compiled(data: Arrays, found: Plan, pydvl: Pydvl | None, wanted: float, *, r
     return _row("compiled", data, found, seconds, wanted if pydvl else None, correlations, {}, {"call_before": first})
 
 
-def cold(data: Arrays, found: Plan, pydvl: Pydvl | None, wanted: float, *, repeats: int, quick: bool) -> Until:
+def cold(data: Arrays, found: Plan, pydvl: Peer | None, wanted: float, *, repeats: int, quick: bool) -> Until:
     """Seconds from the start of a process, imports and compilation included, until the goal."""
     parts: dict[str, list[float]] = {"imports": [], "compilation": [], "the same call again": []}
     correlations: list[float] = []
@@ -240,7 +240,7 @@ def _ours(samples: int, seed: int) -> dict[str, Any]:
     return {"utility": "accuracy", "estimator": "add_one", "samples": samples, "subset_size": SUBSET, "seed": seed}
 
 
-def _pydvl_seconds(data: Arrays, found: Plan, pydvl: Pydvl, repeat: int, *, quick: bool) -> tuple[float, float]:
+def _pydvl_seconds(data: Arrays, found: Plan, pydvl: Peer, repeat: int, *, quick: bool) -> tuple[float, float]:
     """pyDVL's seconds for its samples at the rate of a run on `SUBSET` of the points, and those that it took to start.
 
     It has no chains of s points: as its users would, it values a random subset of s points after another.

@@ -1,24 +1,19 @@
-"""Runs pyDVL on arrays from a file; started by benchmarks/core.py with the Python of pyDVL's own environment.
+"""Runs pyDVL; started with the Python of pyDVL's own environment, see answering.py.
 
-    python run_pydvl.py ARRAYS.npz ANSWER.json '{"task": "permutations", "permutations": 10, "seed": 0, "jobs": 2}'
-
-ARRAYS.npz holds x, y, x_val, y_val. Tasks: "permutations" (that many whole permutations, no truncation) and "exact"
-(every coalition). With "converged": true the model is the one that tsds_jax documents for its game: fitted to a tight
-tolerance, and a coalition of one class predicts it; otherwise it is scikit-learn's LogisticRegression as it comes.
+Tasks: "permutations" (that many whole permutations, no truncation), "exact" (every coalition) and "knn". With
+"converged": true the model is the one that tsds_jax documents for its game: fitted to a tight tolerance, and a
+coalition of one class predicts it; otherwise it is scikit-learn's LogisticRegression as it comes.
 """
 
-import importlib.metadata
 import itertools
-import json
-import os
-import sys
-import time
 
 import numpy as np
+from answering import Given, answer, timed
 from joblib import parallel_config
 from pydvl.valuation import (
     Dataset,
     DeterministicUniformSampler,
+    KNNShapleyValuation,
     ModelUtility,
     NoStopping,
     PermutationSampler,
@@ -26,8 +21,7 @@ from pydvl.valuation import (
     SupervisedScorer,
 )
 from sklearn.linear_model import LogisticRegression
-
-VERSIONS = ("pydvl", "scikit-learn", "numpy", "scipy", "joblib")
+from sklearn.neighbors import KNeighborsClassifier
 
 
 class Permutations(PermutationSampler):
@@ -59,46 +53,60 @@ class Converged(LogisticRegression):
         return super().predict(x) if self.only_ is None else np.full(len(x), self.only_)
 
 
-def main(arrays: str, answer: str, options: str) -> None:
-    ready = time.time()
-    given = json.loads(options)
-    with np.load(arrays) as data:
-        x, y, x_val, y_val = (data[name] for name in ("x", "y", "x_val", "y_val"))
-    model = Converged(tol=1e-10, max_iter=10_000) if given.get("converged") else LogisticRegression()
-    scorer = SupervisedScorer("accuracy", Dataset(x_val, y_val), default=1 / len(np.unique(y)), range=(0.0, 1.0))
+def shapley(given: Given, sampler, points: int, fits: int) -> dict:
+    """Values of the first points by a sampler of so many fits."""
+    converged = given.options.get("converged")
+    model = Converged(tol=1e-10, max_iter=10_000) if converged else LogisticRegression()
+    default = 1 / len(np.unique(given.y))
+    scorer = SupervisedScorer("accuracy", Dataset(given.x_val, given.y_val), default=default, range=(0.0, 1.0))
+    # LogisticRegression refuses one class, which pyDVL then gives the default score.
+    utility = ModelUtility(model, scorer, show_warnings=False, catch_errors=not converged)
+    valuation = ShapleyValuation(utility, sampler, NoStopping(), progress=False)
+    data = Dataset(given.x[:points], given.y[:points])
+    _, seconds = timed(lambda: valuation.fit(data))
+    result = valuation.result
+    return {
+        "values": result.values.tolist(),
+        "stderr": result.stderr.tolist(),
+        "counts": result.counts.tolist(),
+        "fits": fits,
+        "seconds": seconds,
+    }
 
-    def fit(points: int, permutations: int):
-        if given["task"] == "exact":
-            sampler, fits = DeterministicUniformSampler(batch_size=64), points * 2**points
-        else:
-            sampler, fits = Permutations(permutations, given["seed"]), points * permutations
-        # LogisticRegression refuses one class, which pyDVL then gives the default score.
-        utility = ModelUtility(model, scorer, show_warnings=False, catch_errors=not given.get("converged"))
-        began = time.perf_counter()
-        valuation = ShapleyValuation(utility, sampler, NoStopping(), progress=False)
-        result = valuation.fit(Dataset(x[:points], y[:points])).result
-        return result, fits, time.perf_counter() - began
+
+def permutations(given: Given) -> dict:
+    """Whole permutations of all points."""
+
+    def some(points: int, number: int) -> dict:
+        return shapley(given, Permutations(number, given.options["seed"]), points, points * number)
 
     # joblib keeps its workers: a first call, on few points, starts them and is not timed.
-    with parallel_config(n_jobs=given["jobs"]):
-        if given["task"] == "permutations":
-            fit(min(len(x), 100), given["jobs"])
-        result, fits, seconds = fit(len(x), given.get("permutations", 0))
-    with open(answer, "w", encoding="utf-8") as file:
-        json.dump(
-            {
-                "values": result.values.tolist(),
-                "stderr": result.stderr.tolist(),
-                "counts": result.counts.tolist(),
-                "fits": fits,
-                "seconds": seconds,
-                "ready": ready,
-                "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-                "threads": os.environ.get("OMP_NUM_THREADS"),
-            },
-            file,
-        )
+    with parallel_config(n_jobs=given.options["jobs"]):
+        some(min(len(given.x), 100), given.options["jobs"])
+        return some(len(given.x), given.options["permutations"])
+
+
+def exact(given: Given) -> dict:
+    """Every coalition."""
+    points = len(given.x)
+    with parallel_config(n_jobs=given.options["jobs"]):
+        return shapley(given, DeterministicUniformSampler(batch_size=64), points, points * 2**points)
+
+
+def knn(given: Given) -> dict:
+    """KNN-Shapley of so many neighbours."""
+
+    def some(points: int):
+        model = KNeighborsClassifier(n_neighbors=given.options["k"])
+        valuation = KNNShapleyValuation(model, Dataset(given.x_val, given.y_val), progress=False)
+        return valuation.fit(Dataset(given.x[:points], given.y[:points])).result
+
+    with parallel_config(n_jobs=given.options["jobs"]):
+        some(100)
+        result, seconds = timed(lambda: some(len(given.x)))
+    return {"values": result.values.tolist(), "seconds": seconds}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    packages = ("pydvl", "scikit-learn", "numpy", "scipy", "joblib")
+    answer({"permutations": permutations, "exact": exact, "knn": knn}, packages)

@@ -1,0 +1,159 @@
+"""Finding flipped labels: how well, and in how many seconds; ours, its baselines, and the peers.
+
+    python benchmarks/detection.py [--quick]
+
+1,000 positive and negative tweets as MiniLM represents them, in 32 components, 500 validation rows; a tenth of the
+training labels is flipped, by five seeds. Every method gets the same arrays. Seconds are those of one call that has
+compiled all it needs; peers run in environments of their own with one BLAS thread a process, pyDVL in two processes and
+valda in the only one that it knows, and the time they take to start is left out.
+
+Prints a Markdown table; a whole run also writes benchmarks/results/detection.json and detection.svg. Some ten minutes
+on two cores, nearly all of them the peers'.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from measures.code import stamp
+from measures.machine import machine, versions
+from measures.problem import POINTS, Arrays, say, timed, tweets
+from measures.results import write
+from peers.environment import Peer
+from scipy.stats import t
+from threadpoolctl import threadpool_limits
+
+import tsds_jax as tsds
+
+RESULTS = Path(__file__).parent / "results" / "detection.json"
+FLIPS, SEEDS = 0.1, 5
+MEASURED = ("baselines", "estimators", "games", "valuation")
+
+# A ranking, lowest first, and its seconds.
+Ranked = tuple[np.ndarray, float]
+
+
+class Method(NamedTuple):
+    """One way to rank labels.
+
+    Attributes:
+      name: in the table.
+      rank: of arrays and a seed, the lower the likelier a label is wrong.
+    """
+
+    name: str
+    rank: Callable[[Arrays, int], Ranked]
+
+
+def ours(data: Arrays, seed: int, **options: Any) -> Ranked:
+    """By values."""
+    found, seconds = timed(lambda: tsds.value(*data, seed=seed, **options))
+    return found.values, seconds
+
+
+def base(data: Arrays, seed: int, name: str) -> Ranked:
+    """By a baseline of ours."""
+    found, seconds = timed(lambda: tsds.baseline(name, *data, seed=seed))
+    return found.values, seconds
+
+
+def theirs(data: Arrays, seed: int, peer: Peer, **options: Any) -> Ranked:
+    """By a peer."""
+    found = peer.run(*data.double(), seed=seed, **options)
+    return np.array(found["values"]), found["seconds"]
+
+
+def methods(folder: Path, quick: bool) -> list[Method]:
+    """All of them."""
+    pydvl, valda, dattri, cleanlab = (Peer(name, folder) for name in ("pydvl", "valda", "dattri", "cleanlab"))
+    budgets = (2,) if quick else (2, 20)
+    return [
+        *(Method(f"value, {samples} samples", partial(ours, samples=samples)) for samples in (10, 30, 100, 300)),
+        *(Method(f"value by accuracy, {n} samples", partial(ours, utility="accuracy", samples=n)) for n in (30, 300)),
+        *(Method(name, partial(base, name=name)) for name in ("loss", "confident_learning", "knn_shapley", "data_oob")),
+        Method("cleanlab", partial(theirs, peer=cleanlab, task="label_errors")),
+        Method("dattri, KNN-Shapley", partial(theirs, peer=dattri, task="knn", k=5)),
+        Method("pyDVL, KNN-Shapley", partial(theirs, peer=pydvl, task="knn", k=5)),
+        *(
+            Method(
+                f"{name}, {number} permutations", partial(theirs, peer=peer, task="permutations", permutations=number)
+            )
+            for number in budgets
+            for name, peer in (("pyDVL", pydvl), ("valda", valda))
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Finding flipped labels: how well, and in how many seconds.")
+    parser.add_argument("--quick", action="store_true", help="one seed and 300 points; writes no file")
+    quick = parser.parse_args().quick
+    folder = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
+    data = tweets(folder, POINTS)
+    data = data.first(300) if quick else data
+    runs = []
+    with threadpool_limits(1):
+        for method in methods(folder, quick):
+            method.rank(data, 0)  # compiles
+            for seed in range(1 if quick else SEEDS):
+                y, wrong = flipped(data.y, seed)
+                ranking, seconds = method.rank(data._replace(y=y), seed)
+                found = tsds.detection(ranking, wrong)
+                score = {"auroc": found.auroc, "average_precision": found.average_precision}
+                runs.append({"method": method.name, "seed": seed, "seconds": seconds, **score})
+            say(json.dumps(runs[-1]))
+    about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
+    print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
+    if not quick:
+        write(RESULTS, {**about, "runs": runs})
+        plot(runs).savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
+
+
+def flipped(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labels, a tenth of them the other one, and which."""
+    wrong = np.zeros(len(y), bool)
+    wrong[np.random.default_rng(seed).choice(len(y), round(FLIPS * len(y)), replace=False)] = True
+    return np.where(wrong, 1 - y, y).astype(y.dtype), wrong
+
+
+def by_method(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Runs of each method."""
+    return {name: [run for run in runs if run["method"] == name] for name in dict.fromkeys(r["method"] for r in runs)}
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: means with 95 % intervals over seeds, and the median of the seconds."""
+
+    def cell(some: list[float]) -> str:
+        width = f" ± {t.ppf(0.975, len(some) - 1) * stdev(some) / len(some) ** 0.5:.3f}" if len(some) > 1 else ""
+        return f"{mean(some):.3f}{width}"
+
+    lines = ["| method | seconds | AUROC | average precision |", "|---|---|---|---|"]
+    for name, some in by_method(runs).items():
+        seconds = median(run["seconds"] for run in some)
+        auroc, precision = (cell([run[key] for run in some]) for key in ("auroc", "average_precision"))
+        lines.append(f"| {name} | {seconds:.2g} | {auroc} | {precision} |")
+    return "\n".join(lines)
+
+
+def plot(runs: list[dict[str, Any]]) -> Figure:
+    """AUROC against seconds."""
+    figure = Figure((7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel="seconds", ylabel="AUROC of flipped labels")
+    for name, some in by_method(runs).items():
+        point = (median(run["seconds"] for run in some), mean(run["auroc"] for run in some))
+        axes.plot(*point, "o")
+        axes.annotate(name, point, fontsize=7, xytext=(4, 2), textcoords="offset points")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Peers in environments and processes of their own: none shares its requirements with ours, or with another."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+JOBS = 2
+QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
+    "PYTHONWARNINGS": "ignore"
+}
+
+
+class CannotError(Exception):
+    """A peer has no way to do what is asked; its words are why."""
+
+
+class Peer:
+    """Runs a peer on arrays.
+
+    Attributes:
+      name: of requirements-NAME.txt, run_NAME.py and the environment.
+      versions: of the peer and what it stands on, known after the first run.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Its environment will be in the folder, made at the first run unless it is there."""
+        self.name = name
+        self.versions: dict[str, str] = {}
+        self._venv = folder / f"{name}-venv"
+
+    def run(self, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, **options: Any) -> dict[str, Any]:
+        """What its script answers for these arrays and options, with one BLAS thread a process.
+
+        To the answer comes "start_seconds": from the process's start until everything was imported. What joblib takes
+        to start its workers is not counted, neither there nor in "seconds".
+
+        Raises:
+          CannotError: the peer does not have the task.
+        """
+        python = self._python()
+        with tempfile.TemporaryDirectory() as folder:
+            given, answer = Path(folder, "arrays.npz"), Path(folder, "answer.json")
+            np.savez(given, x=x, y=y, x_val=x_val, y_val=y_val)
+            command = [python, HERE / f"run_{self.name}.py", given, answer, json.dumps({"jobs": JOBS} | options)]
+            began = time.time()
+            subprocess.run([str(part) for part in command], check=True, env=os.environ | QUIET)
+            found = json.loads(answer.read_text())
+        self.versions = found["versions"]
+        if "cannot" in found:
+            raise CannotError(found["cannot"])
+        found["start_seconds"] = found["ready"] - began
+        return found
+
+    def rate(
+        self, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, *, seed: int, quick: bool
+    ) -> tuple[float, float]:
+        """Fits a second along whole permutations of these points, and the seconds that its process took to start."""
+        permutations = JOBS * max(1, (400 if quick else 1000) // len(x))
+        found = self.run(x, y, x_val, y_val, task="permutations", permutations=permutations, seed=seed)
+        return found["fits"] / found["seconds"], found["start_seconds"]
+
+    def _python(self) -> Path:
+        """The environment's interpreter."""
+        python, requirements = self._venv / "bin" / "python", HERE / f"requirements-{self.name}.txt"
+        wanted, made_of = requirements.read_text(), self._venv / "tsds-requirements.txt"
+        if made_of.exists() and made_of.read_text() == wanted:
+            return python
+        base = (
+            sys.executable if sys.version_info < (3, 13) else shutil.which("python3.12") or shutil.which("python3.11")
+        )
+        if not base:
+            raise SystemExit(f"{self.name} needs Python 3.11 or 3.12: install one of them")
+        subprocess.run([base, "-m", "venv", "--clear", str(self._venv)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)], check=True)
+        made_of.write_text(wanted)
+        return python
