@@ -19,7 +19,7 @@ validation row, one product of a row with a direction,
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,55 +32,13 @@ from measures.machine import machine, versions
 from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
 from measures.results import merged, write
-from measures.rows import Speed, Until
+from measures.rows import Large, Speed, Until, as_json, case_tables, tables
 from measures.until import WANTED, compiled, converged, plan
 
 import tsds_jax
 
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
 PRECISION = "float32, products of small differences in TF32"
-
-
-@dataclass(frozen=True)
-class Large:
-    """One row of the large game.
-
-    Attributes:
-      measure: the game.
-      first: seconds of the first call of `tsds_jax.value`, compilation included.
-      seconds: of the same call again, one number a repeat.
-      flop: arithmetic counted.
-      peak: FLOP a second of matrix products, by precision.
-      device_memory: most bytes in use on the device in this process; None where it does not say.
-    """
-
-    measure: str
-    first: float
-    seconds: list[float]
-    flop: float
-    peak: dict[str, float]
-    device_memory: int | None
-
-    @property
-    def share(self) -> dict[str, float]:
-        """Of each peak, what the counted arithmetic took of it."""
-        return {name: self.flop / median(self.seconds) / peak for name, peak in self.peak.items()}
-
-    @staticmethod
-    def table(rows: "list[Large]") -> str:
-        """Markdown."""
-        lines = [
-            "| measure | first call | later calls | arithmetic | measured peak, share of it | memory on the device |",
-            "|---|---|---|---|---|---|",
-        ]
-        for row in rows:
-            peaks = ", ".join(f"{name} {row.peak[name] / 1e12:.3g} TFLOP/s, {row.share[name]:.1%}" for name in row.peak)
-            memory = "-" if row.device_memory is None else f"{row.device_memory / 2**30:.1f} GiB"
-            lines.append(
-                f"| {row.measure} | {row.first:.1f} s | {median(row.seconds):.2f} s "
-                f"| {row.flop / 1e12:.3g} TFLOP | {peaks} | {memory} |"
-            )
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -194,17 +152,15 @@ def main() -> None:
         row, seconds = timed(partial(case, bench))
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
-        about = asdict(row) | where | ({"share": row.share} if isinstance(row, Large) else {})
-        measured[name] = {**stamp("games", "estimators", "valuation"), "seconds": round(seconds, 1), "row": about}
+        about = as_json(row) | where
+        measured[name] = {**stamp("games", "estimators", "valuation"), "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.
-            write(RESULTS, merged(RESULTS, {"machine": here, "versions": versions()}, CASES, measured)[0])
+            result = merged(RESULTS, {"machine": here, "versions": versions()}, CASES, measured)[0]
+            write(RESULTS, result, case_tables(result))
 
     print(("DRY RUN, these numbers mean nothing\n" if given.dry_run else "") + ", ".join(where.values()))
-    for kind in (Speed, Until, Large):
-        some = [row for row in rows if isinstance(row, kind)]
-        if some:
-            print(f"\n{kind.table(some)}")
+    print(f"\n{tables(rows)}")
 
 
 if __name__ == "__main__":

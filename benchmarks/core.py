@@ -25,7 +25,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,7 @@ from measures.neighbours import knn_rate
 from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, synthetic, tweets
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import merged, write
-from measures.rows import Agreement, Coverage, Memory, Speed, Until
+from measures.rows import Agreement, Speed, as_json, case_tables, tables
 from measures.until import WANTED, Plan, cold, compiled, converged, plan
 from peers.environment import Peer
 from threadpoolctl import threadpool_limits
@@ -125,10 +125,6 @@ def knn(bench: Bench, points: int, rows: int, peers: list[Peer], wanted: float) 
     return knn_rate(synthetic(points, DIMENSIONS, rows), peers, wanted, repeats=min(2, bench.repeats))
 
 
-# The tables, in their order.
-KINDS: tuple[Any, ...] = (Speed, Until, Memory, Coverage, Agreement)
-
-
 def main() -> None:
     cache = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
     parser = argparse.ArgumentParser(description="Speed and memory of the numerical core beside its peers.")
@@ -167,10 +163,7 @@ def main() -> None:
     print(
         f"{here['processor']}, {here['cores']} cores, {date.today().isoformat()}, {time.perf_counter() - began:.0f} s"
     )
-    for of in KINDS:
-        some = [row for row in rows if isinstance(row, of)]
-        if some:
-            print(f"\n{of.table(some)}")
+    print(f"\n{tables(rows)}")
     if not all(row.agrees for row in rows if isinstance(row, Agreement)):
         raise SystemExit("values disagree: see the table")
 
@@ -183,12 +176,7 @@ def save(measured: dict[str, Any], peers: dict[str, dict[str, str]]) -> None:
         "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
     }
     found, kept = merged(RESULTS, about, CASES, measured)
-    write(RESULTS, {**about, "peers": kept.get("peers", {}) | peers, "cases": found["cases"]})
-
-
-def as_json(row: Any) -> dict[str, Any]:
-    """A row as JSON values, with what follows from them."""
-    return asdict(row) | {name: getattr(row, name) for name in ("ratio", "share") if hasattr(row, name)}
+    write(RESULTS, {**about, "peers": kept.get("peers", {}) | peers, "cases": found["cases"]}, case_tables(found))
 
 
 if __name__ == "__main__":

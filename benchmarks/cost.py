@@ -50,7 +50,7 @@ def main() -> None:
     about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(found)}")
     if not quick:
-        write(RESULTS, {**about, "base": base, "axes": found})
+        write(RESULTS, {**about, "base": base, "axes": found}, table(found))
 
 
 def seconds(sizes: dict[str, int], quick: bool) -> list[float]:

@@ -112,7 +112,7 @@ def main() -> None:
     about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
-        write(RESULTS, {**about, "runs": runs})
+        write(RESULTS, {**about, "runs": runs}, f"{table(runs)}\n\n![AUROC against seconds](detection.svg)")
         plot(runs).savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
 
 

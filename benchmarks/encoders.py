@@ -22,7 +22,7 @@ import argparse
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +36,7 @@ from measures.encoding import embedding, folder_of, from_text, product, training
 from measures.machine import machine, versions
 from measures.problem import say, timed
 from measures.results import merged, write
-from measures.rows import Encoded, Growth, Speed
+from measures.rows import Encoded, as_json, case_tables, tables
 from peers import torch_encoder as peer
 
 from tsds_jax.encoders import Encoder, load_encoder
@@ -99,9 +99,6 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "gpu": gpu,
 }
 
-# The tables, in their order.
-KINDS: tuple[Any, ...] = (Speed, Growth, Encoded)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of the encoders and of fine-tuning.")
@@ -132,19 +129,12 @@ def main() -> None:
 
     here = machine()
     print(f"{here['processor']}, {here['cores']} cores, {here['device_kind']}, {date.today().isoformat()}")
-    for of in KINDS:
-        some = [row for row in rows if isinstance(row, of)]
-        if some:
-            print(f"\n{of.table(some)}")
+    print(f"\n{tables(rows)}")
     if not (given.quick or given.model) and (given.save or not given.only):
         with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
         file = GPU_RESULTS if on_gpu else RESULTS
-        write(file, merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0])
-
-
-def as_json(row: Any) -> dict[str, Any]:
-    """A row as JSON values, with the ratio that follows from them."""
-    return asdict(row) | ({"ratio": row.ratio} if hasattr(row, "ratio") else {})
+        result = merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0]
+        write(file, result, case_tables(result))
 
 
 if __name__ == "__main__":

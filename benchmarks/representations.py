@@ -58,7 +58,7 @@ def main() -> None:
     }
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
-        write(RESULTS, {**about, "runs": runs})
+        write(RESULTS, {**about, "runs": runs}, table(runs))
 
 
 def found(encoder: Encoder, splits: Splits, flips: float, seed: int, by: str) -> dict[str, Any]:

@@ -56,11 +56,9 @@ def main() -> None:
                     runs.append({**draw, **gains(x, y, flips, seed, sizes, utility)})
                     say(json.dumps(runs[-1]))
     about = {**stamp("games", "estimators", "selection", "valuation"), "machine": machine(), "versions": versions()}
-    print(f"{about['machine']['processor']}, {about['date']}")
-    for utility in UTILITIES:
-        print(f"\nby {utility}\n\n{table([run for run in runs if run['utility'] == utility])}")
+    print(f"{about['machine']['processor']}, {about['date']}\n\n{tables(runs)}")
     if not quick:
-        write(RESULTS, {**about, "runs": runs})
+        write(RESULTS, {**about, "runs": runs}, tables(runs))
 
 
 def represented(classes: tuple[str, ...], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +96,12 @@ def gains(
     found["gain"]["best"] = 100 * truth.difference.max()
     found["removed"]["best"] = int(truth.removed[truth.difference.argmax()])
     return found
+
+
+def tables(runs: list[dict[str, Any]]) -> str:
+    """Markdown: one for each utility."""
+    some = {utility: [run for run in runs if run["utility"] == utility] for utility in UTILITIES}
+    return "\n\n".join(f"By {utility}:\n\n{table(of)}" for utility, of in some.items())
 
 
 def table(runs: list[dict[str, Any]]) -> str:

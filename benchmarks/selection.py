@@ -86,12 +86,15 @@ def main() -> None:
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
         about = {**stamp(*MEASURED), "seconds": round(seconds, 1)}
-        measured[case] = {**about, "summary": found["summary"], "runs": runs}
+        page = (out / "evaluation.md").read_text("utf-8")
+        measured[case] = {**about, "summary": found["summary"], "table": page, "runs": runs}
         print(f"{here['processor']}, {about['date']}, {seconds:.0f} s\n")
-        print((out / "evaluation.md").read_text("utf-8"))
+        print(page)
         if given.seeds == SEEDS and not given.quick:
             order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]
-            write(RESULTS, merged(RESULTS, {"machine": here, "versions": versions()}, order, measured)[0])
+            result = merged(RESULTS, {"machine": here, "versions": versions()}, order, measured)[0]
+            pages = (f"Case `{case}`.\n\n{entry['table']}" for case, entry in result["cases"].items())
+            write(RESULTS, result, "\n\n".join(pages))
 
 
 if __name__ == "__main__":

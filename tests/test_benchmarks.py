@@ -1,25 +1,45 @@
 """What the benchmarks' results say of themselves."""
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "measures" / "code.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "measures"
 
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason="run from a source checkout")
+pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="run from a source checkout")
 
 
-@pytest.fixture(scope="module")
-def code():
-    spec = importlib.util.spec_from_file_location("code_of_results", FILE)
-    module = importlib.util.module_from_spec(spec)
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"measures_{name}", FOLDER / f"{name}.py")
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="module")
+def code():
+    return loaded("code")
+
+
 def test_results_of_other_code_than_the_packages_are_marked_stale(code):
     assert code.INDEX.read_text("utf-8") == code.index(), "run: python -m benchmarks index"
+
+
+def test_each_file_of_results_has_a_page_with_its_tables(code):
+    rows = loaded("rows")
+    files = sorted(code.RESULTS.glob("*.json"))
+    assert len(files) > 5
+    for file in files:
+        if file.stem == "demo":  # its page is what it printed
+            continue
+        page, result = file.with_suffix(".md").read_text("utf-8"), json.loads(file.read_text("utf-8"))
+        assert f"[{file.name}]({file.name})" in page
+        assert code.where(result["machine"]) in page
+        if all("rows" in case for case in result.get("cases", {"": {}}).values()):
+            assert rows.case_tables(result) in page
 
 
 def test_every_result_names_its_commit_and_the_parts_that_it_measured(code):

@@ -93,7 +93,7 @@ def results() -> Iterator[Kept]:
     for file in sorted(RESULTS.glob("*.json")):
         found = json.loads(file.read_text("utf-8"))
         for case, entry in found.get("cases", {"": found}).items():
-            yield Kept(file.name, case, entry, found["versions"]["jax"], _device(found["machine"]))
+            yield Kept(file.name, case, entry, found["versions"]["jax"], where(found["machine"]))
 
 
 def index() -> str:
@@ -101,14 +101,15 @@ def index() -> str:
     lines = []
     for kept in results():
         now = f"**stale**: {', '.join(kept.stale)}" if kept.stale else "current"
-        link, commit = f"[{kept.file}]({kept.file})", kept.stamp["commit"] or "unknown"
+        page, commit = (RESULTS / kept.file).with_suffix(".md"), kept.stamp["commit"] or "unknown"
+        link = f"[{page.stem}]({page.name if page.exists() else kept.file})"
         cells = (link, kept.case, kept.stamp["date"], commit, kept.jax, kept.device, now)
         lines.append(f"| {' | '.join(cells)} |")
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def _device(machine: dict[str, Any]) -> str:
-    """An accelerator's kind, or the processor's name and cores."""
+def where(machine: dict[str, Any]) -> str:
+    """Of a machine: an accelerator's kind, or the processor's name and cores."""
     kind = machine.get("device_kind", "cpu")
     return f"{machine['cores']} cores of an {machine['processor']}" if kind == "cpu" else kind
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from measures.code import where
+
 
 def merged(
     file: Path, about: dict[str, Any], order: Iterable[str], measured: dict[str, Any]
@@ -25,7 +27,14 @@ def merged(
     return {**about, "cases": {name: cases[name] for name in order if name in cases}}, kept
 
 
-def write(file: Path, result: dict[str, Any]) -> None:
-    """The file, whole."""
+def write(file: Path, result: dict[str, Any], tables: str) -> None:
+    """The file, whole, and a page of its tables beside it."""
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    script = f"benchmarks/{file.stem.removesuffix('_gpu')}.py"
+    page = (
+        f"# {file.stem}\n\nMade by `{script}`, whose first lines say what was measured, from "
+        f"[{file.name}]({file.name}), which has every repeat. On {where(result['machine'])}, "
+        f"{', '.join(f'{name} {version}' for name, version in result['versions'].items())}."
+    )
+    file.with_suffix(".md").write_text(f"{page}\n\n{tables}\n", "utf-8")

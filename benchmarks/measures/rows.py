@@ -1,6 +1,6 @@
 """Rows of the benchmark's tables, what each column means, and their Markdown."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
@@ -271,6 +271,79 @@ class Encoded:
             sides = ", ".join(f"{side} {_rates(row.rates[side])}, {row.share[side]:.0%}" for side in row.rates)
             lines.append(f"| {row.measure} | {sides} | {row.peak / 1e12:.3g} TFLOP/s | {row.first:.1f} s |")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Large:
+    """One row of the large game.
+
+    Attributes:
+      measure: the game.
+      first: seconds of the first call of `tsds_jax.value`, compilation included.
+      seconds: of the same call again, one number a repeat.
+      flop: arithmetic counted.
+      peak: FLOP a second of matrix products, by precision.
+      device_memory: most bytes in use on the device in this process; None where it does not say.
+    """
+
+    measure: str
+    first: float
+    seconds: list[float]
+    flop: float
+    peak: dict[str, float]
+    device_memory: int | None
+
+    @property
+    def share(self) -> dict[str, float]:
+        """Of each peak, what the counted arithmetic took of it."""
+        return {name: self.flop / median(self.seconds) / peak for name, peak in self.peak.items()}
+
+    @staticmethod
+    def table(rows: "list[Large]") -> str:
+        """Markdown."""
+        lines = [
+            "| measure | first call | later calls | arithmetic | measured peak, share of it | memory on the device |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            peaks = ", ".join(f"{name} {row.peak[name] / 1e12:.3g} TFLOP/s, {row.share[name]:.1%}" for name in row.peak)
+            memory = "-" if row.device_memory is None else f"{row.device_memory / 2**30:.1f} GiB"
+            lines.append(
+                f"| {row.measure} | {row.first:.1f} s | {median(row.seconds):.2f} s "
+                f"| {row.flop / 1e12:.3g} TFLOP | {peaks} | {memory} |"
+            )
+        return "\n".join(lines)
+
+
+# In the order of their tables.
+KINDS: tuple[Any, ...] = (Speed, Until, Large, Memory, Growth, Coverage, Agreement, Encoded)
+
+
+def tables(rows: "list[Any]") -> str:
+    """Markdown: a table for each kind of row."""
+    some = ([row for row in rows if isinstance(row, kind)] for kind in KINDS)
+    return "\n\n".join(type(of[0]).table(of) for of in some if of)
+
+
+def as_json(row: Any) -> dict[str, Any]:
+    """A row as JSON values, with what follows from them."""
+    found = {name: getattr(row, name) for name in ("ratio", "share") if hasattr(row, name)}
+    return asdict(row) | {name: value for name, value in found.items() if value is not None}
+
+
+def case_tables(result: dict[str, Any]) -> str:
+    """Markdown: the tables of all rows in a file of results."""
+    return tables([_rebuilt(row) for case in result["cases"].values() for row in case["rows"]])
+
+
+def _rebuilt(entry: dict[str, Any]) -> Any:
+    """The row that `as_json` wrote: of the kind all of whose fields it has, and of those the one with most."""
+
+    def needed(kind: Any) -> set[str]:
+        return {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
+
+    kind = max((kind for kind in KINDS if needed(kind) <= entry.keys()), key=lambda kind: len(needed(kind)))
+    return kind(**{one.name: entry[one.name] for one in fields(kind) if one.name in entry})
 
 
 def _times(row: Speed | Until) -> str:
