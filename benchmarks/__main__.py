@@ -26,6 +26,7 @@ SCRIPTS = {
     "cost": "--quick",
     "detection": "--quick",
     "encoders": "--quick",
+    "demo": "--quick",
     "accelerator": "--dry-run",
     "representations": "--quick",
     "rules": "--quick",

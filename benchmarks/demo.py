@@ -1,9 +1,10 @@
 """What `tsds demo` prints, how long it takes and how much memory it needs, for the README.
 
-    python benchmarks/demo.py [demo options]
+    python benchmarks/demo.py [--quick] [demo options]
 
-Writes benchmarks/results/demo.json (machine, versions, timings, figures), demo.txt (what was printed), and the README's
-part between the demo marks; tests/test_readme.py checks that the three agree. A minute and a half on two cores.
+The whole pipeline in one process, from texts to a report. With --quick on few rows, and nothing is written. Otherwise
+it writes benchmarks/results/demo.json (machine, versions, timings, figures), demo.txt (what was printed), and the
+README's part between the demo marks; tests/test_readme.py checks that the three agree. Some 90 seconds on two cores.
 """
 
 import json
@@ -20,6 +21,7 @@ from measures.machine import machine
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("data", "encoders", "estimators", "finetuning", "games", "pipeline", "selection", "stages", "valuation")
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
+SMALL = {"train-rows": 300, "validation-rows": 200, "test-rows": 200, "samples": 20, "steps": 10, "check-steps": 10}
 README = Path(__file__).parents[1] / "README.md"
 SHOWN = """<!-- demo -->
 What it printed in {minutes:.1f} minutes with at most {memory} GiB of memory on {cores} cores of an {processor}, without
@@ -32,9 +34,11 @@ accelerator (jax {jax}, Python {python}, {date}; `python benchmarks/demo.py` doe
 
 
 def main() -> None:
+    quick = sys.argv[1:2] == ["--quick"]
+    options = [f"--{name}={value}" for name, value in SMALL.items()] if quick else sys.argv[1:]
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "tsds-demo"
-        command = [sys.executable, "-m", "tsds_jax.cli", "demo", "--out", str(out), *sys.argv[1:]]
+        command = [sys.executable, "-m", "tsds_jax.cli", "demo", "--out", str(out), *options]
         began = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         seconds = time.perf_counter() - began
@@ -44,6 +48,10 @@ def main() -> None:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     printed = done.stdout.replace(str(out), "tsds-demo")
+    print(printed)
+    print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")
+    if quick:
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "demo.txt").write_text(printed, "utf-8")
     result = {
@@ -51,7 +59,7 @@ def main() -> None:
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),
-        "options": sys.argv[1:],
+        "options": options,
         **{key: manifest[key] for key in KEYS},
         "finetune": {
             **finetune,
@@ -71,8 +79,6 @@ def main() -> None:
     )
     before, rest = README.read_text("utf-8").split("<!-- demo -->")
     README.write_text(before + shown + rest.split("<!-- /demo -->")[1], "utf-8")
-    print(printed)
-    print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":
