@@ -1,6 +1,8 @@
 """A run's folder: nothing of anybody else's is touched, nothing finished is done again."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -27,6 +29,39 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(ZeroDivisionError):
         run.keep("stage", lambda: {"x": np.asarray(1 // 0)})
     assert list((tmp_path / "run" / "state").iterdir()) == []
+
+
+def test_a_file_or_folder_is_on_disk_before_it_has_its_name_and_the_name_is_after(tmp_path, monkeypatch):
+    seen, really = [], os.fsync
+
+    def fsync(opened):
+        seen.append((os.fstat(opened).st_ino, {path.name for path in tmp_path.iterdir() if path.suffix != ".part"}))
+        really(opened)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic(tmp_path / "file.txt") as temporary:
+        temporary.write_text("all of it")
+    assert seen == [((tmp_path / "file.txt").stat().st_ino, set()), (tmp_path.stat().st_ino, {"file.txt"})]
+    seen.clear()
+    with atomic(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "inside.txt").write_text("some")
+    places = (tmp_path / "folder" / "inside.txt", tmp_path / "folder", tmp_path)
+    assert [one for one, _ in seen] == [place.stat().st_ino for place in places]
+    assert [names for _, names in seen] == [{"file.txt"}, {"file.txt"}, {"file.txt", "folder"}]
+
+
+def test_a_disk_that_is_full_when_it_is_to_be_written_keeps_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "file.txt").write_text("before")
+
+    def fsync(opened):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"), atomic(tmp_path / "file.txt") as temporary:
+        temporary.write_text("after")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+    assert (tmp_path / "file.txt").read_text() == "before"
 
 
 def test_a_folder_with_another_run_is_refused_unless_told(tmp_path):

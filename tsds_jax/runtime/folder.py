@@ -111,7 +111,10 @@ class RunFolder:
 
 
 class atomic:
-    """Context of a temporary path that takes the place of ``target`` when its block ends well."""
+    """Context of a temporary path that takes the place of ``target`` when its block ends well.
+
+    All of it is on disk before it gets the name, so that not even a lost power leaves half of it there.
+    """
 
     def __init__(self, target: Path):
         """For the file or folder ``target``."""
@@ -125,9 +128,13 @@ class atomic:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Renames on success, removes the remains on failure."""
-        if kind is None:
-            os.replace(self.temporary, self.target)
-        else:
+        try:
+            if kind is None:
+                for part in (*self.temporary.rglob("*"), self.temporary):
+                    _to_disk(part)
+                os.replace(self.temporary, self.target)
+                _to_disk(self.target.parent)
+        finally:
             _remove(self.temporary)
 
 
@@ -213,6 +220,21 @@ def _first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str
         elif a != b:
             return f"{key} {str(a)[:60]} instead of {str(b)[:60]}"
     return ""
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until the system has written what it holds of a file, or of a folder's list of names."""
+    folder = path.is_dir()
+    try:
+        opened = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except PermissionError:
+        if folder:  # Windows opens none, and needs it not.
+            return
+        raise
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _remove(path: Path) -> None:
