@@ -270,6 +270,33 @@ def test_pickled_arrays_are_refused_not_loaded(tsds, tmp_path):
     assert "without pickle" in stderr
 
 
+def test_a_job_that_is_told_to_end_says_how_to_go_on_and_does_to_the_same_values(tsds, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, rows in (("train", 60), ("validation", 40)):
+        x = rng.normal(size=(rows, 4))
+        np.savez(tmp_path / f"{name}.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    places = ["--train", tmp_path / "train.npz", "--validation", tmp_path / "validation.npz"]
+    value = ["value", *places, "--samples", 4000, "--subset-size", 30, "--source", "ridge", "--out"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    program = [sys.executable, "-m", "tsds_jax.cli", *value, out, "--checkpoint-every", 0]
+    job = subprocess.Popen([str(part) for part in program], stderr=subprocess.PIPE, text=True)
+    kept = out / "state" / "values-part.npz"
+    while not kept.exists():
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.02)
+    job.terminate()
+    _, told = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "stopped: the same command with --resume goes on" in told
+    with np.load(kept) as reached:
+        assert 0 < reached["counted"][0] < 4000
+    assert tsds(*value, out, "--resume")[0] == 0
+    assert not kept.exists()
+    assert tsds(*value, whole)[0] == 0
+    assert pq.read_table(out / "values.parquet") == pq.read_table(whole / "values.parquet")
+    assert tsds(*value, out, "--resume")[0] == 0
+
+
 def test_a_failure_while_running_is_exit_code_1_with_the_traceback_only_if_asked(
     tsds, tiny_files, tiny_model, tmp_path, monkeypatch
 ):

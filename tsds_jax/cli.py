@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "cache": (str, "Folder that keeps representations, so that the same texts are embedded once."),
+    "checkpoint_every": (float, "Seconds between writes of values that are under way, for --resume (60)."),
     "dtype": (str, "Number type of the weights, float32 (if not given) or bfloat16."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
     "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),
@@ -128,6 +130,8 @@ def command(
         @functools.wraps(body)
         def call(**flagged: Any) -> None:
             with_traceback = bool(flagged.pop("traceback"))
+            # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 body(_settle(flagged, {name: kind for name, (kind, _) in kinds.items()}))
             except KeyboardInterrupt:
@@ -138,6 +142,8 @@ def command(
                 if isinstance(error, TsdsError):
                     _fail(_as_flags(str(error), can_resume), error.exit_code)
                 _fail(f"{type(error).__name__}: {error}"[:500] + " (--traceback shows where)", 1)
+            finally:
+                signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
         call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
@@ -247,7 +253,7 @@ _DATA = ("train", "validation", "test", "text", "label")
 
 
 @command(
-    places=(*_DATA, "model", "out", "cache"),
+    places=(*_DATA, "model", "out", "cache", "checkpoint_every"),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
 )
@@ -367,10 +373,10 @@ def embed(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("train", "validation", "out"),
+    places=("train", "validation", "out", "checkpoint_every"),
     options=(SelectOptions,),
     only=("pca", *VALUED),
-    switches=("overwrite",),
+    switches=("resume", "overwrite"),
     defaults={"pca": 0},
 )
 def value(given: dict[str, Any]) -> None:

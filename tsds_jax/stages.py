@@ -22,12 +22,13 @@ from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import evaluate
 from tsds_jax.finetuning import check_options, finetune
 from tsds_jax.finetuning.tuning import identity, options_by_seed, over_runs, read_rows
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
+from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import UNREADABLE, RunFolder, atomic, check_run_folder, open_run
+from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, atomic, check_run_folder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
-from tsds_jax.valuation import value
+from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 
 def load_arrays(file: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +63,8 @@ def value_files(
     out: str,
     *,
     pca: int = 0,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
     progress: ProgressFn = silent,
@@ -69,22 +72,36 @@ def value_files(
 ) -> Path:
     """`value` on two .npz files of ``x`` and ``y``; writes values.parquet and manifest.json to a folder.
 
+    A resumed run goes on from what it wrote, every ``checkpoint_every`` seconds; of a finished one everything is there.
+
     Raises:
       InputError: as `value` and `load_arrays`, or the folder holds another run.
     """
-    check_run_folder(out, overwrite=overwrite)
+    check_run_folder(out, resume=resume, overwrite=overwrite)
     (x, y), (x_val, y_val) = load_arrays(train), load_arrays(validation)
     x, x_val = feature_matrix(x, f"x in {train}"), feature_matrix(x_val, f"x in {validation}")
     if pca:
         projection = fit_pca(x, pca)
         x, x_val = projection.transform(x), projection.transform(x_val)
-    valuation = value(x, y, x_val, y_val, progress=progress, **options)
     data = {
         role: hashlib.sha256(Path(file).read_bytes()).hexdigest()
         for role, file in (("train", train), ("validation", validation))
     }
     identity = {"tsds_jax": __version__, "stage": "value", "pca": pca, "options": options, "data": data}
-    folder = open_run(out, identity, overwrite=overwrite)
+    # What cannot be valued must say so before there is a folder.
+    how = value_options(build(SelectOptions, options))
+    check_value_options(**how)
+    game = source_game(x, y, x_val, y_val, **{name: how[name] for name in ("source", "utility", "C")})
+    check_points(game.players, how["subset_size"], how["estimator"])
+    folder = open_run(out, identity, resume=resume, overwrite=overwrite)
+    if folder.finished:
+        return folder.path
+
+    def valued() -> Arrays:
+        part: dict[str, Any] = {"checkpoint": folder.part("values"), "checkpoint_every": checkpoint_every}
+        return value(x, y, x_val, y_val, **part, progress=progress, **options).arrays()
+
+    valuation = Valuation.from_arrays(folder.keep("values", valued))
     labels = label_array(y, "y", len(x)).astype(str).tolist()
     write_values(folder.path, valuation, {"row": np.arange(len(x)), "label": labels})
     folder.write_json("manifest.json", _manifest(identity, command, valuation=valuation.summary()))

@@ -1,8 +1,11 @@
 """`value`: arrays in, the value of every training point out."""
 
+import contextlib
 import dataclasses
+import hashlib
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +42,9 @@ from tsds_jax.games import (
 )
 from tsds_jax.games.game import Game
 from tsds_jax.options import SelectOptions
+from tsds_jax.runtime.checkpoint import Checkpoint
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.version import __version__
 
 SOURCES = ("logistic", "ridge", "kernel")
 ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
@@ -254,6 +259,8 @@ def value(
     row_groups: object = None,
     groups: object = None,
     seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
 ) -> Valuation:
     """Values training points by their Shapley value for a simple source classifier.
@@ -299,10 +306,15 @@ def value(
         each in a coalition as a whole or not at all, so that the valuation is of groups and not of points;
         ``subset_size`` counts groups. A contribution is a fit of its own, whatever the estimator.
       seed: decides every draw.
+      checkpoint: a file (.npz) that keeps what is sampled so far. Where it is there, of the same data and options,
+        sampling goes on from it, to the same numbers as without a cut; at the end it holds everything, so that the
+        same call takes no time. None keeps nothing; ``"exact"`` never does.
+      checkpoint_every: seconds between two writes of it.
       progress: called whenever there are new estimates.
 
     Raises:
-      InputError: an array or option that cannot be used, named with its row and value.
+      InputError: an array or option that cannot be used, named with its row and value; or the checkpoint is of another
+        valuation, with the first thing in which they differ.
 
     Example:
       >>> import numpy as np
@@ -360,6 +372,8 @@ def value(
         row_groups=row_groups,
         groups=groups,
         seed=seed,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         progress=progress,
     )
     return dataclasses.replace(found, source=source, C=float(C))
@@ -380,6 +394,8 @@ def value_game(
     row_groups: object = None,
     groups: object = None,
     seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
 ) -> Valuation:
     """`value` of any game (see `Game`): a table of utilities, or a source classifier of one's own.
@@ -457,10 +473,26 @@ def value_game(
             moments=_enumerated(enumeration.by_size[:size]),
         )
 
-    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic)
     pilot = 4 * -(-points // size) if estimator == "permutation" else 32
     wanted = None if reliability is None else Stopping(float(reliability), top_overlap, pilot=pilot)
-    estimate, check = _last(estimates, wanted, int(samples) * points, progress)
+    kept, since, spent, following = None, None, 0.0, None
+    if checkpoint is not None:
+        told = {name: common[name] for name in ("estimator", "subset_size", "samples", "truncation", "seed")}
+        stops = {"reliability": reliability, "top_overlap": top_overlap, "antithetic": antithetic}
+        identity = {"tsds_jax": __version__, **told, **stops, **_game_identity(played)}
+        kept = Checkpoint(checkpoint, identity, checkpoint_every)
+        since = kept.read()
+        if since is not None:
+            spent, following = since.pop("seconds").item(), since.pop("following").item()
+    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, since)
+
+    def keep(state: dict[str, np.ndarray] | None, following: int, last: bool) -> None:
+        if kept is not None and state is not None:
+            seconds = np.asarray(spent + time.perf_counter() - began)
+            kept.offer({**state, "following": np.asarray(following), "seconds": seconds}, last=last)
+
+    with kept or contextlib.nullcontext():
+        estimate, check = _last(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
     values, stderr = sums.mean()
     bias, bias_stderr = (0.0, float("nan")) if estimate.checks is None else _bias(estimate.checks, None)
@@ -479,7 +511,7 @@ def value_game(
         bias=bias,
         bias_stderr=bias_stderr,
         corrected=corrected,
-        seconds=time.perf_counter() - began,
+        seconds=spent + time.perf_counter() - began,
         moments=None if whole else sums,
         checks=estimate.checks,
         by_row=estimate.by_row,
@@ -495,11 +527,29 @@ def _groups(groups: object, game: Any) -> np.ndarray:
     return found
 
 
+def _game_identity(game: Any) -> dict[str, Any]:
+    """What makes a game this one: digests of its arrays, and how it is built of them."""
+
+    def digest(leaf: Any) -> str:
+        array = np.ascontiguousarray(leaf)
+        return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()[:16]
+
+    named, built = jax.tree_util.tree_flatten_with_path(game)
+    return {"game": str(built), "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
+
+
 def _sampled(
-    game: Any, estimator: str, size: int, samples: int, seed: int, truncation: float, antithetic: bool
+    game: Any,
+    estimator: str,
+    size: int,
+    samples: int,
+    seed: int,
+    truncation: float,
+    antithetic: bool,
+    since: dict[str, np.ndarray] | None,
 ) -> Iterator[Estimate]:
     if estimator == "banzhaf":
-        return banzhaf(game, samples=samples, seed=seed)
+        return banzhaf(game, samples=samples, seed=seed, since=since)
     plain = game
     while hasattr(plain, "game"):
         plain = plain.game
@@ -508,9 +558,9 @@ def _sampled(
         # Of two classes there is one number a row.
         rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
         half = estimator == "banzhaf_add_one"
-        return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half)
+        return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half, since=since)
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}
-    return permutation(game, subset_size=size, samples=samples, seed=seed, **how)
+    return permutation(game, subset_size=size, samples=samples, seed=seed, **how, since=since)
 
 
 def chain_block(game: Game, size: int) -> int:
@@ -521,15 +571,24 @@ def chain_block(game: Game, size: int) -> int:
 
 
 def _last(
-    estimates: Iterator[Estimate], wanted: Stopping | None, total: int, progress: ProgressFn
+    estimates: Iterator[Estimate],
+    wanted: Stopping | None,
+    following: int | None,
+    total: int,
+    keep: Callable[[dict[str, np.ndarray] | None, int, bool], None],
+    progress: ProgressFn,
 ) -> tuple[Estimate, Check | None]:
-    """The last estimate of a run, and why it is the last."""
+    """The last estimate of a run, and why it is the last; each is kept from which the run could go on."""
     progress(Progress("value", 0, total, "marginals"))
-    known = ((estimate, None) for estimate in estimates) if wanted is None else run_until(estimates, wanted)
+    known = ((estimate, None) for estimate in estimates) if wanted is None else run_until(estimates, wanted, following)
+    next_look = following or (0 if wanted is None else wanted.pilot)
     for estimate, check in known:
+        next_look = next_look if check is None else check.next
+        keep(estimate.state, next_look, False)
         reached = "" if check is None else f", reliability {check.reliability:.2f}"
         done = total * estimate.rounds // estimate.planned
         progress(Progress("value", done, total, "marginals", f"{estimate.fits:,} fits{reached}"))
+    keep(estimate.state, next_look, True)
     if estimate.rounds < estimate.planned:
         progress(Progress("value", total, total, "marginals", "reliable enough"))
     return estimate, check

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.estimators.estimate import Estimate
+from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
@@ -166,6 +166,7 @@ def add_one(
     rows: int = 1,
     half: bool = False,
     chunk: int | None = None,
+    since: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Estimate]:
     """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
 
@@ -189,6 +190,7 @@ def add_one(
       half: see above.
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
         array (1 GiB on an accelerator). The estimate does not depend on it.
+      since: see `Estimate.state`.
 
     Yields:
       An `Estimate` after every 16 coalitions, and at the end.
@@ -205,9 +207,9 @@ def add_one(
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
     moments = Moments.zeros(players, subset_size, outside=not half, chance=chance)
-    differences: list[tuple[int, float, float]] = []
+    differences: list[tuple[float, float, float]] = []
     by_row: np.ndarray | None = None
-    fits = unconverged = 0
+    start = fits = unconverged = 0
     check = getattr(game, "approximate", False)
     on_cpu = jax.default_backend() == "cpu"
 
@@ -217,7 +219,20 @@ def add_one(
         how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half}
         return first, add_one_rounds(game, key, numbers, jnp.int32(samples), **how, fits_ahead=not on_cpu and not half)
 
-    calls = (call(first) for first in range(0, samples, together))
+    def estimate(done: int) -> Estimate:
+        mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
+        checks = np.array(differences).reshape(-1, 3) if check else None
+        state = {**moments.arrays(), "counted": np.array([done, fits, unconverged])}
+        state |= {name: array for name, array in (("by_row", by_row), ("checks", checks)) if array is not None}
+        return Estimate(moments, done, fits, 0, unconverged, samples, mean, checks, state)
+
+    if since is not None:
+        since = copied(since)
+        moments, by_row = Moments.from_arrays(since), since.get("by_row")
+        differences = [tuple(one) for one in since["checks"].tolist()] if check else []
+        start, fits, unconverged = since["counted"].tolist()
+        yield estimate(start)
+    calls = (call(first) for first in range(start, samples, together))
     # An accelerator computes the next rounds while these are added up; a CPU's cores have enough to do.
     for first, called in calls if on_cpu else one_behind(calls):
         rounds, split = jax.device_get(called)
@@ -231,12 +246,10 @@ def add_one(
             moments.add_round(~rounds.member[t], size, rounds.marginals[t], first + t)
             if check:
                 difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
-                differences.append((size, difference, 1.0 if chance is None else 1 / chance[size]))
+                differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
         if split is not None:
             by_row = split.astype(np.float64) + (0.0 if by_row is None else by_row)
-        mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
-        checks = np.array(differences) if check else None
-        yield Estimate(moments, done, fits, 0, unconverged, samples, mean, checks)
+        yield estimate(done)
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

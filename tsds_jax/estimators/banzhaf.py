@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.estimators.estimate import Estimate
+from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
 
 _TOGETHER = 16
@@ -65,7 +65,7 @@ class InAndOut:
         return dict(vars(self))
 
 
-def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
+def banzhaf(game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray] | None = None) -> Iterator[Estimate]:
     """Estimates every player's Banzhaf value from coalitions that each player joins with probability one half.
 
     The value is the mean utility of the coalitions with the player less that of those without it: one fit serves all
@@ -75,6 +75,7 @@ def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
       game: the game.
       samples: coalitions.
       seed: decides them.
+      since: see `Estimate.state`.
 
     Yields:
       An `Estimate` after every 16 coalitions, and at the end, whose ``moments`` are `InAndOut`.
@@ -87,8 +88,18 @@ def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
     sums = InAndOut.zeros(game.players)
     own = part_of(game)
     part = None if own is None else np.asarray(own)
-    unconverged = 0
-    for first in range(0, samples, together):
+    start = unconverged = 0
+
+    def estimate(done: int) -> Estimate:
+        state = {**sums.arrays(), "counted": np.array([done, unconverged])}
+        return Estimate(sums, done, done, 0, unconverged, samples, state=state)
+
+    if since is not None:
+        since = copied(since)
+        start, unconverged = since.pop("counted").tolist()
+        sums = InAndOut(**since)
+        yield estimate(start)
+    for first in range(start, samples, together):
         numbers = jnp.arange(first, first + together, dtype=jnp.int32)
         members, found = jax.device_get(_coalitions(game, key, numbers))
         done = min(first + together, samples)
@@ -96,7 +107,7 @@ def banzhaf(game: Game, *, samples: int, seed: int) -> Iterator[Estimate]:
             utility = found.utility[t, 0].astype(np.float64)
             sums.add(members[t], utility if part is None else utility[part], first + t)
             unconverged += int(found.unconverged[t])
-        yield Estimate(sums, done, done, 0, unconverged, samples)
+        yield estimate(done)
 
 
 @jax.jit

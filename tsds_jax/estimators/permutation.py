@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.estimators.chains import balanced_chains
-from tsds_jax.estimators.estimate import Estimate
+from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
@@ -236,6 +236,7 @@ def permutation(
     chunk: int | None = None,
     block: int = 64,
     lanes: int | None = None,
+    since: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Estimate]:
     """Estimates every player's size-truncated Shapley value by sampling chains.
 
@@ -258,6 +259,7 @@ def permutation(
       chunk: rounds in one compiled call; None takes about 2,048 prefixes. The estimates do not depend on it.
       block: prefixes of one chain fitted together.
       lanes: chains walked together; None takes 1 on a CPU, and elsewhere up to 128. Only rounding depends on it.
+      since: see `Estimate.state`.
 
     Yields:
       An `Estimate` whenever every player has been drawn once more, to the remainder of a pass, and at the end.
@@ -276,11 +278,24 @@ def permutation(
     if chunk is None:
         chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
     chunk = min(chunk, planned)
-    drawn = balanced_chains(seed, players, subset_size)
     moments = Moments.zeros(players, subset_size, antithetic=antithetic)
     occurrence = np.zeros(players, np.int64)
     by_row = None
     done = fits = truncated = unconverged = 0
+
+    def estimate() -> Estimate:
+        split = None if by_row is None else by_row / np.maximum(moments.drawn, 1)[:, None]
+        counted = np.array([done, fits, truncated, unconverged])
+        state = {**moments.arrays(), "counted": counted, "occurrence": occurrence}
+        state |= {} if by_row is None else {"by_row": by_row}
+        return Estimate(moments, done, fits, truncated, unconverged, planned, split, state=state)
+
+    if since is not None:
+        since = copied(since)
+        moments, by_row, occurrence = Moments.from_arrays(since), since.get("by_row"), since["occurrence"]
+        done, fits, truncated, unconverged = since["counted"].tolist()
+        yield estimate()
+    drawn = islice(balanced_chains(seed, players, subset_size), done, None)
     while done < planned:
         # Every call has one shape, so there is one compilation: the last may compute rounds that are left out.
         rounds = np.stack(list(islice(drawn, chunk)))
@@ -315,8 +330,7 @@ def permutation(
             truncated += int(walk.truncated[now].sum())
             unconverged += int(walk.unconverged[now].sum())
             if done % pass_rounds == 0 or done == planned:
-                split = None if by_row is None else by_row / np.maximum(moments.drawn, 1)[:, None]
-                yield Estimate(moments, done, fits, truncated, unconverged, planned, split)
+                yield estimate()
 
 
 def _repeats(rounds: np.ndarray) -> np.ndarray:

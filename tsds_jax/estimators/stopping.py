@@ -128,19 +128,26 @@ class Stopping:
         return Check(rounds, None, reliability, overlap, min(budget, max(math.ceil(wanted), -(-5 * rounds // 4))))
 
 
-def run_until(estimates: Iterable[Estimate], stopping: Stopping) -> Iterator[tuple[Estimate, Check | None]]:
+def run_until(
+    estimates: Iterable[Estimate], stopping: Stopping, following: int | None = None
+) -> Iterator[tuple[Estimate, Check | None]]:
     """The estimates of a run with the last `Check` on them, up to where it says to stop.
 
     The run's planned rounds are the budget. Looks fall on estimates, which do not depend on how many rounds are
     computed together, so neither does where a run stops. Every look is one at all rounds so far: a run looked at
     often stops a little early by luck, so there are few, and the more players the less there is of it.
 
+    Args:
+      estimates: of the run.
+      stopping: when to look, and what is enough.
+      following: the rounds at which to look next (`Check.next`), of a run that goes on; None looks after the pilot.
+
     Example:
       >>> for estimate, check in run_until(permutation(game, **options), Stopping(0.9)):  # doctest: +SKIP
       ...     report(estimate.rounds, check)
     """
     check = None
-    following = stopping.pilot
+    following = stopping.pilot if following is None else following
     for estimate in estimates:
         if estimate.rounds >= min(following, estimate.planned):
             check = stopping.decide(estimate.moments, estimate.rounds, estimate.planned)

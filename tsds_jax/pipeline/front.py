@@ -22,7 +22,7 @@ from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.folder import check_run_folder, keep_nothing, no_part, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits
 
@@ -83,7 +83,7 @@ def select(
         check_precision(encoder)
     used = finetuning if fine_tunes else None
     manifest = manifest_of(splits, encoder, settings, limits, used, {"data": seconds}, None)
-    return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, cache, progress)
+    return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, no_part, cache, progress)
 
 
 def run(
@@ -99,6 +99,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     cache: str | os.PathLike | None = None,
+    checkpoint_every: float = 60.0,
     command: str | None = None,
     progress: ProgressFn = silent,
     **options: Any,
@@ -120,6 +121,7 @@ def run(
       resume: go on with what an earlier try of this very run finished.
       overwrite: remove the earlier run that ``out`` holds.
       cache: see `select`; where it lies makes no run another.
+      checkpoint_every: seconds between writes of values that are under way.
       command: the command line to note in the manifest.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
@@ -150,7 +152,11 @@ def run(
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
-    selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, folder.keep, cache, progress)
+
+    def part(stage: str) -> dict[str, Any]:
+        return {"checkpoint": folder.part(stage), "checkpoint_every": checkpoint_every}
+
+    selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, folder.keep, part, cache, progress)
     write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:

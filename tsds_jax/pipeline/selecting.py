@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ def select_rows(
     finetuning: FineTuneOptions,
     manifest: Mapping[str, Any],
     keep: Keep,
+    part: Callable[[str], dict[str, Any]],
     cache: str | os.PathLike | None,
     progress: ProgressFn,
 ) -> Selection:
@@ -48,6 +49,7 @@ def select_rows(
       finetuning: how representations and the check on the target are fine-tuned, where they are.
       manifest: what is known of the run so far; the selection's has valuation, representation, stages and warnings too.
       keep: stores each stage's arrays, and reads those that are stored.
+      part: how `value` keeps what a stage that is under way has reached: its arguments for a checkpoint.
       cache: a folder of representations, or None.
       progress: called as the stages go on.
     """
@@ -58,16 +60,19 @@ def select_rows(
     seen = keep("representations", functools.partial(represent, *what))
     x, x_val = seen["train"], seen["validation"]
 
-    def valued(**instead: Any) -> Arrays:
+    def valued(stage: str, **instead: Any) -> Arrays:
         how = {**value_options(settings), "groups": groups, "row_groups": folds, "progress": progress, **instead}
-        return value(x, train.labels, x_val, validation.labels, **how).arrays()
+        return value(x, train.labels, x_val, validation.labels, **how, **part(stage)).arrays()
 
-    valuation = Valuation.from_arrays(keep("values", valued))
+    def kept_values(stage: str, **instead: Any) -> Valuation:
+        return Valuation.from_arrays(keep(stage, functools.partial(valued, stage, **instead)))
+
+    valuation = kept_values("values")
     # Another utility on some of the same coalitions, only to see whether it would rank the rows alike.
     other = "accuracy" if settings.utility in ("probability", "log_likelihood") else "log_likelihood"
     few: dict[str, Any] = {"samples": min(settings.samples, _SECOND_OPINION), "reliability": None, "row_groups": None}
     few["progress"] = lambda event: progress(event._replace(stage="second opinion"))
-    opinion = Valuation.from_arrays(keep("values-otherwise", functools.partial(valued, utility=other, **few)))
+    opinion = kept_values("values-otherwise", utility=other, **few)
     if groups is not None:
         valuation, opinion = valuation.for_members(groups), opinion.for_members(groups)
 

@@ -58,6 +58,11 @@ def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
     return compute()
 
 
+def no_part(name: str) -> dict[str, Any]:
+    """No checkpoint of a stage that is under way: for work without a run folder."""
+    return {}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """An opened run folder. Make it with `open_run`."""
@@ -92,7 +97,12 @@ class RunFolder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as temporary, open(temporary, "wb") as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
+        self.part(name).unlink(missing_ok=True)
         return arrays
+
+    def part(self, name: str) -> Path:
+        """Where a stage that is under way may keep what it has reached; removed once the stage is finished."""
+        return self.path / "state" / f"{name}-part.npz"
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file, whole or not at all."""
@@ -158,7 +168,7 @@ def open_run(
     check_run_folder(path, resume=resume, overwrite=overwrite)
     earlier = _manifest(path)
     if earlier is not None and resume:
-        difference = _first_difference(earlier.get("identity", {}), identity)
+        difference = first_difference(earlier.get("identity", {}), identity)
         if difference:
             raise InputError(f"{path} holds a run with {difference}: resume with the same, or give another folder")
     if earlier is not None and overwrite:
@@ -208,13 +218,13 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and "identity" in content else None
 
 
-def _first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first entry in which two runs differ, in words; empty where they agree."""
     now = json.loads(json.dumps(now))
     for key in sorted(set(earlier) | set(now)):
         a, b = earlier.get(key), now.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            inner = _first_difference(a, b)
+            inner = first_difference(a, b)
             if inner:
                 return f"{key}.{inner}"
         elif a != b:

@@ -1,0 +1,102 @@
+"""A file from which a computation goes on that was cut before its end."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsds_jax.arrays import number_in
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.folder import UNREADABLE, Arrays, atomic, check_writable, first_difference
+
+_IDENTITY = "identity"
+
+
+class Checkpoint:
+    """One .npz file, whole or absent, with what a computation has reached and what computation that is.
+
+    As a context it puts off Ctrl-C and SIGTERM, in the main thread, to the next `offer`, which writes before it raises
+    KeyboardInterrupt. A second one raises it at once.
+    """
+
+    def __init__(self, file: str | os.PathLike, identity: Mapping[str, Any], every: float = 60.0) -> None:
+        """Opens none yet.
+
+        Args:
+          file: that is read, if it is there, and written.
+          identity: what makes this computation this one; JSON values.
+          every: seconds between writes.
+
+        Raises:
+          InputError: the file cannot be written there, or ``every`` is negative.
+        """
+        number_in("checkpoint_every", every, 0, np.inf, whole=False)
+        self.file, self.every = Path(file), float(every)
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        if self.file.is_dir():
+            raise InputError(f"{self.file} is a folder: give a file for the checkpoint")
+        check_writable(self.file.parent)
+        self._written = time.monotonic()
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Checkpoint":
+        """Takes the signals over."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Gives them back."""
+        for one, handler in self._before.items():
+            signal.signal(one, handler or signal.SIG_DFL)
+        self._before = {}
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def read(self) -> Arrays | None:
+        """What an earlier try reached; None where there was none.
+
+        Raises:
+          InputError: the file is of another computation.
+          TsdsError: it cannot be read.
+        """
+        if not self.file.exists():
+            return None
+        try:
+            with open(self.file, "rb") as opened:
+                stored = np.load(opened, allow_pickle=False)
+                arrays = {name: stored[name] for name in stored.files}
+                identity = json.loads(str(arrays.pop(_IDENTITY)))
+        except UNREADABLE as error:
+            raise TsdsError(f"{self.file} cannot be read ({error}): delete it to begin anew") from None
+        difference = first_difference(identity, self.identity)
+        if difference:
+            raise InputError(
+                f"{self.file} is of a computation with {difference}: go on with the same, or give another file"
+            )
+        return arrays
+
+    def offer(self, arrays: Arrays, *, last: bool = False) -> None:
+        """Writes the arrays if the last time was long enough ago, or if there will be no other.
+
+        Raises:
+          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
+        """
+        if not (last or self._asked) and time.monotonic() - self._written < self.every:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(self.file) as temporary, open(temporary, "wb") as out:
+            np.savez(out, **{_IDENTITY: np.asarray(json.dumps(self.identity))}, **arrays)  # type: ignore[arg-type]
+        self._written = time.monotonic()
+        if self._asked:
+            raise KeyboardInterrupt
