@@ -184,6 +184,14 @@ def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
         (["data", "--train", "no.csv", "--out", "d", "--seed", "-1"], "seed is -1"),
         (["value", "--train", "a.npz", "--validation", "b.npz", "--out", "o"], "there is no file a.npz"),
         (["embed", "--data", "x.csv", "--model", "m", "--out", "x.txt"], "does not end in .npz"),
+        (
+            ["run", "--train", "t.csv", "--model", "m", "--out", "o", "--checkpoint-every", "-1"],
+            "checkpoint_every is -1.0: give a number of at least 0",
+        ),
+        (
+            ["value", "--train", "a.npz", "--validation", "b.npz", "--out", "o", "--checkpoint-every", "nan"],
+            "checkpoint_every is nan",
+        ),
         (["run", "--no-such-flag"], "no-such-flag"),
         (["run", "--samples", "many"], "--samples"),
     ],

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tsds_jax import __version__
-from tsds_jax.arrays import feature_matrix, label_array
+from tsds_jax.arrays import feature_matrix, label_array, number_in
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
@@ -77,6 +77,7 @@ def value_files(
     Raises:
       InputError: as `value` and `load_arrays`, or the folder holds another run.
     """
+    number_in("checkpoint_every", checkpoint_every, 0, np.inf, whole=False)
     check_run_folder(out, resume=resume, overwrite=overwrite)
     (x, y), (x_val, y_val) = load_arrays(train), load_arrays(validation)
     x, x_val = feature_matrix(x, f"x in {train}"), feature_matrix(x_val, f"x in {validation}")

@@ -1,10 +1,12 @@
 """The stages in a row: `select` goes from text to a smaller data set, `run` on to fine-tuned models and a report."""
 
+import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
@@ -136,6 +138,7 @@ def run(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_options(finetuning)
+    number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
     if finetuning.task != "classification":
