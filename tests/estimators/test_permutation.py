@@ -143,7 +143,7 @@ def test_estimates_are_the_same_at_any_chunk_and_lanes_only_round(mean_alignment
 
     def every(**how):
         run = permutation(game, subset_size=12, samples=6, seed=3, truncation=0.05, antithetic=antithetic, **how)
-        return [(estimate[1:], estimate.moments.mean(), estimate) for estimate in run]
+        return [(estimate[1:-1], estimate.moments.mean(), estimate) for estimate in run]
 
     plain = every(chunk=1, lanes=1, block=6)
     assert [about[0] for about, *_ in plain] == ([4, 8, 10] if antithetic else [4, 8, 12, 16, 20])
