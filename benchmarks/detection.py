@@ -34,6 +34,7 @@ import tsds_jax as tsds
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 FLIPS, SEEDS = 0.1, 5
+NEIGHBOURS = 10  # as of our own baselines
 MEASURED = ("baselines", "estimators", "games", "valuation")
 
 # A ranking, lowest first, and its seconds.
@@ -79,8 +80,8 @@ def methods(folder: Path, quick: bool) -> list[Method]:
         *(Method(f"value by accuracy, {n} samples", partial(ours, utility="accuracy", samples=n)) for n in (30, 300)),
         *(Method(name, partial(base, name=name)) for name in ("loss", "confident_learning", "knn_shapley", "data_oob")),
         Method("cleanlab", partial(theirs, peer=cleanlab, task="label_errors")),
-        Method("dattri, KNN-Shapley", partial(theirs, peer=dattri, task="knn", k=5)),
-        Method("pyDVL, KNN-Shapley", partial(theirs, peer=pydvl, task="knn", k=5)),
+        Method("dattri, KNN-Shapley", partial(theirs, peer=dattri, task="knn", k=NEIGHBOURS)),
+        Method("pyDVL, KNN-Shapley", partial(theirs, peer=pydvl, task="knn", k=NEIGHBOURS)),
         *(
             Method(
                 f"{name}, {number} permutations", partial(theirs, peer=peer, task="permutations", permutations=number)
