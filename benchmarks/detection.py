@@ -12,6 +12,7 @@ on two cores, nearly all of them the peers'.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
@@ -145,14 +146,19 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def plot(runs: list[dict[str, Any]]) -> Figure:
-    """AUROC against seconds."""
-    figure = Figure((7, 4.5), layout="constrained")
+    """AUROC against seconds; a method with several budgets is one line."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for name, some in by_method(runs).items():
+        what, _, budget = name.rpartition(", ")
+        line = what if budget.endswith(("samples", "permutations")) else name
+        point = (median(run["seconds"] for run in some), mean(run["auroc"] for run in some))
+        lines.setdefault(line, []).append(point)
+    figure = Figure((8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", xlabel="seconds", ylabel="AUROC of flipped labels")
-    for name, some in by_method(runs).items():
-        point = (median(run["seconds"] for run in some), mean(run["auroc"] for run in some))
-        axes.plot(*point, "o")
-        axes.annotate(name, point, fontsize=7, xytext=(4, 2), textcoords="offset points")
+    for (line, points), marker in zip(lines.items(), itertools.cycle("os^v"), strict=False):
+        axes.plot(*zip(*points, strict=True), marker=marker, label=line)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 

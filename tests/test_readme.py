@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 
 import pytest
 
@@ -158,6 +158,24 @@ def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
             some = [run[key] for run in runs if (run["by"], run["flips"]) == (by, flips)]
             assert len(some) == 3
             assert float(cell) == round(mean(some), 3)
+
+
+def test_the_readmes_rows_of_detection_are_what_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    rows = re.search(r"<!-- detection -->(.*?)<!-- /detection -->", text, re.DOTALL)[1].strip().splitlines()[2:]
+    result = json.loads((ROOT / "benchmarks" / "results" / "detection.json").read_text("utf-8"))
+    assert result["date"] in text
+    assert len(rows) >= 5
+    for row in rows:
+        method, seconds, *scores = (cell.strip() for cell in row.strip("|").split("|"))
+        some = [run for run in result["runs"] if run["method"] == method]
+        assert len(some) == 5
+        assert float(seconds) == pytest.approx(median(run["seconds"] for run in some), rel=0.05)
+        for shown, key in zip(scores, ("auroc", "average_precision"), strict=True):
+            found = [run[key] for run in some]
+            middle, half = (float(part) for part in shown.split(" ± "))
+            assert middle == round(mean(found), 3)
+            assert half == pytest.approx(2.776 * stdev(found) / 5**0.5, abs=6e-4)  # Student's t of four degrees
 
 
 def test_the_readme_names_the_test_line_that_ci_runs():
