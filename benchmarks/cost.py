@@ -4,8 +4,8 @@
 
 Synthetic data of 4,000 points, 32 features, two classes, 1,000 validation rows, subsets of up to 128 and 50 coalitions
 by the default estimator; one of these sizes at a time grows, and everything is compiled before it is timed. An exponent
-is the slope of log seconds over log size by least squares: 1 grows in proportion. Small sizes cost what a call costs, so
-the slope of the last step is shown too.
+is the slope of log seconds over log size by least squares: 1 grows in proportion. Small sizes cost what a call costs,
+so the slope of the last step is shown too.
 
 Prints a Markdown table; a whole run also writes benchmarks/results/cost.json. About eight minutes on two cores, half of
 them for classes.
