@@ -4,8 +4,8 @@
 
 1,000 positive and negative tweets as MiniLM represents them, in 32 components, 500 validation rows; a tenth of the
 training labels is flipped, by five seeds. Every method gets the same arrays. Seconds are those of one call that has
-compiled all it needs; peers run in environments of their own with one BLAS thread a process, pyDVL in two processes and
-valda in the only one that it knows, and the time they take to start is left out.
+compiled all it needs; peers run in environments of their own with one BLAS thread a process, pyDVL in two processes,
+dattri in two threads of PyTorch and valda in the only process that it knows. The time they take to start is left out.
 
 Prints a Markdown table; a whole run also writes benchmarks/results/detection.json and detection.svg. Some ten minutes
 on two cores, nearly all of them the peers'.

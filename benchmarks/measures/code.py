@@ -11,6 +11,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class Kept(NamedTuple):
     @property
     def stale(self) -> list[str]:
         """Parts whose code is another now."""
-        return [part for part, digest in self.stamp["code"].items() if code_digest(part) != digest]
+        return [part for part, digest in self.stamp["code"].items() if _digest_now(part) != digest]
 
 
 def stamp(*parts: str) -> dict[str, Any]:
@@ -75,6 +76,10 @@ def code_digest(part: str, package: Path = PACKAGE) -> str:
     for file in files:
         digest.update(f"{file.relative_to(package).as_posix()}\n{bare_code(file.read_text('utf-8'))}".encode())
     return digest.hexdigest()[:12]
+
+
+# Many results are of the same parts.
+_digest_now = cache(code_digest)
 
 
 def bare_code(text: str) -> str:

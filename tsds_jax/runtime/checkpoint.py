@@ -13,7 +13,7 @@ import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import UNREADABLE, Arrays, atomic, check_writable, first_difference
+from tsds_jax.runtime.folder import Arrays, check_writable, first_difference, read_arrays, write_arrays
 
 _IDENTITY = "identity"
 
@@ -72,13 +72,12 @@ class Checkpoint:
         """
         if not self.file.exists():
             return None
+        way_out = "delete it to begin anew"
+        arrays = read_arrays(self.file, way_out)
         try:
-            with open(self.file, "rb") as opened:
-                stored = np.load(opened, allow_pickle=False)
-                arrays = {name: stored[name] for name in stored.files}
-                identity = json.loads(str(arrays.pop(_IDENTITY)))
-        except UNREADABLE as error:
-            raise TsdsError(f"{self.file} cannot be read ({error}): delete it to begin anew") from None
+            identity = json.loads(str(arrays.pop(_IDENTITY)))
+        except (KeyError, ValueError):
+            raise TsdsError(f"{self.file} cannot be read (it does not say of what it is): {way_out}") from None
         difference = first_difference(identity, self.identity)
         if difference:
             raise InputError(
@@ -94,9 +93,7 @@ class Checkpoint:
         """
         if not (last or self._asked) and time.monotonic() - self._written < self.every:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(self.file) as temporary, open(temporary, "wb") as out:
-            np.savez(out, **{_IDENTITY: np.asarray(json.dumps(self.identity))}, **arrays)  # type: ignore[arg-type]
+        write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
         if self._asked:
             raise KeyboardInterrupt

@@ -85,18 +85,11 @@ class RunFolder:
         """
         file = self.path / "state" / f"{name}.npz"
         if file.exists():
-            try:
-                with open(file, "rb") as opened:
-                    stored = np.load(opened, allow_pickle=False)
-                    return {key: stored[key] for key in stored.files}
-            except UNREADABLE as error:
-                raise TsdsError(f"{file} cannot be read ({error}): delete it, and this stage is done again") from None
+            return read_arrays(file, "delete it, and this stage is done again")
         began = time.perf_counter()
         arrays = compute()
         self.log(name, seconds=round(time.perf_counter() - began, 3))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(file) as temporary, open(temporary, "wb") as out:
-            np.savez(out, **arrays)  # type: ignore[arg-type]
+        write_arrays(file, arrays)
         self.part(name).unlink(missing_ok=True)
         return arrays
 
@@ -146,6 +139,23 @@ class atomic:
                 _to_disk(self.target.parent)
         finally:
             _remove(self.temporary)
+
+
+def read_arrays(file: Path, way_out: str) -> Arrays:
+    """What `write_arrays` wrote. Raises TsdsError with the way out where it cannot be read, or holds a pickle."""
+    try:
+        with open(file, "rb") as opened:
+            stored = np.load(opened, allow_pickle=False)
+            return {name: stored[name] for name in stored.files}
+    except UNREADABLE as error:
+        raise TsdsError(f"{file} cannot be read ({error}): {way_out}") from None
+
+
+def write_arrays(file: Path, arrays: Arrays) -> None:
+    """Writes an .npz file, whole or not at all, in a folder that is made where there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(file) as temporary, open(temporary, "wb") as out:
+        np.savez(out, **arrays)  # type: ignore[arg-type]
 
 
 def open_run(
