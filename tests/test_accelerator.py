@@ -60,7 +60,7 @@ def test_attention_in_one_kernel_is_the_plain_one_with_padding_and_its_gradient(
 
     def found(fused):
         with monkeypatch.context() as patched:
-            patched.setattr("tsds_jax.encoders.modeling.fused_attention", lambda query: fused)
+            patched.setattr("tsds_jax.encoders.modeling.fused_attention", lambda *_: fused)
             if not on_gpu:
                 patched.setattr("tsds_jax.encoders.modeling.FUSED", "xla")
             jax.clear_caches()

@@ -84,10 +84,14 @@ class SelfAttention(nnx.Module):
         batch, tokens, width = x.shape
         head = width // self.heads
 
+        fused = fused_attention(x.dtype, head) and (rngs is None or self.dropout.rate == 0)
+        # Apart, or XLA makes one product of the first two on a GPU and adds their biases in a pass of its own.
+        states = jax.lax.optimization_barrier((x, x, x)) if fused else (x, x, x)
         query, key, value = (
-            each_token(f, x).reshape(batch, tokens, self.heads, head) for f in (self.query, self.key, self.value)
+            each_token(f, state).reshape(batch, tokens, self.heads, head)
+            for f, state in zip((self.query, self.key, self.value), states, strict=True)
         )
-        if fused_attention(query) and (rngs is None or self.dropout.rate == 0):
+        if fused:
             # A row of padding alone sees its first token, for of nothing there is no sum to divide by.
             seen = jnp.maximum(jnp.sum(mask, 1, dtype=jnp.int32), 1)
             mixed = jax.nn.dot_product_attention(
@@ -206,13 +210,13 @@ def _through(layer: nnx.Module, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | 
     return layer(x, mask, rngs)
 
 
-def fused_attention(query: jax.Array) -> bool:
-    """Whether scores, softmax and sum for such queries [..., head] are one kernel that keeps no scores.
+def fused_attention(dtype: jnp.dtype, head: int) -> bool:
+    """Whether scores, softmax and sum for heads of this width are one kernel that keeps no scores.
 
     So it is in bfloat16 on NVIDIA GPUs that have it, by cuDNN; it has no dropout here.
     """
-    capability, head = nvidia_capability(jax.devices()[0]), query.shape[-1]
-    return query.dtype == jnp.bfloat16 and capability is not None and head % 8 == 0 and head <= 128
+    capability = nvidia_capability(jax.devices()[0])
+    return dtype == jnp.bfloat16 and capability is not None and head % 8 == 0 and head <= 128
 
 
 def _layer_norm(config: EncoderConfig, width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -1,16 +1,15 @@
-"""Logistic regressions of two classes: from nothing, along the prefixes of an order, and with one point more."""
+"""Logistic regressions of two classes: from nothing, and along the prefixes of an order."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games.descent import ITERATIONS, TOLERANCE, Precondition, descend, descend_in_stages
+from tsds_jax.games.descent import Precondition, descend
 from tsds_jax.games.factors import cholesky, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise
-from tsds_jax.games.products import dot, near, row_sums
+from tsds_jax.games.products import dot, row_sums
 
 # Above this many numbers the outer products of all rows are not kept: each lane has a product of its own.
 _OUTER_LIMIT = 2**24
@@ -18,44 +17,8 @@ _OUTER_LIMIT = 2**24
 _FEW = 32
 # Fits that share an anchor.
 _GROUP = 50
-# Steps of a search along a line.
-_LINE = 4
 # Lanes up to which a Gram matrix each costs less than all outer products.
 _FEW_GRAMS = 32
-
-
-class Accuracy(NamedTuple):
-    """How well fits with one point more are solved.
-
-    Attributes:
-      tolerance: of `descend`.
-      steps: iterations in each stage: most fits are done after the first, most others after the next, all at the end.
-      product: of arrays of differences, `dot` or `near`.
-    """
-
-    tolerance: float | jax.Array
-    steps: tuple[int, ...]
-    product: Callable[..., jax.Array]
-
-
-EXACT = Accuracy(TOLERANCE, (3, 6, ITERATIONS), dot)
-
-
-def close_accuracy() -> Accuracy:
-    """That of fits to many points, a thousandth from their minimum or less.
-
-    Rounding decides which of its steps is a fit's last, so the less this one leaves the less results hang on chunks and
-    devices. The units of `near` have no digits for more than a thousandth.
-    """
-    return Accuracy(3e-4 if jax.default_backend() == "cpu" else 1e-3, (1, 4, ITERATIONS), near)
-
-
-class Own(NamedTuple):
-    """A point of its own for each lane: ``x`` is ``[lanes, features]``, ``y`` and ``weight`` are ``[lanes]``."""
-
-    x: jax.Array
-    y: jax.Array
-    weight: jax.Array
 
 
 class BinaryLosses(NamedTuple):
@@ -89,85 +52,10 @@ class BinaryLosses(NamedTuple):
         gradient = dot("lp,pf->lf", self.weight * (probability - self.target), self.rows) + self.ridge * point
         return jnp.where(self.live[:, None], gradient, 0.0)
 
-    def curvature(self, probability: jax.Array, direction: jax.Array, change: jax.Array) -> jax.Array:
+    def curvature(self, point: jax.Array, probability: jax.Array, direction: jax.Array, change: jax.Array) -> jax.Array:
         """``[lanes]``."""
         curved = self.weight * (probability * (1 - probability))
         return row_sums(curved * change**2) + row_sums(self.ridge * direction**2)
-
-
-class OneMoreLosses(NamedTuple):
-    """The losses of some rows and of one further point in each lane, about parameters that are known (`Losses`).
-
-    A lane's variable is the difference from these, and so is all that is computed of the rows: it is small, and so is
-    its rounding: products of differences may be `near` ones.
-
-    Attributes:
-      rows: ``[points, features]``.
-      weight: ``[points]``.
-      logit: ``[points]``, of the rows at the known parameters.
-      gradient_there: ``[features]``, of the rows' losses and the penalty, likewise; zero but for rounding at a minimum.
-      ridge: ``[features]``.
-      live: bool ``[lanes]``; the other lanes stay where they start.
-      own: a point a lane.
-      own_logit: ``[lanes]``, at the known parameters.
-      product: `dot`, or `near`.
-    """
-
-    rows: jax.Array
-    weight: jax.Array
-    logit: jax.Array
-    gradient_there: jax.Array
-    ridge: jax.Array
-    live: jax.Array
-    own: Own
-    own_logit: jax.Array
-    product: Callable[..., jax.Array]
-
-    def predict(self, direction: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Changes of the logits ``[lanes, points]``, and of those of the own points ``[lanes]``."""
-        return self.product("lf,pf->lp", direction, self.rows), jnp.sum(direction * self.own.x, 1)
-
-    def probabilities(self, prediction: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Of label 1, in the shapes of the predictions."""
-        logits = (self.logit + prediction[0], self.own_logit + prediction[1])
-        return jax.lax.optimization_barrier(jax.tree.map(jax.nn.sigmoid, logits))
-
-    def gradient(self, point: jax.Array, probability: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """``[lanes, features]``."""
-        change = self.weight * (probability[0] - jax.nn.sigmoid(self.logit))
-        own = (self.own.weight * (probability[1] - self.own.y))[:, None] * self.own.x
-        gradient = self.product("lp,pf->lf", change, self.rows) + self.ridge * point + own + self.gradient_there
-        return jnp.where(self.live[:, None], gradient, 0.0)
-
-    def curvature(
-        self, probability: tuple[jax.Array, jax.Array], direction: jax.Array, change: tuple[jax.Array, jax.Array]
-    ) -> jax.Array:
-        """``[lanes]``."""
-        curved, own = (p * (1 - p) * moved**2 for p, moved in zip(probability, change, strict=True))
-        return row_sums(self.weight * curved) + row_sums(self.ridge * direction**2) + self.own.weight * own
-
-    def lowest_along(self, direction: jax.Array, length: jax.Array) -> jax.Array:
-        """Lengths ``[lanes]`` of the lowest points along directions, by bounded Newton steps from ``length``."""
-        change, own_change = self.predict(direction)
-        before = jax.nn.sigmoid(self.logit)
-        bend = row_sums(self.ridge * direction**2)
-        slope_there = dot("lf,f->l", direction, self.gradient_there)
-
-        def step(_, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-            length, low, high = state
-            p = jax.nn.sigmoid(self.logit + length[:, None] * change)
-            own = jax.nn.sigmoid(self.own_logit + length * own_change)
-            slope = row_sums(self.weight * (p - before) * change) + slope_there + length * bend
-            slope += self.own.weight * (own - self.own.y) * own_change
-            curvature = row_sums(self.weight * (p * (1 - p)) * change**2) + bend
-            curvature += self.own.weight * own * (1 - own) * own_change**2
-            low, high = jnp.where(slope < 0, length, low), jnp.where(slope > 0, length, high)
-            new = length - slope / jnp.where(curvature > 0, curvature, 1.0)
-            return jnp.where((low < new) & (new < high), new, 0.5 * (low + high)), low, high
-
-        # The lowest point is between nothing and what the new point alone would have.
-        low, high = jnp.minimum(length, 0.0), jnp.maximum(length, 0.0)
-        return jax.lax.fori_loop(0, _LINE, step, (length, low, high))[0]
 
 
 class Anchor(NamedTuple):
@@ -346,82 +234,6 @@ def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax
     scale = jnp.max(jnp.diagonal(hessian, axis1=1, axis2=2), 1)[:, None, None]
     fine = jnp.all(jnp.isfinite(found), (1, 2), keepdims=True)
     return Anchor(parameters, jnp.where(fine, found, jnp.eye(len(ridge), dtype=rows.dtype) / scale))
-
-
-class OneMore(NamedTuple):
-    """Regressions of some rows and of one point more each.
-
-    Attributes:
-      change: ``[lanes, features]``, of the parameters.
-      both: bool ``[lanes]``, whether two classes are there; without meaning for lanes where they are not is ``change``.
-      log_odds: ``[lanes]``, of the second class where they are not, by the rule of succession.
-      converged: bool ``[lanes]``.
-    """
-
-    change: jax.Array
-    both: jax.Array
-    log_odds: jax.Array
-    converged: jax.Array
-
-
-def fit_one_more(
-    rows: jax.Array,
-    labels: jax.Array,
-    weight: jax.Array,
-    known: Anchor,
-    ridge: jax.Array,
-    own: Own,
-    accuracy: Accuracy,
-) -> OneMore:
-    """Logistic regressions of the rows and one point more, each from the fit without it.
-
-    With ``H`` the Hessian of the fit ``beta`` without it, the fit with point ``(x, y)`` is ``beta + t H^-1 x`` up to
-    the change of the other points' weights, where ``t = y - sigmoid(x beta + t x H^-1 x)``, a scalar equation that is
-    solved exactly. `descend` takes out what the change of weights leaves, preconditioned with ``H`` and the new
-    point's own rank-one term; the error before it falls as the square of the number of rows.
-
-    Args:
-      rows: ``[points, features]``; labels: ``[points]``; weight: ``[points]``.
-      known: parameters ``[features]`` of the fit without, and its inverse Hessian ``[features, features]``; zeros and
-        what holds there, where the rows are of one class.
-      ridge: ``[features]``.
-      own: the further points, one a lane.
-      accuracy: of the fits.
-    """
-    product = accuracy.product
-    direction = product("lf,fg->lg", own.x, known.inverse)
-    reach = jnp.sum(direction * own.x, 1)
-    there, own_logit = dot("pf,f->p", rows, known.parameters), dot("lf,f->l", own.x, known.parameters)
-    excess = weight * (jax.nn.sigmoid(there) - labels.astype(rows.dtype))
-    gradient_there = dot("p,pf->f", excess, rows) + ridge * known.parameters
-
-    def newton(_, t: jax.Array) -> jax.Array:
-        p = jax.nn.sigmoid(own_logit + t * reach)
-        change = (t - own.weight * (own.y - p)) / (1 + own.weight * reach * p * (1 - p))
-        return jnp.clip(t - change, own.weight * (own.y - 1), own.weight * own.y)
-
-    t = jax.lax.fori_loop(0, 8, newton, jnp.zeros_like(own_logit))
-    mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)
-    both = jnp.all(mass > 0, 1)
-
-    def some(lanes: jax.Array, start: jax.Array, stage: jax.Array) -> Minimum:
-        mine, logit, along, length, live = jax.tree.map(lambda part: part[lanes], (own, own_logit, direction, t, both))
-        losses = OneMoreLosses(rows, weight, there, gradient_there, ridge, live, mine, logit, product)
-        # Where the other points' weights change much, the first step went too far: back to it, and not so far.
-        start = jax.lax.cond(stage == 1, lambda: losses.lowest_along(along, length)[:, None] * along, lambda: start)
-        p = jax.nn.sigmoid(logit + jnp.sum(start * mine.x, 1))
-        curved = mine.weight * p * (1 - p)
-        share = curved / (1 + curved * jnp.sum(along * mine.x, 1))
-
-        def precondition(gradient: jax.Array) -> jax.Array:
-            plain = product("lf,fg->lg", gradient, known.inverse)
-            return plain - (share * jnp.sum(plain * mine.x, 1))[:, None] * along
-
-        most = jnp.asarray(accuracy.steps)[stage]
-        return descend(losses, start, precondition, accuracy.tolerance, most, about=known.parameters)
-
-    found = descend_in_stages(some, t[:, None] * direction, len(accuracy.steps))
-    return OneMore(found.parameters, both, succession_odds(mass), found.converged | ~both)
 
 
 def class_mass(labels: jax.Array, weight: jax.Array, classes: int) -> jax.Array:

@@ -2,8 +2,8 @@
 
 import jax
 
-# Numbers in one array: 16 MiB of float32, or 1 GiB.
-_CPU, _ACCELERATOR = 2**22, 2**28
+# Numbers in one array: 16 MiB of float32, or 2 GiB.
+_CPU, _ACCELERATOR = 2**22, 2**29
 
 
 def numbers_at_once() -> int:

@@ -44,8 +44,8 @@ class Losses(Protocol):
         """At a point and its probabilities, ``[lanes, parameters]``."""
         ...
 
-    def curvature(self, probability: Any, direction: jax.Array, change: Any) -> jax.Array:
-        """Second derivative along a direction and its predictions, ``[lanes]``."""
+    def curvature(self, point: jax.Array, probability: Any, direction: jax.Array, change: Any) -> jax.Array:
+        """Second derivative at a point along a direction, ``[lanes]``, from what is predicted of both."""
         ...
 
 
@@ -90,7 +90,7 @@ def descend(
 
     def body(state: _State) -> _State:
         change = losses.predict(state.direction)
-        curvature = losses.curvature(state.probability, state.direction, change)
+        curvature = losses.curvature(state.point, state.probability, state.direction, change)
         slope = -row_sums(state.gradient * state.direction)
         # A lane that is done stays where it is, whatever its neighbours still do.
         length = jnp.minimum(slope / jnp.where(curvature > 0, curvature, 1.0), state.limit)
@@ -131,11 +131,11 @@ def descend(
     return Minimum(jnp.where(fine[:, None], point, start), end.done & fine)
 
 
-# Descends in the lanes of these numbers from ``[numbers, parameters]``, as a stage of this number does.
-Some = Callable[[jax.Array, jax.Array, jax.Array], Minimum]
+# Descends in the lanes of these numbers, or all, from ``[lanes, parameters]``, as a stage of this number does.
+Some = Callable[[Any, jax.Array, jax.Array], Minimum]
 
 
-def descend_in_stages(some: Some, start: jax.Array, stages: int) -> Minimum:
+def descend_in_stages(some: Some, start: jax.Array, stages: int, block: int | None = None) -> Minimum:
     """`descend` in lanes that need very different numbers of iterations, without the many waiting for the few.
 
     Lanes take a first few steps, an eighth of them at a time. Those that have not converged then go through the next
@@ -145,9 +145,10 @@ def descend_in_stages(some: Some, start: jax.Array, stages: int) -> Minimum:
       some: `descend` with the losses of some of the lanes, by as many iterations as the stage has.
       start: ``[lanes, parameters]``.
       stages: how many.
+      block: lanes come in multiples of this number, and all go through the first stage at once: so a GPU is filled.
     """
     lanes = len(start)
-    width = -(-lanes // _PARTS)
+    width = -(-lanes // _PARTS) if block is None else -(-lanes // (_PARTS * block)) * block
 
     class State(NamedTuple):
         found: Minimum
@@ -163,5 +164,9 @@ def descend_in_stages(some: Some, start: jax.Array, stages: int) -> Minimum:
             state.stage.at[index].set(jnp.where(new.converged, stages, stage + 1), mode="drop"),
         )
 
-    begin = State(Minimum(start, jnp.zeros(lanes, bool)), jnp.zeros(lanes, jnp.int32))
+    if block is None:
+        begin = State(Minimum(start, jnp.zeros(lanes, bool)), jnp.zeros(lanes, jnp.int32))
+    else:
+        first = some(slice(None), start, jnp.zeros((), jnp.int32))
+        begin = State(first, jnp.where(first.converged, stages, 1))
     return jax.lax.while_loop(lambda state: jnp.any(state.stage < stages), body, begin).found

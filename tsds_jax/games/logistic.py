@@ -19,21 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import one_of
-from tsds_jax.games.binary import (
-    EXACT,
-    Accuracy,
-    Anchor,
-    Own,
-    anchor,
-    class_mass,
-    close_accuracy,
-    fit_binary,
-    fit_one_more,
-    fit_prefixes,
-)
+from tsds_jax.games.binary import Anchor, anchor, class_mass, fit_binary, fit_prefixes
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import map_in_batches
+from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
 from tsds_jax.games.products import dot
 from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_anchor

@@ -4,15 +4,16 @@ Parameters are ``[lanes, classes * features]``, zero for the classes that a lane
 changes no probability; minima sum to zero over the classes, whose intercepts nothing else holds.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.binary import Anchor, Own, class_mass, weighted_gram
+from tsds_jax.games.binary import Anchor, class_mass, weighted_gram
 from tsds_jax.games.descent import ITERATIONS, descend, descend_in_stages
 from tsds_jax.games.factors import inverse
 from tsds_jax.games.newton import Local, Minimum, minimise
+from tsds_jax.games.one_more import Own
 from tsds_jax.games.products import dot, row_sums
 
 # Beyond so many parameters a Hessian's inverse costs more than the iterations that it saves.
@@ -66,7 +67,11 @@ class SoftmaxLosses(NamedTuple):
         return gradient.reshape(point.shape) + self._ridges * point
 
     def curvature(
-        self, probability: tuple[jax.Array, ...], direction: jax.Array, change: tuple[jax.Array, ...]
+        self,
+        point: jax.Array,
+        probability: tuple[jax.Array, ...],
+        direction: jax.Array,
+        change: tuple[jax.Array, ...],
     ) -> jax.Array:
         """``[lanes]``."""
 
@@ -173,7 +178,7 @@ def fit_one_more_softmax(
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
     start = jnp.broadcast_to(known.parameters, (len(own.x), len(known.parameters)))
 
-    def some(lanes: jax.Array, start: jax.Array, stage: jax.Array) -> Minimum:
+    def some(lanes: Any, start: jax.Array, stage: jax.Array) -> Minimum:
         here, mine = present[lanes], jax.tree.map(lambda part: part[lanes], own)
 
         def precondition(gradient: jax.Array) -> jax.Array:

@@ -1,0 +1,111 @@
+"""Fits with one point more: the pull of the point, fewer features, and sums by kernels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from tsds_jax.games import logistic_game
+from tsds_jax.games.fused import LANES, curvature_sums, gradient_sums
+from tsds_jax.games.one_more import EXACT, Accuracy, Own, fit_one_more, own_residual
+from tsds_jax.games.products import near
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-1e3, 1e3), st.floats(-6, 6), st.floats(0.01, 100), st.integers(0, 1))
+def test_a_points_own_residual_solves_its_equation_however_far_on_the_wrong_side_it_is(logit, size, weight, label):
+    reach = 10**size
+    own = Own(jnp.zeros((1, 1)), jnp.asarray([label]), jnp.asarray([weight], jnp.float32))
+    found = own_residual(jnp.asarray([logit], jnp.float32), jnp.asarray([reach], jnp.float32), own)
+    exact = brentq(lambda t: t - weight * (label - expit(logit + t * reach)), -weight, weight, xtol=1e-15, rtol=1e-14)
+    # What is left is the rounding of the logit: float32 has seven digits of the larger of its two parts.
+    assert abs(float(found[0]) - exact) <= 1e-6 * weight + 3e-7 * (abs(logit) + abs(exact) * reach) / max(reach, 1.0)
+
+
+def anchored(points, features, seed=0, members=60, **options):
+    """A game, its fit to the first players, and the others."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(points, features)).astype(np.float32)
+    y = (x @ rng.normal(size=features) * 2 + rng.logistic(size=points) > 0).astype(int)
+    game = logistic_game(x, y, x[:30], y[:30], classes=2, utility="log_likelihood", **options)
+    model = jax.jit(type(game).fit)(game, jnp.arange(points - 1, dtype=jnp.int32), jnp.int32(members)).model
+    own = Own(game.x[members:], game.y[members:], game.weight[members:])
+    return game, (model.rows[:members], model.labels[:members], model.weight[:members], model.known, game.ridge, own)
+
+
+def test_six_iterations_reach_every_fit_however_much_one_point_weighs():
+    # Of 128 features and 100 members a new point's pull is some 50 times what it was among them.
+    game, given = anchored(1000, 128, members=100)
+    found = fit_one_more(*given, Accuracy(1e-3, (6,), near))
+    assert found.converged.all()
+    for lane in (0, 300, 899):
+        member = np.r_[:100, 100 + lane]
+        theirs = LogisticRegression(tol=1e-10, max_iter=10_000).fit(game.x[member, :-1], game.y[member])
+        expected = np.append(theirs.coef_[0], theirs.intercept_)
+        parameters = np.asarray(given[3].parameters + found.change[lane])
+        np.testing.assert_allclose(parameters, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
+@pytest.mark.parametrize("members", [0, 1, 2, 7, 16])
+def test_fits_in_the_span_of_a_few_rows_are_those_in_all_features(intercept, members, monkeypatch):
+    game, (*_, known, ridge, own) = anchored(200, 64, members=members, intercept=intercept)
+    # As many rows as a small coalition has room for; behind the members some stand twice.
+    place = jnp.minimum(jnp.arange(16), max(members, 12))
+    given = (game.x[place], game.y[place], 1.0 * (jnp.arange(16) < members), known, ridge, own, EXACT)
+
+    def fitted(worth):
+        with monkeypatch.context() as patched:
+            patched.setattr("tsds_jax.games.one_more._WORTH", worth)
+            return fit_one_more(*given)
+
+    turned, plain = fitted(1.25), fitted(1e9)
+    np.testing.assert_array_equal(turned.both, plain.both)
+    assert turned.converged.all()
+    assert plain.converged.all()
+    both = np.asarray(plain.both)
+    largest = np.abs(np.asarray(plain.change))[both].max(initial=0.0)
+    # An intercept that two or three points hold is a flat direction; the fewer features come closer to its minimum.
+    tolerance = 5e-4 if members < 4 else 5e-5
+    np.testing.assert_allclose(turned.change[both], plain.change[both], atol=tolerance * largest)
+
+
+@pytest.mark.parametrize(("features", "rows"), [(16, 1), (48, 37), (144, 70)])
+@pytest.mark.parametrize("near_ones", [True, False])
+def test_sums_by_a_kernel_are_those_of_numpy_in_float64(features, rows, near_ones):
+    rng = np.random.default_rng(0)
+    point, direction = rng.normal(size=(2, 2 * LANES, features)) * features**-0.5
+    x, logit, weight = rng.normal(size=(rows, features)), rng.normal(size=rows), rng.uniform(0.5, 2, rows)
+    weight[rows // 2] = 0.0
+    p = expit(logit + point @ x.T)
+    expected = (weight * (p - expit(logit))) @ x, (weight * p * (1 - p) * (direction @ x.T) ** 2).sum(1)
+
+    point, direction, x, weight, logit = (jnp.asarray(a, jnp.float32) for a in (point, direction, x, weight, logit))
+    found = (
+        gradient_sums(point, x, weight, logit, near=near_ones),
+        curvature_sums(point, direction, x, weight, logit, near=near_ones),
+    )
+    tolerance = 2e-3 if near_ones and jax.default_backend() == "gpu" else 5e-6
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("members", [0, 1, 9, 60])
+def test_contributions_by_kernels_are_those_without(members, monkeypatch):
+    game, _ = anchored(200, 20, members=members)
+    model = jax.jit(type(game).fit)(game, jnp.arange(199, dtype=jnp.int32), jnp.int32(members)).model
+    points = jnp.arange(70, 170)
+
+    def marginals(kernels):
+        with monkeypatch.context() as patched:
+            patched.setattr("tsds_jax.games.one_more.fits_in_kernel", lambda rows: kernels)
+            return jax.jit(lambda: game.add_one_marginals(model, points))()
+
+    ours, plain = marginals(True), marginals(False)
+    assert ours.unconverged.sum() == plain.unconverged.sum() == 0
+    np.testing.assert_allclose(ours.marginal, plain.marginal, atol=1e-3 * np.abs(plain.marginal).max() + 1e-7)
