@@ -84,6 +84,15 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
         f"{large['device_memory'] / 2**30:.1f} GiB on the device. That is {100 * large['share']['float32']:.0f} %"
         in said
     )
+    few, many = (core["cases"][f"until-compiled{name}"]["rows"][0] for name in ("", "-10000"))
+    ranks, seconds = (
+        [median(numbers) for numbers in both]
+        for both in ((few["spearman"], many["spearman"]), (few["seconds"]["ours"], many["seconds"]["ours"]))
+    )
+    assert (
+        f"at {ranks[0]:.3f}, after {seconds[0]:.2f} s, of 10,000 points at {ranks[1]:.3f} after {seconds[1]:.2f} s."
+        in said
+    )
     for result in (core, encoders):
         assert result["machine"]["device_kind"] in text
         assert all(case["date"] in text for case in result["cases"].values())
