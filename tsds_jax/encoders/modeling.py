@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig
-from tsds_jax.encoders.precision import nvidia_capability
+from tsds_jax.runtime.environment import nvidia_capability
 
 # The kernel of `fused_attention`.
 FUSED: Literal["cudnn", "xla"] = "cudnn"

@@ -1,7 +1,6 @@
 """The number type of an encoder's weights and products: float32, or bfloat16 where the device has it."""
 
 import contextlib
-import re
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.environment import nvidia_capability
 
 DTYPES = ("float32", "bfloat16")
 
@@ -31,13 +31,6 @@ def check_dtype(dtype: str, device: Any) -> None:
             f"dtype bfloat16: {device.device_kind} (compute capability {capability}) does not have it, "
             "NVIDIA GPUs do from 8.0 on; give dtype float32"
         )
-
-
-def nvidia_capability(device: Any) -> str | None:
-    """The compute capability of an NVIDIA GPU, such as "9.0"; None of any other device."""
-    # Other makers' GPUs have names there, such as gfx90a.
-    found = re.fullmatch(r"\d+\.\d+", str(getattr(device, "compute_capability", "")))
-    return found[0] if found and device.platform in ("gpu", "cuda") else None
 
 
 def dtype_of(weights: Any) -> str:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from tsds_jax.runtime.environment import nvidia_capability
+
 try:
     from jax.experimental.pallas import triton
 except ImportError:
@@ -35,8 +37,9 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def fits_in_kernel(rows: jax.Array) -> bool:
-    """Whether sums over these rows, ``[points, features]``, can be taken by a kernel on this backend."""
-    able = triton is not None and jax.default_backend() == "gpu"
+    """Whether sums over these rows, ``[points, features]``, can be taken by a kernel: on an NVIDIA GPU with TF32."""
+    capability = nvidia_capability(jax.devices()[0])
+    able = triton is not None and capability is not None and float(capability) >= 8.0
     return able and rows.dtype == jnp.float32 and rows.shape[1] <= _MOST
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 from typing import Any
 
 import jax
@@ -19,3 +20,10 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "devices": [str(device) for device in jax.devices()],
     }
+
+
+def nvidia_capability(device: Any) -> str | None:
+    """The compute capability of an NVIDIA GPU, such as "9.0"; None of any other device."""
+    # Other makers' GPUs have names there, such as gfx90a.
+    found = re.fullmatch(r"\d+\.\d+", str(getattr(device, "compute_capability", "")))
+    return found[0] if found and device.platform in ("gpu", "cuda") else None
