@@ -95,17 +95,18 @@ def test_sums_by_a_kernel_are_those_of_numpy_in_float64(features, rows, near_one
         np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("members", [0, 1, 9, 60])
-def test_contributions_by_kernels_are_those_without(members, monkeypatch):
-    game, _ = anchored(200, 20, members=members)
+@pytest.mark.parametrize(("features", "members"), [(20, 0), (20, 1), (20, 9), (20, 60), (64, 9)])
+def test_contributions_by_kernels_are_those_without(features, members, monkeypatch):
+    game, _ = anchored(200, features, members=members)
     model = jax.jit(type(game).fit)(game, jnp.arange(199, dtype=jnp.int32), jnp.int32(members)).model
     points = jnp.arange(70, 170)
 
-    def marginals(kernels):
+    def marginals(most):
         with monkeypatch.context() as patched:
-            patched.setattr("tsds_jax.games.one_more.fits_in_kernel", lambda rows: kernels)
+            # Of 64 features too many for a kernel, the span of a few members is not.
+            patched.setattr("tsds_jax.games.one_more.fits_in_kernel", lambda rows: rows.shape[1] <= most)
             return jax.jit(lambda: game.add_one_marginals(model, points))()
 
-    ours, plain = marginals(True), marginals(False)
+    ours, plain = marginals(48), marginals(0)
     assert ours.unconverged.sum() == plain.unconverged.sum() == 0
     np.testing.assert_allclose(ours.marginal, plain.marginal, atol=1e-3 * np.abs(plain.marginal).max() + 1e-7)

@@ -91,6 +91,8 @@ def _sums(
 ) -> jax.Array:
     """What ``add`` adds to zeros ``like`` this for one block of rows after another, with ``given`` of each lane."""
     lanes, width = given[0].shape
+    if lanes % LANES or width % LEAST:
+        raise ValueError(f"a kernel takes multiples of {LANES} lanes and {LEAST} features, not {lanes} and {width}")
     length = -(-len(rows) // LEAST) * LEAST
     some = min(_ROWS, length & -length)
     spare = (0, length - len(rows))

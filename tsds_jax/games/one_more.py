@@ -171,9 +171,7 @@ def fit_one_more(
       own: the further points, one a lane.
       accuracy: of the fits.
     """
-    fit = _fit_padded if fits_in_kernel(rows) else _fit
-    if _WORTH * (len(rows) + 2) <= rows.shape[1]:
-        return _fit_in_span(fit, rows, labels, weight, known, ridge, own, accuracy)
+    fit = _fit_in_span if _WORTH * (len(rows) + 2) <= rows.shape[1] else _fit
     return fit(rows, labels, weight, known, ridge, own, accuracy)
 
 
@@ -207,16 +205,9 @@ def own_residual(logit: jax.Array, reach: jax.Array, own: Own) -> jax.Array:
 
 
 def _fit_in_span(
-    fit: Callable[..., OneMore],
-    rows: jax.Array,
-    labels: jax.Array,
-    weight: jax.Array,
-    known: Anchor,
-    ridge: jax.Array,
-    own: Own,
-    accuracy: Accuracy,
+    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Anchor, ridge: jax.Array, own: Own, accuracy: Accuracy
 ) -> OneMore:
-    """``fit`` in fewer features: those that the rows span, what a lane's own point has beyond, the constant.
+    """`_fit` in fewer features: those that the rows span, what a lane's own point has beyond, the constant.
 
     The penalty is the same in all directions but the constant's, so the weights of a fit are a sum of the rows and of
     the point (the representer theorem), and orthonormal coordinates of these change nothing.
@@ -233,7 +224,7 @@ def _fit_in_span(
 
     count = len(rows)
     inverse = turned(turned(known.inverse).T).at[count, count].set(1 / ridge[0])
-    found = fit(
+    found = _fit(
         turned(rows),
         labels,
         weight,
@@ -247,31 +238,14 @@ def _fit_in_span(
     return found._replace(change=jnp.concatenate([change, found.change[:, -1:]], 1))
 
 
-def _fit_padded(
-    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Anchor, ridge: jax.Array, own: Own, accuracy: Accuracy
-) -> OneMore:
-    """`_fit` with features that are zero and copies of the last lane, up to what kernels take."""
-    lanes, features = own.x.shape
-    spare = (0, -features % LEAST)
-    copied = jnp.minimum(jnp.arange(-(-lanes // LANES) * LANES), lanes - 1)
-    x, y, own_weight = jax.tree.map(lambda part: part[copied], own)
-    found = _fit(
-        jnp.pad(rows, ((0, 0), spare)),
-        labels,
-        weight,
-        Anchor(jnp.pad(known.parameters, spare), jnp.pad(known.inverse, (spare, spare))),
-        jnp.pad(ridge, spare),
-        Own(jnp.pad(x, ((0, 0), spare)), y, own_weight),
-        accuracy,
-    )
-    return jax.tree.map(lambda part: part[:lanes], found)._replace(change=found.change[:lanes, :features])
-
-
 def _fit(
     rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Anchor, ridge: jax.Array, own: Own, accuracy: Accuracy
 ) -> OneMore:
+    lanes, features = own.x.shape
     product, fused = accuracy.product, fits_in_kernel(rows)
     kind = FusedLosses if fused else OneMoreLosses
+    if fused:
+        rows, known, ridge, own = _padded(rows, known, ridge, own)
     direction = product("lf,fg->lg", own.x, known.inverse)
     reach = jnp.sum(direction * own.x, 1)
     there, own_logit = dot("pf,f->p", rows, known.parameters), dot("lf,f->l", own.x, known.parameters)
@@ -297,4 +271,16 @@ def _fit(
         return descend(losses, start, precondition, accuracy.tolerance, most, about=known.parameters)
 
     found = descend_in_stages(some, t[:, None] * direction, len(accuracy.steps), LANES if fused else None)
-    return OneMore(found.parameters, both, succession_odds(mass), found.converged | ~both)
+    more = OneMore(found.parameters[:, :features], both, succession_odds(mass), found.converged | ~both)
+    return jax.tree.map(lambda part: part[:lanes], more)
+
+
+def _padded(rows: jax.Array, known: Anchor, ridge: jax.Array, own: Own) -> tuple[jax.Array, Anchor, jax.Array, Own]:
+    """The same with features that are zero and copies of the last lane, up to what kernels take."""
+    lanes, features = own.x.shape
+    spare = (0, -features % LEAST)
+    copied = jnp.minimum(jnp.arange(-(-lanes // LANES) * LANES), lanes - 1)
+    x, y, weight = jax.tree.map(lambda part: part[copied], own)
+    wider = Anchor(jnp.pad(known.parameters, spare), jnp.pad(known.inverse, (spare, spare)))
+    across = ((0, 0), spare)
+    return jnp.pad(rows, across), wider, jnp.pad(ridge, spare), Own(jnp.pad(x, across), y, weight)
