@@ -10,6 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig
 from tsds_jax.runtime.environment import nvidia_capability
@@ -177,7 +178,7 @@ class Transformer(nnx.Module):
         through = nnx.remat(_through) if remat else _through
         states = [self.embedded(input_ids, token_type_ids, rngs)]
         for layer in self.layers:
-            states.append(through(layer, states[-1], attention_mask, rngs))
+            states.append(in_rows(through(layer, states[-1], attention_mask, rngs)))
         return (*states[:-1], self.finished(states[-1]))
 
     def __call__(
@@ -208,6 +209,16 @@ class BertEncoder(Transformer):
 
 def _through(layer: nnx.Module, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
     return layer(x, mask, rngs)
+
+
+def in_rows(states: jax.Array) -> jax.Array:
+    """The same, on an NVIDIA GPU with the numbers of a token side by side in memory.
+
+    XLA lays out what a layer gives as a pooling behind the last likes it best, and then transposes in every layer.
+    """
+    if nvidia_capability(jax.devices()[0]) is None:
+        return states
+    return with_layout_constraint(states, Layout(tuple(range(states.ndim))))
 
 
 def fused_attention(dtype: jnp.dtype, head: int) -> bool:

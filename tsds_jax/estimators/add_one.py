@@ -12,7 +12,7 @@ from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
-from tsds_jax.runtime.ahead import one_behind
+from tsds_jax.runtime.ahead import ahead
 
 _TOGETHER = 16
 _GOLDEN = (5**0.5 - 1) / 2
@@ -233,8 +233,9 @@ def add_one(
         start, fits, unconverged = since["counted"].tolist()
         yield estimate(start)
     calls = (call(first) for first in range(start, samples, together))
-    # An accelerator computes the next rounds while these are added up; a CPU's cores have enough to do.
-    for first, called in calls if on_cpu else one_behind(calls):
+    # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call waits for
+    # the loops in it. A CPU's cores have enough to do.
+    for first, called in calls if on_cpu else ahead(calls):
         rounds, split = jax.device_get(called)
         done = min(first + together, samples)
         for t in range(done - first):
