@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.games import logistic_game
 from tsds_jax.games.fused import LANES, curvature_sums, gradient_sums
-from tsds_jax.games.one_more import EXACT, Accuracy, Own, fit_one_more, own_residual
+from tsds_jax.games.one_more import EXACT, Accuracy, Own, fit_one_more, known_fit, own_residual
 from tsds_jax.games.products import near
 
 
@@ -35,7 +35,7 @@ def anchored(points, features, seed=0, members=60, **options):
     game = logistic_game(x, y, x[:30], y[:30], classes=2, utility="log_likelihood", **options)
     model = jax.jit(type(game).fit)(game, jnp.arange(points - 1, dtype=jnp.int32), jnp.int32(members)).model
     own = Own(game.x[members:], game.y[members:], game.weight[members:])
-    return game, (model.rows[:members], model.labels[:members], model.weight[:members], model.known, game.ridge, own)
+    return game, (model.rows[:members], model.labels[:members], model.weight[:members], model.known, own)
 
 
 def test_six_iterations_reach_every_fit_however_much_one_point_weighs():
@@ -47,17 +47,17 @@ def test_six_iterations_reach_every_fit_however_much_one_point_weighs():
         member = np.r_[:100, 100 + lane]
         theirs = LogisticRegression(tol=1e-10, max_iter=10_000).fit(game.x[member, :-1], game.y[member])
         expected = np.append(theirs.coef_[0], theirs.intercept_)
-        parameters = np.asarray(given[3].parameters + found.change[lane])
+        parameters = np.asarray(given[3].parameters + found.root @ found.change[lane])
         np.testing.assert_allclose(parameters, expected, atol=2e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
 @pytest.mark.parametrize("members", [0, 1, 2, 7, 16])
 def test_fits_in_the_span_of_a_few_rows_are_those_in_all_features(intercept, members, monkeypatch):
-    game, (*_, known, ridge, own) = anchored(200, 64, members=members, intercept=intercept)
+    game, (*_, known, own) = anchored(200, 64, members=members, intercept=intercept)
     # As many rows as a small coalition has room for; behind the members some stand twice.
     place = jnp.minimum(jnp.arange(16), max(members, 12))
-    given = (game.x[place], game.y[place], 1.0 * (jnp.arange(16) < members), known, ridge, own, EXACT)
+    given = (game.x[place], game.y[place], 1.0 * (jnp.arange(16) < members), known, own, EXACT)
 
     def fitted(worth):
         with monkeypatch.context() as patched:
@@ -69,10 +69,46 @@ def test_fits_in_the_span_of_a_few_rows_are_those_in_all_features(intercept, mem
     assert turned.converged.all()
     assert plain.converged.all()
     both = np.asarray(plain.both)
-    largest = np.abs(np.asarray(plain.change))[both].max(initial=0.0)
+    turned_change, plain_change = (np.asarray(fit.change @ fit.root.T)[both] for fit in (turned, plain))
+    largest = np.abs(plain_change).max(initial=0.0)
     # An intercept that two or three points hold is a flat direction; the fewer features come closer to its minimum.
     tolerance = 5e-4 if members < 4 else 5e-5
-    np.testing.assert_allclose(turned.change[both], plain.change[both], atol=tolerance * largest)
+    np.testing.assert_allclose(turned_change, plain_change, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_at_a_weak_penalty_contributions_to_members_that_can_nearly_be_told_apart_are_those_of_refits(classes):
+    # Some points pull so hard that a Newton step along their direction moved logits by hundreds, and never came back.
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(500, 32)).astype(np.float32)
+    y = np.argmax(x @ rng.normal(size=(32, classes)) + rng.gumbel(size=(500, classes)), 1)
+    game = logistic_game(x, y, x[:100], y[:100], classes=classes, utility="log_likelihood", C=1000.0)
+    members, points = np.arange(200, 260), np.arange(300, 320)
+    fit = jax.jit(type(game).fit)(game, jnp.asarray(members, jnp.int32), jnp.int32(60)).model
+    found = jax.jit(type(game).add_one_marginals)(game, fit, jnp.asarray(points)).marginal
+
+    def refit(point):
+        pair = game.prefix_utilities(jnp.append(members, point), jnp.asarray([60, 61])).utility
+        return pair[1] - pair[0]
+
+    expected = np.asarray(jax.jit(jax.vmap(refit))(points))
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_coordinates_of_a_known_fit_make_its_hessian_the_identity_however_ill_conditioned_it_is(scale):
+    # Columns a thousand times as large as others, and a penalty of 1e-5: a condition number of 1e10 and more.
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 20)) * np.where(np.arange(20) < 10, scale, 1.0)
+    rows[:, -1] = 1.0
+    ridge, labels = np.where(np.arange(20) < 19, 1e-5, 0.0), rng.integers(0, 2, 60)
+    given = (jnp.asarray(rows, jnp.float32), jnp.ones(60), jnp.zeros(20), jnp.asarray(ridge, jnp.float32))
+    known = jax.jit(known_fit)(*given, jnp.asarray(labels))
+    assert known.sound
+    root = np.asarray(known.root, np.float64)
+    turned = np.float32(rows) @ root
+    hessian = 0.25 * turned.T @ turned + root.T @ (ridge[:, None] * root)
+    np.testing.assert_allclose(hessian, np.eye(20), atol=3e-5)
 
 
 @pytest.mark.parametrize(("features", "rows"), [(16, 1), (48, 37), (144, 70)])
@@ -82,13 +118,18 @@ def test_sums_by_a_kernel_are_those_of_numpy_in_float64(features, rows, near_one
     point, direction = rng.normal(size=(2, 2 * LANES, features)) * features**-0.5
     x, logit, weight = rng.normal(size=(rows, features)), rng.normal(size=rows), rng.uniform(0.5, 2, rows)
     weight[rows // 2] = 0.0
-    p = expit(logit + point @ x.T)
-    expected = (weight * (p - expit(logit))) @ x, (weight * p * (1 - p) * (direction @ x.T) ** 2).sum(1)
+    known, p = expit(logit), expit(logit + point @ x.T)
+    there = known * (1 - known)
+    expected = (
+        (weight * (p - known - there * (point @ x.T))) @ x,
+        (weight * (p * (1 - p) - there) * (direction @ x.T) ** 2).sum(1),
+        ((weight != 0) * (direction @ x.T) ** 4).sum(1),
+    )
 
     point, direction, x, weight, logit = (jnp.asarray(a, jnp.float32) for a in (point, direction, x, weight, logit))
     found = (
         gradient_sums(point, x, weight, logit, near=near_ones),
-        curvature_sums(point, direction, x, weight, logit, near=near_ones),
+        *curvature_sums(point, direction, x, weight, logit, near=near_ones),
     )
     tolerance = 2e-3 if near_ones and jax.default_backend() == "gpu" else 5e-6
     for ours, theirs in zip(found, expected, strict=True):
@@ -104,7 +145,7 @@ def test_contributions_by_kernels_are_those_without(features, members, monkeypat
     def marginals(most):
         with monkeypatch.context() as patched:
             # Of 64 features too many for a kernel, the span of a few members is not.
-            patched.setattr("tsds_jax.games.one_more.fits_in_kernel", lambda rows: rows.shape[1] <= most)
+            patched.setattr("tsds_jax.games.one_more.fits_in_kernel", lambda features, dtype: features <= most)
             return jax.jit(lambda: game.add_one_marginals(model, points))()
 
     ours, plain = marginals(48), marginals(0)

@@ -189,7 +189,7 @@ def add_one(
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
       half: see above.
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
-        array (2 GiB on an accelerator). The estimate does not depend on it.
+        array (up to 4 GiB on an accelerator). The estimate does not depend on it.
       since: see `Estimate.state`.
 
     Yields:

@@ -39,8 +39,9 @@ class Moments:
     Contributions ``m`` are kept apart by the half of the run they belong to (whether their round's number is even),
     so that two independent values of every player can be compared, and by bins of coalition size. They are added one
     after another in the order of their rounds: sums do not depend on how many came in one call. Each of the
-    three or four arrays takes ``16 * bins * players`` bytes, and of chains `mean` some five times that while it runs. There are
-    8 bins for 8 sizes, 27 for 200, 32 for 512 and 63 for 100,000: for 100,000 players and sizes to 512, 51 MB each.
+    three or four arrays takes ``16 * bins * players`` bytes, and of chains `mean` some five times that while it runs.
+    There are 8 bins for 8 sizes, 27 for 200, 32 for 512 and 63 for 100,000: for 100,000 players and sizes to 512, 51 MB
+    each.
 
     Attributes:
       edges: int64 ``[bins + 1]``, bin ``b`` holds coalition sizes ``edges[b] .. edges[b + 1] - 1``.

@@ -52,10 +52,12 @@ class BinaryLosses(NamedTuple):
         gradient = dot("lp,pf->lf", self.weight * (probability - self.target), self.rows) + self.ridge * point
         return jnp.where(self.live[:, None], gradient, 0.0)
 
-    def curvature(self, point: jax.Array, probability: jax.Array, direction: jax.Array, change: jax.Array) -> jax.Array:
-        """``[lanes]``."""
+    def curvature(
+        self, point: jax.Array, probability: jax.Array, direction: jax.Array, change: jax.Array
+    ) -> tuple[jax.Array, float]:
+        """``[lanes]``, for any length."""
         curved = self.weight * (probability * (1 - probability))
-        return row_sums(curved * change**2) + row_sums(self.ridge * direction**2)
+        return row_sums(curved * change**2) + row_sums(self.ridge * direction**2), np.inf
 
 
 class Anchor(NamedTuple):

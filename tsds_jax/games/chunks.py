@@ -2,21 +2,33 @@
 
 import jax
 
-# Numbers in one array: 16 MiB of float32, or 2 GiB.
-_CPU, _ACCELERATOR = 2**22, 2**29
+# Numbers in one array on a CPU: 16 MiB of float32.
+_CPU = 2**22
+# On an accelerator at most so many, 4 GiB, and so many bytes of its memory for each: a dozen such arrays fit.
+_MOST, _BYTES = 2**30, 64
+# Its memory where it does not say.
+_UNKNOWN = 2**34
+# Lanes of its kernels come in such numbers.
+_LANES = 64
 
 
 def numbers_at_once() -> int:
     """Numbers in the largest array that is made at once; above it, work goes chunk by chunk."""
-    return _CPU if jax.default_backend() == "cpu" else _ACCELERATOR
+    if jax.default_backend() == "cpu":
+        return _CPU
+    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN)
+    return min(_MOST, int(memory) // _BYTES)
 
 
 def even_chunk(entries: int, numbers: int) -> int:
     """How many of the entries, of so many numbers each, are computed together: about as many in every chunk.
+
+    On an accelerator a multiple of 64, so there may be more than there are entries.
 
     Example:
       >>> even_chunk(10, numbers_at_once() // 7)
       5
     """
     chunks = -(-entries // max(1, numbers_at_once() // max(numbers, 1)))
-    return -(-entries // max(1, chunks))
+    even = -(-entries // max(1, chunks))
+    return even if jax.default_backend() == "cpu" else -(-even // _LANES) * _LANES

@@ -22,6 +22,8 @@ TOLERANCE = 1e-5
 _PARTS = 8
 # Parameters that are all smaller than this need no more digits than this one.
 _ZERO = 0.05
+# No step changes a row's logit by more.
+_FAR = 8.0
 # At most, after which a descent has failed.
 ITERATIONS = 100
 
@@ -44,8 +46,13 @@ class Losses(Protocol):
         """At a point and its probabilities, ``[lanes, parameters]``."""
         ...
 
-    def curvature(self, point: jax.Array, probability: Any, direction: jax.Array, change: Any) -> jax.Array:
-        """Second derivative at a point along a direction, ``[lanes]``, from what is predicted of both."""
+    def curvature(
+        self, point: jax.Array, probability: Any, direction: jax.Array, change: Any
+    ) -> tuple[jax.Array, jax.Array | float]:
+        """Second derivative at a point along a direction, ``[lanes]``, and how long it is to be trusted.
+
+        From what is predicted of both; the second is a length along the direction.
+        """
         ...
 
 
@@ -90,10 +97,11 @@ def descend(
 
     def body(state: _State) -> _State:
         change = losses.predict(state.direction)
-        curvature = losses.curvature(state.point, state.probability, state.direction, change)
+        curvature, longest = losses.curvature(state.point, state.probability, state.direction, change)
         slope = -row_sums(state.gradient * state.direction)
         # A lane that is done stays where it is, whatever its neighbours still do.
-        length = jnp.minimum(slope / jnp.where(curvature > 0, curvature, 1.0), state.limit)
+        length = slope / jnp.where(curvature > 0, curvature, 1.0)
+        length = jnp.minimum(jnp.minimum(length, state.limit), longest)
         length = jnp.where(state.done | ~(curvature > 0), 0.0, length)
         point = state.point + length[:, None] * state.direction
         prediction = jax.tree.map(
@@ -125,14 +133,26 @@ def descend(
     step = precondition(gradient)
     zero, limit = jnp.zeros((), jnp.int32), jnp.full(len(start), jnp.inf, start.dtype)
     begin = _State(start, prediction, probability, gradient, step, -step, limit, small(step, start), zero)
-    end = jax.lax.while_loop(unfinished, body, begin)
+    # An accelerator copies what a loop carries, and waits to hear whether there is more to do.
+    once = isinstance(iterations, int) and iterations == 1
+    end = body(begin) if once else jax.lax.while_loop(unfinished, body, begin)
     point = jnp.where(end.done[:, None], end.point - end.step, end.point)
     fine = jnp.all(jnp.isfinite(point), 1)
     return Minimum(jnp.where(fine[:, None], point, start), end.done & fine)
 
 
+def trusted_length(fourth: jax.Array) -> jax.Array:
+    """How far along a direction the curvature here tells something, ``[lanes]``: logits change by at most 8.
+
+    Args:
+      fourth: ``[lanes]``, the sum of the fourth powers of the rows' changes at length one. Its root is little more than
+        the largest of them, and a sum costs a CPU less than a maximum.
+    """
+    return _FAR / jnp.maximum(fourth, 1e-30) ** 0.25
+
+
 # Descends in the lanes of these numbers, or all, from ``[lanes, parameters]``, as a stage of this number does.
-Some = Callable[[Any, jax.Array, jax.Array], Minimum]
+Some = Callable[[Any, jax.Array, Any], Minimum]
 
 
 def descend_in_stages(some: Some, start: jax.Array, stages: int, block: int | None = None) -> Minimum:
@@ -167,6 +187,6 @@ def descend_in_stages(some: Some, start: jax.Array, stages: int, block: int | No
     if block is None:
         begin = State(Minimum(start, jnp.zeros(lanes, bool)), jnp.zeros(lanes, jnp.int32))
     else:
-        first = some(slice(None), start, jnp.zeros((), jnp.int32))
+        first = some(slice(None), start, 0)
         begin = State(first, jnp.where(first.converged, stages, 1))
     return jax.lax.while_loop(lambda state: jnp.any(state.stage < stages), body, begin).found

@@ -1,8 +1,8 @@
 """Sums over the rows of many regressions that differ little, as kernels for a GPU.
 
 With lanes of parameter changes ``point`` and rows whose logits at the known parameters are ``logit``, the gradient of
-the rows' losses is ``change' rows`` where ``change = weight (sigmoid(logit + rows point) - sigmoid(logit))``. Written
-as array operations, ``[lanes, rows]`` goes to the device's memory and back at every step, which takes several times as
+the rows' losses is there, up to what is linear in the change, ``bend' rows`` with ``bend = weight `` `bent`. Written as
+array operations, ``[lanes, rows]`` goes to the device's memory and back at every step, which takes several times as
 long as the products. Here each program has a block of lanes and takes the rows block by block, as attention kernels do,
 so nothing of that shape ever leaves the chip. Rows behind the last of positive weight are not looked at.
 
@@ -12,7 +12,7 @@ means to drop this way to a GPU; without it the plain array operations do the wo
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,18 +33,33 @@ LEAST = 16
 _MOST = 288
 
 Pieces = tuple[jax.Array, ...]
+
+
+class Rows(NamedTuple):
+    """A block of rows: pieces ``[rows, features]``, the same ``[features, rows]``, and ``[rows]`` twice.
+
+    The matrix unit takes a TF32 operand only with what is summed over in one piece of memory; one product sums over
+    features, the other over rows.
+    """
+
+    flat: Pieces
+    upright: Pieces
+    weight: jax.Array
+    logit: jax.Array
+
+
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def fits_in_kernel(rows: jax.Array) -> bool:
-    """Whether sums over these rows, ``[points, features]``, can be taken by a kernel: on an NVIDIA GPU with TF32."""
+def fits_in_kernel(features: int, dtype: jnp.dtype) -> bool:
+    """Whether sums over rows of so many numbers can be taken by a kernel: on an NVIDIA GPU with TF32."""
     capability = nvidia_capability(jax.devices()[0])
     able = triton is not None and capability is not None and float(capability) >= 8.0
-    return able and rows.dtype == jnp.float32 and rows.shape[1] <= _MOST
+    return able and dtype == jnp.float32 and features <= _MOST
 
 
 def gradient_sums(point: jax.Array, rows: jax.Array, weight: jax.Array, logit: jax.Array, *, near: bool) -> jax.Array:
-    """``sum_p weight_p (sigmoid(logit_p + rows_p point) - sigmoid(logit_p)) rows_p``, ``[lanes, features]``.
+    """``sum_p weight_p bent(logit_p, rows_p point) rows_p``, ``[lanes, features]``; see `bent`.
 
     Args:
       point: float32 ``[lanes, features]``, multiples of `LANES` and `LEAST`.
@@ -52,32 +67,47 @@ def gradient_sums(point: jax.Array, rows: jax.Array, weight: jax.Array, logit: j
       near: whether products may be those of TF32 (`tsds_jax.games.products.near`).
     """
 
-    def add(product: Product, so_far: Pieces, given: tuple[Pieces, ...], rows: Pieces, weight, logit) -> Pieces:
-        p = jax.nn.sigmoid(logit + _logits(product, given[0], rows))
-        change = weight * (p - jax.nn.sigmoid(logit))
-        return tuple(part + product(change, some) for part, some in zip(so_far, rows, strict=True))
+    def add(product: Product, so_far: Pieces, given: tuple[Pieces, ...], rows: Rows) -> Pieces:
+        bend = rows.weight * bent(rows.logit, _logits(product, given[0], rows))
+        return tuple(part + product(bend, some.T) for part, some in zip(so_far, rows.upright, strict=True))
 
     return _sums(add, (point,), rows, weight, logit, near, point)
 
 
 def curvature_sums(
     point: jax.Array, direction: jax.Array, rows: jax.Array, weight: jax.Array, logit: jax.Array, *, near: bool
-) -> jax.Array:
-    """``sum_p weight_p q_p (1 - q_p) (rows_p direction)^2`` with ``q = sigmoid(logit + rows point)``, ``[lanes]``.
+) -> tuple[jax.Array, jax.Array]:
+    """``sum_p weight_p (c(logit_p + rows_p point) - c(logit_p)) (rows_p direction)^2``, ``[lanes]``, and fourth powers.
+
+    With ``c = sigmoid (1 - sigmoid)``, the curvature: what of it a change of the parameters makes. The second is
+    ``sum_p (rows_p direction)^4`` of rows that weigh anything.
 
     Args:
       direction: ``[lanes, features]``. Others as of `gradient_sums`.
     """
 
-    def add(product: Product, so_far: Pieces, given: tuple[Pieces, ...], rows: Pieces, weight, logit) -> Pieces:
-        p = jax.nn.sigmoid(logit + _logits(product, given[0], rows))
-        return (so_far[0] + jnp.sum(weight * (p * (1 - p)) * _logits(product, given[1], rows) ** 2, 1),)
+    def add(product: Product, so_far: Pieces, given: tuple[Pieces, ...], rows: Rows) -> Pieces:
+        more = curvature(rows.logit + _logits(product, given[0], rows)) - curvature(rows.logit)
+        square = _logits(product, given[1], rows) ** 2
+        fourth = jnp.where(rows.weight != 0, square**2, 0.0)
+        return so_far[0] + jnp.sum(rows.weight * more * square, 1), so_far[1] + jnp.sum(fourth, 1)
 
-    return _sums(add, (point, direction), rows, weight, logit, near, point[:, 0])
+    return _sums(add, (point, direction), rows, weight, logit, near, (point[:, 0], point[:, 0]))
 
 
-def _logits(product: Product, point: Pieces, rows: Pieces) -> jax.Array:
-    return reduce(jnp.add, (product(part, some.T) for part, some in zip(point, rows, strict=True)))
+def bent(logit: jax.Array, change: jax.Array) -> jax.Array:
+    """``sigmoid(logit + change) - sigmoid(logit)`` without its linear part, ``curvature(logit) change``."""
+    return jax.nn.sigmoid(logit + change) - jax.nn.sigmoid(logit) - curvature(logit) * change
+
+
+def curvature(logit: jax.Array) -> jax.Array:
+    """``sigmoid (1 - sigmoid)``, the second derivative of a logistic loss."""
+    p = jax.nn.sigmoid(logit)
+    return p * (1 - p)
+
+
+def _logits(product: Product, point: Pieces, rows: Rows) -> jax.Array:
+    return reduce(jnp.add, (product(part, some.T) for part, some in zip(point, rows.flat, strict=True)))
 
 
 def _sums(
@@ -87,9 +117,12 @@ def _sums(
     weight: jax.Array,
     logit: jax.Array,
     near: bool,
-    like: jax.Array,
-) -> jax.Array:
-    """What ``add`` adds to zeros ``like`` this for one block of rows after another, with ``given`` of each lane."""
+    like: Any,
+) -> Any:
+    """What ``add`` adds to zeros ``like`` this for one block of rows after another, with ``given`` of each lane.
+
+    ``like`` is an array ``[lanes, features]``, or several of ``[lanes]``.
+    """
     lanes, width = given[0].shape
     if lanes % LANES or width % LEAST:
         raise ValueError(f"a kernel takes multiples of {LANES} lanes and {LEAST} features, not {lanes} and {width}")
@@ -108,22 +141,28 @@ def _sums(
     def cut(reference: Any, first: Any, count: int) -> Pieces:
         return tuple(reference[pl.ds(first, count), pl.ds(*piece)] for piece in pieces)
 
-    def kernel(given: Any, shared: Any, found: Any) -> None:
-        rows, weight, logit, last = shared
+    def block_of(shared: Any, first: jax.Array) -> Rows:
+        rows, upright, weight, logit = shared
+        place = pl.ds(first, some)
+        parts = tuple(upright[pl.ds(*piece), place] for piece in pieces)
+        return Rows(cut(rows, first, some), parts, weight[place], logit[place])
+
+    def kernel(given: Any, shared: Any, *found: Any) -> None:
+        *shared, last = shared
         mine = tuple(cut(reference, 0, LANES) for reference in given)
-        shapes = [(LANES, size) for _, size in pieces] if like.ndim == 2 else [(LANES,)]
+        several = isinstance(like, tuple)
+        shapes = [(LANES,)] * len(like) if several else [(LANES, size) for _, size in pieces]
 
         def body(block: jax.Array, so_far: Pieces) -> Pieces:
-            place = pl.ds(block * some, some)
-            return add(product, so_far, mine, cut(rows, block * some, some), weight[place], logit[place])
+            return add(product, so_far, mine, block_of(shared, block * some))
 
         zero = tuple(jnp.zeros(shape, jnp.float32) for shape in shapes)
         sums = jax.lax.fori_loop(0, pl.cdiv(last[0], some), body, zero)
-        if like.ndim == 1:
-            found[:] = sums[0]
-        else:
-            for piece, part in zip(pieces, sums, strict=True):
-                found[:, pl.ds(*piece)] = part
+        for number, part in enumerate(sums):
+            if several:
+                found[number][:] = part
+            else:
+                found[0][:, pl.ds(*pieces[number])] = part
 
     def block(part: jax.Array) -> pl.BlockSpec:
         return pl.BlockSpec((LANES, *part.shape[1:]), lambda program: (program, *(0,) * (part.ndim - 1)))
@@ -131,13 +170,13 @@ def _sums(
     def whole(part: jax.Array) -> pl.BlockSpec:
         return pl.BlockSpec(part.shape, lambda program: (0,) * part.ndim)
 
-    shared = (rows, weight, logit, last[None])
+    shared = (rows, rows.T, weight, logit, last[None])
     return pl.pallas_call(
         kernel,
         grid=(lanes // LANES,),
         in_specs=(jax.tree.map(block, given), jax.tree.map(whole, shared)),
-        out_specs=block(like),
-        out_shape=jax.ShapeDtypeStruct(like.shape, like.dtype),
+        out_specs=jax.tree.map(block, like),
+        out_shape=jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), like),
         compiler_params=None if interpret else triton.CompilerParams(num_warps=_WARPS, num_stages=2),
         interpret=interpret,
     )(given, shared)

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import one_of
-from tsds_jax.games.binary import Anchor, anchor, class_mass, fit_binary, fit_prefixes
+from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import map_in_batches
-from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more
+from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
 from tsds_jax.games.products import dot
 from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_anchor
@@ -52,7 +52,7 @@ class LogisticFit(NamedTuple):
     labels: jax.Array
     weight: jax.Array
     parameters: jax.Array
-    known: Anchor
+    known: Any
     mass: jax.Array
     size: jax.Array
 
@@ -129,7 +129,7 @@ class LogisticGame(OutcomeGame):
         if self.classes == 2:
             found = fit_binary(rows, labels, weight[None], self.ridge)
             start = jnp.where(several, found.parameters, 0.0)
-            known = jax.tree.map(lambda part: part[0], anchor(rows, weight[None], start, self.ridge))
+            known: Any = known_fit(rows, weight, start[0], self.ridge, labels)
         else:
             found = fit_softmax(rows, labels, weight[None], self.ridge, self.classes)
             known = softmax_anchor(rows, labels, weight, found.parameters[0], self.ridge, self.classes)
@@ -158,9 +158,9 @@ class LogisticGame(OutcomeGame):
             close = jnp.where(fine, accuracy.tolerance, TOLERANCE)
             members = (model.rows[:count], model.labels[:count], model.weight[:count])
             if self.classes == 2:
-                more = fit_one_more(*members, model.known, self.ridge, own, accuracy._replace(tolerance=close))
+                more = fit_one_more(*members, model.known, own, accuracy._replace(tolerance=close))
                 logit = dot("f,rf->r", model.known.parameters, self.x_val) + accuracy.product(
-                    "bf,rf->br", more.change, self.x_val
+                    "bf,rf->br", more.change, dot("rf,fg->rg", self.x_val, more.root)
                 )
                 outcome = _binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
                 return reduce(outcome), (~more.converged).astype(jnp.int32)

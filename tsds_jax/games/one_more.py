@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.binary import Anchor, class_mass, succession_odds
-from tsds_jax.games.descent import ITERATIONS, TOLERANCE, descend, descend_in_stages
-from tsds_jax.games.fused import LANES, LEAST, curvature_sums, fits_in_kernel, gradient_sums
+from tsds_jax.games.binary import class_mass, succession_odds
+from tsds_jax.games.descent import ITERATIONS, TOLERANCE, descend, descend_in_stages, trusted_length
+from tsds_jax.games.factors import cholesky, solve_lower
+from tsds_jax.games.fused import LANES, LEAST, curvature, curvature_sums, fits_in_kernel, gradient_sums
 from tsds_jax.games.newton import Minimum
 from tsds_jax.games.products import dot, near, row_sums
 
@@ -16,6 +17,8 @@ from tsds_jax.games.products import dot, near, row_sums
 _OWN = 4
 # Features are turned into the span of the rows where they are so many times as many.
 _WORTH = 1.25
+# Steps that improve a root of the inverse Hessian, at most; where they end, and where they must.
+_IMPROVED, _ROUNDING, _SOUND = 60, 1e-5, 1e-2
 
 
 class Accuracy(NamedTuple):
@@ -44,6 +47,24 @@ def close_accuracy() -> Accuracy:
     return Accuracy(3e-4 if jax.default_backend() == "cpu" else 1e-3, (1, 4, ITERATIONS), near)
 
 
+class Known(NamedTuple):
+    """A fit, and coordinates about it in which its Hessian is the identity: parameters are ``root`` times these.
+
+    Attributes:
+      parameters: ``[features]``.
+      root: ``[features, features]``, with ``root root'`` the inverse Hessian.
+      gradient: ``[features]``, of the fit's own loss there, in the new coordinates: zero but for rounding at a minimum.
+      place: ``[features]``, the parameters in the new coordinates.
+      sound: bool, whether the Hessian is the identity there; nothing found in other coordinates is a minimum.
+    """
+
+    parameters: jax.Array
+    root: jax.Array
+    gradient: jax.Array
+    place: jax.Array
+    sound: jax.Array
+
+
 class Own(NamedTuple):
     """A point of its own for each lane: ``x`` is ``[lanes, features]``, ``y`` and ``weight`` are ``[lanes]``."""
 
@@ -55,15 +76,15 @@ class Own(NamedTuple):
 class OneMoreLosses(NamedTuple):
     """The losses of some rows and of one further point in each lane, about parameters that are known (`Losses`).
 
-    A lane's variable is the difference from these, and so is all that is computed of the rows: it is small, and so is
-    its rounding: products of differences may be `near` ones.
+    A lane's variable ``u`` is the difference from these, in coordinates in which the Hessian of rows and penalty is the
+    identity there. So their loss is ``|u|^2 / 2``, and what the rows' curvature changes on the way: of the rows only
+    that is computed. It is small, and so is its rounding: products of differences may be `near` ones.
 
     Attributes:
       rows: ``[points, features]``.
       weight: ``[points]``.
       logit: ``[points]``, of the rows at the known parameters.
-      gradient_there: ``[features]``, of the rows' losses and the penalty, likewise; zero but for rounding at a minimum.
-      ridge: ``[features]``.
+      gradient_there: ``[features]``, of rows and penalty, likewise; zero but for rounding at a minimum.
       live: bool ``[lanes]``; the other lanes stay where they start.
       own: a point a lane.
       own_logit: ``[lanes]``, at the known parameters.
@@ -74,7 +95,6 @@ class OneMoreLosses(NamedTuple):
     weight: jax.Array
     logit: jax.Array
     gradient_there: jax.Array
-    ridge: jax.Array
     live: jax.Array
     own: Own
     own_logit: jax.Array
@@ -82,31 +102,38 @@ class OneMoreLosses(NamedTuple):
 
     def predict(self, direction: jax.Array) -> Any:
         """Changes of the logits ``[lanes, points]``, and of those of the own points ``[lanes]``."""
-        return self.product("lf,pf->lp", direction, self.rows), jnp.sum(direction * self.own.x, 1)
+        return self.product("lf,pf->lp", direction, self.rows), row_sums(direction * self.own.x)
 
     def probabilities(self, prediction: Any) -> Any:
-        """Of label 1, in the shapes of the predictions."""
-        logits = (self.logit + prediction[0], self.own_logit + prediction[1])
-        return jax.lax.optimization_barrier(jax.tree.map(jax.nn.sigmoid, logits))
+        """What the rows bend and what their curvature gains, ``[lanes, points]``, and of label 1, ``[lanes]``."""
+        known, there = jax.nn.sigmoid(self.logit), curvature(self.logit)
+        p = jax.lax.optimization_barrier(jax.nn.sigmoid(self.logit + prediction[0]))
+        bend = self.weight * (p - known - there * prediction[0])
+        return bend, self.weight * (p * (1 - p) - there), jax.nn.sigmoid(self.own_logit + prediction[1])
 
     def gradient(self, point: jax.Array, probability: Any) -> jax.Array:
         """``[lanes, features]``."""
-        change = self.weight * (probability[0] - jax.nn.sigmoid(self.logit))
-        return self.whole_gradient(self.product("lp,pf->lf", change, self.rows), point, probability[1])
+        return self.whole_gradient(self.product("lp,pf->lf", probability[0], self.rows), point, probability[2])
 
-    def curvature(self, point: jax.Array, probability: Any, direction: jax.Array, change: Any) -> jax.Array:
-        """``[lanes]``."""
-        bend = probability[0] * (1 - probability[0]) * change[0] ** 2
-        return self.whole_curvature(row_sums(self.weight * bend), direction, probability[1], change[1])
+    def curvature(
+        self, point: jax.Array, probability: Any, direction: jax.Array, change: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """``[lanes]``, and lengths ``[lanes]``."""
+        square = change[0] ** 2
+        rows = row_sums(probability[1] * square), row_sums(jnp.where(self.weight != 0, square**2, 0.0))
+        return self.whole_curvature(*rows, direction, probability[2], change[1])
 
     def whole_gradient(self, rows: jax.Array, point: jax.Array, own: jax.Array) -> jax.Array:
-        """With the penalty's and the own points' to that of the rows, of which the known one is not part."""
+        """With the known Hessian's part and the own points' to what the rows' bend makes."""
         own_part = (self.own.weight * (own - self.own.y))[:, None] * self.own.x
-        return jnp.where(self.live[:, None], rows + self.ridge * point + own_part + self.gradient_there, 0.0)
+        return jnp.where(self.live[:, None], rows + point + own_part + self.gradient_there, 0.0)
 
-    def whole_curvature(self, rows: jax.Array, direction: jax.Array, own: jax.Array, change: jax.Array) -> jax.Array:
-        """With the penalty's and the own points' to that of the rows."""
-        return rows + row_sums(self.ridge * direction**2) + self.own.weight * (own * (1 - own) * change**2)
+    def whole_curvature(
+        self, rows: jax.Array, fourth: jax.Array, direction: jax.Array, own: jax.Array, change: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """With the known Hessian's part and the own points' to what the rows' bend makes; trusted lengths."""
+        found = rows + row_sums(direction**2) + self.own.weight * (own * (1 - own) * change**2)
+        return found, trusted_length(fourth)
 
 
 class FusedLosses(OneMoreLosses):
@@ -114,7 +141,7 @@ class FusedLosses(OneMoreLosses):
 
     def predict(self, direction: jax.Array) -> Any:
         """Changes of the logits of the own points ``[lanes]``."""
-        return jnp.sum(direction * self.own.x, 1)
+        return row_sums(direction * self.own.x)
 
     def probabilities(self, prediction: Any) -> Any:
         """Of label 1, in the shapes of the predictions."""
@@ -125,54 +152,124 @@ class FusedLosses(OneMoreLosses):
         rows = gradient_sums(point, self.rows, self.weight, self.logit, near=self.product is near)
         return self.whole_gradient(rows, point, probability)
 
-    def curvature(self, point: jax.Array, probability: Any, direction: jax.Array, change: Any) -> jax.Array:
-        """``[lanes]``."""
+    def curvature(
+        self, point: jax.Array, probability: Any, direction: jax.Array, change: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """``[lanes]``, and lengths ``[lanes]``."""
         rows = curvature_sums(point, direction, self.rows, self.weight, self.logit, near=self.product is near)
-        return self.whole_curvature(rows, direction, probability, change)
+        return self.whole_curvature(*rows, direction, probability, change)
 
 
 class OneMore(NamedTuple):
     """Regressions of some rows and of one point more each.
 
     Attributes:
-      change: ``[lanes, features]``, of the parameters.
+      change: ``[lanes, features or more]``, of the parameters, in the coordinates of ``root``.
+      root: ``[features, features or more]``: ``change root'`` is the change of the parameters.
       both: bool ``[lanes]``, whether two classes are there; without meaning for lanes where they are not is ``change``.
       log_odds: ``[lanes]``, of the second class where they are not, by the rule of succession.
       converged: bool ``[lanes]``.
     """
 
     change: jax.Array
+    root: jax.Array
     both: jax.Array
     log_odds: jax.Array
     converged: jax.Array
 
 
+class _Fits(NamedTuple):
+    """What fits with one point more are made from, in coordinates in which the Hessian without is the identity."""
+
+    rows: jax.Array
+    weight: jax.Array
+    logit: jax.Array
+    gradient: jax.Array  # without the point
+    place: jax.Array  # of the fit without
+    own: Own
+    both: jax.Array
+
+
+def known_fit(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array, labels: jax.Array) -> Known:
+    """The coordinates about ``parameters`` ``[features]`` of a fit to rows ``[points, features]``.
+
+    The root of the inverse Hessian is a Cholesky factor's, or where there is none a multiple of the identity, improved
+    by Newton and Schulz's steps, ``R - R (R' H R - 1) / 2``. Computed from ``rows R`` and the root of the penalty times
+    ``R`` what these leave is the rounding of sums of order one, however ill-conditioned ``H`` is.
+    """
+    logit = dot("pf,f->p", rows, parameters)
+    curved = weight * curvature(logit)
+    # Nothing holds the intercept of nobody; any number does.
+    ridge_there = ridge.at[-1].add(jnp.where(jnp.sum(curved) > 0, 0.0, 1.0))
+    hessian = dot("pf,pg->fg", curved[:, None] * rows, rows) + jnp.diag(ridge_there)
+    identity = jnp.eye(len(ridge), dtype=rows.dtype)
+    root = solve_lower(cholesky(hessian), identity).T
+    root = jnp.where(jnp.all(jnp.isfinite(root)), root, identity / jnp.sqrt(jnp.trace(hessian)))
+
+    def beyond(root: jax.Array) -> jax.Array:
+        turned = dot("pf,fg->pg", rows, root)
+        rows_part = dot("pf,pg->fg", curved[:, None] * turned, turned)
+        return rows_part + dot("gf,gh->fh", ridge_there[:, None] * root, root) - identity
+
+    def off(excess: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(excess))
+
+    def better(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        root, excess, step = state
+        root = root - 0.5 * dot("fg,gh->fh", root, excess)
+        return root, beyond(root), step + 1
+
+    root, excess, _ = jax.lax.while_loop(
+        lambda state: (off(state[1]) > _ROUNDING) & (state[2] < _IMPROVED),
+        better,
+        (root, beyond(root), jnp.zeros((), jnp.int32)),
+    )
+    turned, penalty = dot("pf,fg->pg", rows, root), dot("f,fg->g", ridge * parameters, root)
+    gradient = dot("p,pg->g", weight * (jax.nn.sigmoid(logit) - labels), turned) + penalty
+    # The inverse of the root is its transpose times the Hessian.
+    place = dot("p,pg->g", curved * logit, turned) + penalty
+    return Known(parameters, root, gradient, place, off(excess) < _SOUND)
+
+
 def fit_one_more(
-    rows: jax.Array,
-    labels: jax.Array,
-    weight: jax.Array,
-    known: Anchor,
-    ridge: jax.Array,
-    own: Own,
-    accuracy: Accuracy,
+    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Known, own: Own, accuracy: Accuracy
 ) -> OneMore:
     """Logistic regressions of the rows and one point more, each from the fit without it.
 
-    With ``H`` the Hessian of the fit ``beta`` without it, the fit with point ``(x, y)`` is ``beta + t H^-1 x`` up to
-    the change of the other points' weights, where ``t = y - sigmoid(x beta + t x H^-1 x)``, a scalar equation that is
-    solved exactly. `descend` takes out what the change of weights leaves, preconditioned with ``H`` and the new
-    point's own rank-one term; the error before it falls as the square of the number of rows.
+    In coordinates in which the Hessian of the fit without is the identity, the fit with point ``(x, y)`` differs by
+    ``t x`` up to the change of the other points' weights, where ``t = y - sigmoid(logit + t |x|^2)``, a scalar equation
+    that is solved exactly. `descend` takes out what the change of weights leaves, preconditioned with the new point's
+    own rank-one term; the error before it falls as the square of the number of rows.
 
     Args:
       rows: ``[points, features]``; labels: ``[points]``; weight: ``[points]``.
-      known: parameters ``[features]`` of the fit without, and its inverse Hessian ``[features, features]``; zeros and
-        what holds there, where the rows are of one class.
-      ridge: ``[features]``.
+      known: the fit without; zeros for parameters, and what holds there, where the rows are of one class.
       own: the further points, one a lane.
       accuracy: of the fits.
     """
-    fit = _fit_in_span if _WORTH * (len(rows) + 2) <= rows.shape[1] else _fit
-    return fit(rows, labels, weight, known, ridge, own, accuracy)
+    lanes = len(own.x)
+    mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)
+    root, spans = known.root, _WORTH * (len(rows) + 1) <= rows.shape[1]
+    fused = fits_in_kernel(len(rows) + 1 if spans else rows.shape[1], rows.dtype)
+    if fused:
+        # Features that are zero, and copies of the last lane, up to what kernels take.
+        root = root if spans else jnp.pad(root, ((0, 0), (0, -root.shape[1] % LEAST)))
+        copied = jnp.minimum(jnp.arange(-(-lanes // LANES) * LANES), lanes - 1)
+        own = jax.tree.map(lambda part: part[copied], own) if lanes % LANES else own
+    spare = (0, root.shape[1] - len(root))
+    own = own._replace(x=dot("lf,fg->lg", own.x, root))
+    both = jnp.all(mass > 0, 1)
+    fits = _Fits(
+        dot("pf,fg->pg", rows, root),
+        weight,
+        dot("pf,f->p", rows, known.parameters),
+        jnp.pad(known.gradient, spare),
+        jnp.pad(known.place, spare),
+        own,
+        jnp.pad(both, (0, len(own.x) - lanes), mode="edge"),
+    )
+    found = jax.tree.map(lambda part: part[:lanes], (_fit_in_span if spans else _fit)(fits, accuracy, fused))
+    return OneMore(found.parameters, root, both, succession_odds(mass), found.converged & known.sound | ~both)
 
 
 def own_residual(logit: jax.Array, reach: jax.Array, own: Own) -> jax.Array:
@@ -204,83 +301,58 @@ def own_residual(logit: jax.Array, reach: jax.Array, own: Own) -> jax.Array:
     return -sign * own.weight * jax.nn.sigmoid(jnp.where(mirrored, -z, z))
 
 
-def _fit_in_span(
-    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Anchor, ridge: jax.Array, own: Own, accuracy: Accuracy
-) -> OneMore:
-    """`_fit` in fewer features: those that the rows span, what a lane's own point has beyond, the constant.
+def _fit_in_span(fits: _Fits, accuracy: Accuracy, fused: bool) -> Minimum:
+    """`_fit` in fewer features: those that the rows span, and what a lane's own point has beyond.
 
-    The penalty is the same in all directions but the constant's, so the weights of a fit are a sum of the rows and of
-    the point (the representer theorem), and orthonormal coordinates of these change nothing.
+    The loss is ``|u|^2 / 2`` and what rows and point see of ``u``, so a minimum is a sum of the rows and of the point
+    (the representer theorem), and orthonormal coordinates of these change nothing.
     """
-    spanning, _ = jnp.linalg.qr(rows[:, :-1].T)  # [features - 1, points]
-    inside = dot("lf,fs->ls", own.x[:, :-1], spanning)
-    beyond = own.x[:, :-1] - dot("ls,fs->lf", inside, spanning)
+    spanning, _ = jnp.linalg.qr(fits.rows.T)  # [features, points]
+    x = fits.own.x
+    inside = dot("lf,fs->ls", x, spanning)
+    beyond = x - dot("ls,fs->lf", inside, spanning)
     height = jnp.sqrt(row_sums(beyond**2))
 
+    width = len(fits.rows) + 1
+    spare = (0, 1 + (-width % LEAST if fused else 0))
+
     def turned(features: jax.Array) -> jax.Array:
-        """Of what lies in the span, with the constant, in the new coordinates: along the last axis."""
-        within = dot("...f,fs->...s", features[..., :-1], spanning)
-        return jnp.concatenate([within, jnp.zeros_like(within[..., :1]), features[..., -1:]], -1)
+        """Of what lies in the span in the new coordinates: along the last axis."""
+        within = dot("...f,fs->...s", features, spanning)
+        return jnp.pad(within, ((0, 0),) * (within.ndim - 1) + (spare,))
 
-    count = len(rows)
-    inverse = turned(turned(known.inverse).T).at[count, count].set(1 / ridge[0])
+    new = jnp.pad(inside, ((0, 0), spare)).at[:, width - 1].set(height)
     found = _fit(
-        turned(rows),
-        labels,
-        weight,
-        Anchor(turned(known.parameters), inverse),
-        jnp.concatenate([jnp.broadcast_to(ridge[0], (count + 1,)), ridge[-1:]]),
-        Own(jnp.concatenate([inside, height[:, None], own.x[:, -1:]], 1), own.y, own.weight),
+        fits._replace(
+            rows=turned(fits.rows),
+            gradient=turned(fits.gradient),
+            place=turned(fits.place),
+            own=fits.own._replace(x=new),
+        ),
         accuracy,
+        fused,
     )
-    along = jnp.where(height > 0, found.change[:, count] / jnp.where(height > 0, height, 1.0), 0.0)
-    change = dot("ls,fs->lf", found.change[:, :count], spanning) + along[:, None] * beyond
-    return found._replace(change=jnp.concatenate([change, found.change[:, -1:]], 1))
+    along = jnp.where(height > 0, found.parameters[:, width - 1] / jnp.where(height > 0, height, 1.0), 0.0)
+    change = dot("ls,fs->lf", found.parameters[:, : width - 1], spanning) + along[:, None] * beyond
+    return found._replace(parameters=change)
 
 
-def _fit(
-    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Anchor, ridge: jax.Array, own: Own, accuracy: Accuracy
-) -> OneMore:
-    lanes, features = own.x.shape
-    product, fused = accuracy.product, fits_in_kernel(rows)
-    kind = FusedLosses if fused else OneMoreLosses
-    if fused:
-        rows, known, ridge, own = _padded(rows, known, ridge, own)
-    direction = product("lf,fg->lg", own.x, known.inverse)
-    reach = jnp.sum(direction * own.x, 1)
-    there, own_logit = dot("pf,f->p", rows, known.parameters), dot("lf,f->l", own.x, known.parameters)
-    excess = weight * (jax.nn.sigmoid(there) - labels.astype(rows.dtype))
-    gradient_there = dot("p,pf->f", excess, rows) + ridge * known.parameters
-
+def _fit(fits: _Fits, accuracy: Accuracy, fused: bool) -> Minimum:
+    """The changes, ``[lanes, features]``, in the coordinates of ``fits``."""
+    own, kind = fits.own, FusedLosses if fused else OneMoreLosses
+    reach, own_logit = row_sums(own.x**2), dot("lf,f->l", own.x, fits.place)
     t = own_residual(own_logit, reach, own)
-    mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)
-    both = jnp.all(mass > 0, 1)
 
-    def some(lanes: Any, start: jax.Array, stage: jax.Array) -> Minimum:
-        mine, logit, along, live = jax.tree.map(lambda part: part[lanes], (own, own_logit, direction, both))
-        losses = kind(rows, weight, there, gradient_there, ridge, live, mine, logit, product)
-        p = jax.nn.sigmoid(logit + jnp.sum(start * mine.x, 1))
-        curved = mine.weight * p * (1 - p)
-        share = curved / (1 + curved * jnp.sum(along * mine.x, 1))
+    def some(lanes: Any, start: jax.Array, stage: jax.Array | int) -> Minimum:
+        mine, logit, reach_there, live = jax.tree.map(lambda part: part[lanes], (own, own_logit, reach, fits.both))
+        losses = kind(fits.rows, fits.weight, fits.logit, fits.gradient, live, mine, logit, accuracy.product)
+        curved = mine.weight * curvature(logit + row_sums(start * mine.x))
+        share = curved / (1 + curved * reach_there)
 
         def precondition(gradient: jax.Array) -> jax.Array:
-            plain = product("lf,fg->lg", gradient, known.inverse)
-            return plain - (share * jnp.sum(plain * mine.x, 1))[:, None] * along
+            return gradient - (share * row_sums(gradient * mine.x))[:, None] * mine.x
 
-        most = jnp.asarray(accuracy.steps)[stage]
-        return descend(losses, start, precondition, accuracy.tolerance, most, about=known.parameters)
+        most = accuracy.steps[stage] if isinstance(stage, int) else jnp.asarray(accuracy.steps)[stage]
+        return descend(losses, start, precondition, accuracy.tolerance, most, about=fits.place)
 
-    found = descend_in_stages(some, t[:, None] * direction, len(accuracy.steps), LANES if fused else None)
-    more = OneMore(found.parameters[:, :features], both, succession_odds(mass), found.converged | ~both)
-    return jax.tree.map(lambda part: part[:lanes], more)
-
-
-def _padded(rows: jax.Array, known: Anchor, ridge: jax.Array, own: Own) -> tuple[jax.Array, Anchor, jax.Array, Own]:
-    """The same with features that are zero and copies of the last lane, up to what kernels take."""
-    lanes, features = own.x.shape
-    spare = (0, -features % LEAST)
-    copied = jnp.minimum(jnp.arange(-(-lanes // LANES) * LANES), lanes - 1)
-    x, y, weight = jax.tree.map(lambda part: part[copied], own)
-    wider = Anchor(jnp.pad(known.parameters, spare), jnp.pad(known.inverse, (spare, spare)))
-    across = ((0, 0), spare)
-    return jnp.pad(rows, across), wider, jnp.pad(ridge, spare), Own(jnp.pad(x, across), y, weight)
+    return descend_in_stages(some, t[:, None] * own.x, len(accuracy.steps), LANES if fused else None)

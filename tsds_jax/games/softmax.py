@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tsds_jax.games.binary import Anchor, class_mass, weighted_gram
-from tsds_jax.games.descent import ITERATIONS, descend, descend_in_stages
+from tsds_jax.games.descent import ITERATIONS, descend, descend_in_stages, trusted_length
 from tsds_jax.games.factors import inverse
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.one_more import Own
@@ -72,15 +72,18 @@ class SoftmaxLosses(NamedTuple):
         probability: tuple[jax.Array, ...],
         direction: jax.Array,
         change: tuple[jax.Array, ...],
-    ) -> jax.Array:
-        """``[lanes]``."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """``[lanes]``, and lengths ``[lanes]``."""
 
         def bend(probability: jax.Array, change: jax.Array) -> jax.Array:
             mean = jnp.sum(probability * change, 1, keepdims=True)
             return jnp.sum(probability * (change - mean) ** 2, 1)
 
         found = row_sums(self._ridges * direction**2) + row_sums(self.weight * bend(probability[0], change[0]))
-        return found if self.own is None else found + self.own.weight * bend(probability[1], change[1])
+        if self.own is not None:
+            found += self.own.weight * bend(probability[1], change[1])
+        fourth = row_sums(jnp.where(self.weight != 0, jnp.sum(change[0] ** 4, 1), 0.0))
+        return found, trusted_length(fourth)
 
     def hessian_product(self, probability: tuple[jax.Array, ...], v: jax.Array) -> jax.Array:
         """The Hessian at these probabilities times ``v`` ``[lanes, classes * features]``, without own points."""
