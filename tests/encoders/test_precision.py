@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.special import ndtr
 
 from tsds_jax.encoders import load_encoder
+from tsds_jax.encoders.config import gelu
 from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.errors import InputError
 
@@ -84,3 +86,12 @@ def test_bfloat16_is_refused_by_the_name_of_a_device_that_lacks_it():
 )
 def test_bfloat16_is_taken_by_devices_that_have_it(one):
     check_dtype("bfloat16", one)
+
+
+def test_gelu_in_bfloat16_is_the_exact_one_up_to_its_rounding():
+    every = np.arange(2**16, dtype=np.uint16).view(jnp.bfloat16)
+    x = every[np.abs(every.astype(np.float32)) < 1e4]
+    exact = x.astype(np.float64) * ndtr(x.astype(np.float64))
+    found = np.asarray(jax.jit(gelu)(x), np.float64)
+    # Half a unit in the last of eight binary digits, and what the fit leaves.
+    assert np.all(np.abs(found - exact) <= 2**-8 * np.abs(exact) + 3e-5)

@@ -20,8 +20,14 @@ def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU: x times the normal distribution function of x.
 
     By erf, where `jax.nn.gelu` takes erfc: half the time on a CPU, and what the checkpoints were made with. A gradient
-    computes it again from x: on a CPU to keep more than x for it takes longer.
+    computes it again from x: on a CPU to keep more than x for it takes longer. In bfloat16, whose digits 1 + erf would
+    lose left of zero, it is ``x sigmoid(x p(x^2))`` in float32 with p fitted to it: within 2.6e-5, and less work.
     """
+    if x.dtype == jnp.bfloat16:
+        wide = x.astype(jnp.float32)
+        square = jnp.minimum(wide * wide, 36.0)  # where p, and all of the function but a line, ends
+        slope = 1.59501574 + square * (7.40113199e-2 - 7.03037872e-4 * square)
+        return (wide * jax.nn.sigmoid(wide * slope)).astype(x.dtype)
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
