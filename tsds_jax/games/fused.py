@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from tsds_jax.runtime.environment import nvidia_capability
+from tsds_jax.runtime.environment import has_tf32
 
 try:
     from jax.experimental.pallas import triton
@@ -53,9 +53,7 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 def fits_in_kernel(features: int, dtype: jnp.dtype) -> bool:
     """Whether sums over rows of so many numbers can be taken by a kernel: on an NVIDIA GPU with TF32."""
-    capability = nvidia_capability(jax.devices()[0])
-    able = triton is not None and capability is not None and float(capability) >= 8.0
-    return able and dtype == jnp.float32 and features <= _MOST
+    return has_tf32() and triton is not None and dtype == jnp.float32 and features <= _MOST
 
 
 def gradient_sums(point: jax.Array, rows: jax.Array, weight: jax.Array, logit: jax.Array, *, near: bool) -> jax.Array:

@@ -25,9 +25,10 @@ from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import map_in_batches
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
-from tsds_jax.games.products import dot
+from tsds_jax.games.products import dot, in_three
 from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_anchor
 from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_weights
+from tsds_jax.runtime.environment import has_tf32
 
 # To this size a coalition's fit with one point more is as exact as any; beyond, a thousandth from it.
 _SMALL = 16
@@ -159,9 +160,12 @@ class LogisticGame(OutcomeGame):
             members = (model.rows[:count], model.labels[:count], model.weight[:count])
             if self.classes == 2:
                 more = fit_one_more(*members, model.known, own, accuracy._replace(tolerance=close))
-                logit = dot("f,rf->r", model.known.parameters, self.x_val) + accuracy.product(
-                    "bf,rf->br", more.change, dot("rf,fg->rg", self.x_val, more.root)
-                )
+                rows = dot("rf,fg->rg", self.x_val, more.root)
+                if accuracy.product is dot and has_tf32():
+                    change = in_three(more.change, rows)
+                else:
+                    change = accuracy.product("bf,rf->br", more.change, rows)
+                logit = dot("f,rf->r", model.known.parameters, self.x_val) + change
                 outcome = _binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
                 return reduce(outcome), (~more.converged).astype(jnp.int32)
             fit = fit_one_more_softmax(*members, model.known, self.ridge, own, self.classes, close)

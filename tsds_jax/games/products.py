@@ -13,6 +13,20 @@ dot = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 near = partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
 
 
+def in_three(left: jax.Array, right: jax.Array) -> jax.Array:
+    """``left right'`` of ``[lanes, features]`` and ``[rows, features]`` to 2^-21, by one product in TF32.
+
+    Each number is what ten binary digits say of it, which a TF32 unit takes as it is, and a rest. The three products
+    that count stand side by side in one of three times the features: on a GPU half the time of one in float32.
+    """
+
+    def rounded(array: jax.Array) -> jax.Array:
+        return jax.lax.reduce_precision(array, exponent_bits=8, mantissa_bits=10)
+
+    a, b = rounded(left), rounded(right)
+    return near("lf,rf->lr", jnp.concatenate([a, left - a, a], 1), jnp.concatenate([b, b, right - b], 1))
+
+
 def row_sums(values: jax.Array) -> jax.Array:
     """Sums over the last axis, on a CPU a product with ones: it runs a sum fused with what is summed one by one."""
     if jax.default_backend() != "cpu":

@@ -27,3 +27,9 @@ def nvidia_capability(device: Any) -> str | None:
     # Other makers' GPUs have names there, such as gfx90a.
     found = re.fullmatch(r"\d+\.\d+", str(getattr(device, "compute_capability", "")))
     return found[0] if found and device.platform in ("gpu", "cuda") else None
+
+
+def has_tf32() -> bool:
+    """Whether the devices are NVIDIA GPUs whose matrix units take float32 as TF32, of ten binary digits."""
+    capability = nvidia_capability(jax.devices()[0])
+    return capability is not None and float(capability) >= 8.0
