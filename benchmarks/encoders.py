@@ -112,7 +112,9 @@ def main() -> None:
     bench = Bench(given.model, given.quick)
     rows: list[Any] = []
     measured: dict[str, Any] = {}
-    on_gpu = jax.default_backend() == "gpu"
+    on_gpu, here = jax.default_backend() == "gpu", machine()
+    with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
+    file = GPU_RESULTS if on_gpu else RESULTS
     for name, case in CASES.items():
         if name in (given.only or (["gpu"] if on_gpu else CASES)):
             load = os.getloadavg()[0]
@@ -126,15 +128,13 @@ def main() -> None:
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],
             }
+            if not (given.quick or given.model) and (given.save or not given.only):
+                # After every case: a lent machine may be gone before the last.
+                result = merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0]
+                write(file, result, case_tables(result))
 
-    here = machine()
     print(f"{here['processor']}, {here['cores']} cores, {here['device_kind']}, {date.today().isoformat()}")
     print(f"\n{tables(rows)}")
-    if not (given.quick or given.model) and (given.save or not given.only):
-        with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
-        file = GPU_RESULTS if on_gpu else RESULTS
-        result = merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0]
-        write(file, result, case_tables(result))
 
 
 if __name__ == "__main__":

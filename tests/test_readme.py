@@ -80,7 +80,7 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
         assert shown == [round(number) for side in sides for number in side]
     large = core["cases"]["large"]["rows"][0]
     said = " ".join(text.split())
-    assert f"in {median(large['seconds']):.0f} s ({large['first']:.0f} s the first time" in said
+    assert f"in {median(large['seconds']):.1f} s ({large['first']:.0f} s the first time" in said
     assert (
         f"{large['device_memory'] / 2**30:.1f} GiB on the device. That is {100 * large['share']['float32']:.0f} %"
         in said
