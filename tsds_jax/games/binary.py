@@ -72,14 +72,17 @@ class Anchor(NamedTuple):
     inverse: jax.Array
 
 
-def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax.Array) -> Minimum:
-    """Logistic regressions on weighted copies of the same rows, by Newton's method from zero.
+def fit_binary(
+    rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax.Array, start: jax.Array | float = 0.0
+) -> Minimum:
+    """Logistic regressions on weighted copies of the same rows, by Newton's method.
 
     Args:
       rows: ``[points, features]``, the last column constant one.
       labels: ``[points]``, 0 or 1.
       weight: ``[lanes, points]``, the weight of each point in each fit.
       ridge: ``[features]``, the penalty on each parameter.
+      start: parameters ``[features]`` to begin at.
 
     Returns:
       `Minimum` with parameters ``[lanes, features]``, the intercept last. A lane without two classes of positive weight
@@ -104,7 +107,7 @@ def fit_binary(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: jax
         half = solve_lower(factor, gradient[..., None])
         return Local(loss, -solve_lower(factor, half, transpose=True)[..., 0])
 
-    fit = minimise(local, jnp.zeros((len(weight), len(ridge)), rows.dtype))
+    fit = minimise(local, jnp.broadcast_to(jnp.asarray(start, rows.dtype), (len(weight), len(ridge))))
     return fit._replace(parameters=jnp.where(both[:, None], fit.parameters, succession(mass, len(ridge))))
 
 
@@ -135,7 +138,9 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     padded = jnp.concatenate([sizes, jnp.broadcast_to(sizes[-1], (groups * width - len(sizes),))])
     grouped = padded.reshape(groups, width)
     middle = weights(grouped[:, width // 2])
-    anchors = anchor(rows, middle, fit_binary(rows, labels, middle, ridge).parameters, ridge)
+    # All begin at one of them: a fit from zero takes three times the steps.
+    one = fit_binary(rows, labels, middle[groups // 2, None], ridge).parameters[0]
+    anchors = anchor(rows, middle, fit_binary(rows, labels, middle, ridge, one).parameters, ridge)
     target = labels.astype(rows.dtype)
     start, precondition = neighbours(anchors, rows, target, weight, grouped)
 

@@ -12,6 +12,7 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ from tsds_jax.runtime.environment import has_tf32
 # To this size a coalition's fit with one point more is as exact as any; beyond, a thousandth from it.
 _SMALL = 16
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
-_LONG = 512
+_LONG, _CUTS = 512, 4
 
 
 class LogisticFit(NamedTuple):
@@ -116,10 +117,12 @@ class LogisticGame(OutcomeGame):
             numbers = len(self.y_val) * self.classes
             return map_in_batches(reduced, jnp.arange(len(sizes)), numbers), jnp.sum(~fit.converged, dtype=jnp.int32)
 
-        # Mapped over chains, as on an accelerator, both ways would be taken.
+        # Mapped over chains, as on an accelerator, all ways would be taken.
         if length <= _LONG or jax.default_backend() != "cpu":
             return fitted(length)
-        return jax.lax.cond(jnp.max(sizes) <= length // 2, lambda: fitted(length // 2), lambda: fitted(length))
+        ends = np.ceil(np.arange(1, _CUTS + 1) * length / _CUTS).astype(int)
+        ways = [partial(fitted, int(end)) for end in ends]
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(ends), jnp.max(sizes)), ways)
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The logistic regression of ``order[:size]``, with the inverse of its Hessian."""
