@@ -102,8 +102,8 @@ def test_coordinates_of_a_known_fit_make_its_hessian_the_identity_however_ill_co
     rows = rng.normal(size=(60, 20)) * np.where(np.arange(20) < 10, scale, 1.0)
     rows[:, -1] = 1.0
     ridge, labels = np.where(np.arange(20) < 19, 1e-5, 0.0), rng.integers(0, 2, 60)
-    given = (jnp.asarray(rows, jnp.float32), jnp.ones(60), jnp.zeros(20), jnp.asarray(ridge, jnp.float32))
-    known = jax.jit(known_fit)(*given, jnp.asarray(labels))
+    given = (jnp.asarray(labels), jnp.ones(60), jnp.zeros(20), jnp.asarray(ridge, jnp.float32))
+    known = jax.jit(known_fit)(jnp.asarray(rows, jnp.float32), *given)
     assert known.sound
     root = np.asarray(known.root, np.float64)
     turned = np.float32(rows) @ root

@@ -45,7 +45,8 @@ class LogisticFit(NamedTuple):
       labels: ``[length]``.
       weight: ``[length]``, 0 behind the members.
       parameters: ``[features]``, or ``[classes * features]``.
-      known: where the fits of one point more start; zeros where the members are of one class.
+      known: where the fits of one point more start, `Known`, or of more than two classes `Anchor`; zeros where the
+        members are of one class.
       mass: ``[classes]``, the members' weight in each class.
       size: members.
     """
@@ -125,7 +126,7 @@ class LogisticGame(OutcomeGame):
         return jax.lax.switch(jnp.searchsorted(jnp.asarray(ends), jnp.max(sizes)), ways)
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
-        """The logistic regression of ``order[:size]``, with the inverse of its Hessian."""
+        """The logistic regression of ``order[:size]``, with what fits of one point more start from."""
         rows, labels, size = self.x[order], self.y[order], jnp.asarray(size, jnp.int32)
         weight = (jnp.arange(order.shape[0]) < size) * self.weight[order]
         mass = class_mass(labels, weight[None], self.classes)[0]
@@ -133,7 +134,7 @@ class LogisticGame(OutcomeGame):
         if self.classes == 2:
             found = fit_binary(rows, labels, weight[None], self.ridge)
             start = jnp.where(several, found.parameters, 0.0)
-            known: Any = known_fit(rows, weight, start[0], self.ridge, labels)
+            known: Any = known_fit(rows, labels, weight, start[0], self.ridge)
         else:
             found = fit_softmax(rows, labels, weight[None], self.ridge, self.classes)
             known = softmax_anchor(rows, labels, weight, found.parameters[0], self.ridge, self.classes)

@@ -190,12 +190,17 @@ class _Fits(NamedTuple):
     both: jax.Array
 
 
-def known_fit(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array, labels: jax.Array) -> Known:
-    """The coordinates about ``parameters`` ``[features]`` of a fit to rows ``[points, features]``.
+def known_fit(rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Known:
+    """The coordinates about a fit.
 
     The root of the inverse Hessian is a Cholesky factor's, or where there is none a multiple of the identity, improved
     by Newton and Schulz's steps, ``R - R (R' H R - 1) / 2``. Computed from ``rows R`` and the root of the penalty times
     ``R`` what these leave is the rounding of sums of order one, however ill-conditioned ``H`` is.
+
+    Args:
+      rows: ``[points, features]``; labels: ``[points]``; weight: ``[points]``.
+      parameters: ``[features]``, of the fit.
+      ridge: ``[features]``.
     """
     logit = dot("pf,f->p", rows, parameters)
     curved = weight * curvature(logit)
