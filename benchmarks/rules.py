@@ -9,8 +9,9 @@ utility: `argmax` and `one_se` on the curve of the rows that also valued, `cross
 other's removals. The gain is that of the classifier refitted without the removed rows, in points of test accuracy;
 "best" is the cut that the test rows themselves would choose.
 
-Prints two Markdown tables; a whole run also writes benchmarks/results/rules.json. About half an hour on two cores, the
-representations included, which are kept in the temporary folder for the next time.
+Prints two Markdown tables; a whole run also writes benchmarks/results/rules.json. About an hour on two cores.
+Representations and draws are kept in the temporary folder, draws as long as the code is the same: a run that was
+stopped goes on.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each rule for the removal index gains.")
     parser.add_argument("--quick", action="store_true", help="one draw of a tenth of the rows; writes no file")
     quick = parser.parse_args().quick
-    runs = []
+    about = {**stamp("games", "estimators", "selection", "valuation"), "machine": machine(), "versions": versions()}
+    runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{'-'.join(about['code'].values())}.jsonl"
+    known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     for name, classes in CLASSES.items():
         x, y = represented(classes, 2000 if quick else 14_000)
         for flips in FLIPS:
@@ -53,9 +56,12 @@ def main() -> None:
                 sizes = (500, 300, 1000) if quick else (5000, 1000, 4000)
                 for utility in UTILITIES:
                     draw = {"classes": name, "flips": flips, "seed": seed, "utility": utility}
-                    runs.append({**draw, **gains(x, y, flips, seed, sizes, utility)})
+                    before = [run for run in known if not quick and draw.items() <= run.items()]
+                    runs.append(before[0] if before else {**draw, **gains(x, y, flips, seed, sizes, utility)})
+                    if not (quick or before):
+                        with kept.open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(runs[-1]) + "\n")
                     say(json.dumps(runs[-1]))
-    about = {**stamp("games", "estimators", "selection", "valuation"), "machine": machine(), "versions": versions()}
     print(f"{about['machine']['processor']}, {about['date']}\n\n{tables(runs)}")
     if not quick:
         write(RESULTS, {**about, "runs": runs}, tables(runs))
