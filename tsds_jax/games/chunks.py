@@ -2,14 +2,14 @@
 
 import jax
 
+from tsds_jax.games.fused import LANES
+
 # Numbers in one array on a CPU: 16 MiB of float32.
 _CPU = 2**22
 # On an accelerator at most so many, 4 GiB, and so many bytes of its memory for each: a dozen such arrays fit.
 _MOST, _BYTES = 2**30, 64
 # Its memory where it does not say.
 _UNKNOWN = 2**34
-# Lanes of its kernels come in such numbers.
-_LANES = 64
 
 
 def numbers_at_once() -> int:
@@ -23,7 +23,7 @@ def numbers_at_once() -> int:
 def even_chunk(entries: int, numbers: int) -> int:
     """How many of the entries, of so many numbers each, are computed together: about as many in every chunk.
 
-    On an accelerator a multiple of 64, so there may be more than there are entries.
+    On an accelerator a multiple of what its kernels take, unless fewer fit: there may be more than there are entries.
 
     Example:
       >>> even_chunk(10, numbers_at_once() // 7)
@@ -31,4 +31,4 @@ def even_chunk(entries: int, numbers: int) -> int:
     """
     chunks = -(-entries // max(1, numbers_at_once() // max(numbers, 1)))
     even = -(-entries // max(1, chunks))
-    return even if jax.default_backend() == "cpu" else -(-even // _LANES) * _LANES
+    return even if jax.default_backend() == "cpu" or even < LANES else -(-even // LANES) * LANES
