@@ -15,12 +15,12 @@ from tsds_jax.encoders.batches import fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
-from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.runtime.spread import over_all_devices
 
 if TYPE_CHECKING:
     from tsds_jax.encoders.load import Encoder
@@ -128,7 +128,7 @@ def _fill(
             truncated += portion.truncated
             yield portion
 
-    spread = over_local_devices()
+    spread = over_all_devices()
     structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
     submitted = (

@@ -13,6 +13,7 @@ from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
 from tsds_jax.runtime.ahead import ahead
+from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 _TOGETHER = 16
 _GOLDEN = (5**0.5 - 1) / 2
@@ -66,7 +67,7 @@ class _Coalition(NamedTuple):
     unconverged: jax.Array
 
 
-@partial(jax.jit, static_argnames=("subset_size", "chunk", "half", "fits_ahead"))
+@partial(jax.jit, static_argnames=("subset_size", "chunk", "half", "fits_ahead", "spread"))
 def add_one_rounds(
     game: Game,
     key: jax.Array,
@@ -77,8 +78,9 @@ def add_one_rounds(
     chunk: int,
     half: bool = False,
     fits_ahead: bool = False,
+    spread: Spread = ONE_DEVICE,
 ) -> tuple[Round, jax.Array | None]:
-    """The rounds of these numbers, one after another, and their contributions by validation row.
+    """The rounds of these numbers, each device's one after another, and their contributions by validation row.
 
     Round ``t`` draws its coalition from ``fold_in(key, t)``, and its size from ``0 .. subset_size - 1`` with the
     chances of `size_chance` by a golden-ratio sequence: spread in proportion, however many rounds there are.
@@ -86,17 +88,34 @@ def add_one_rounds(
     Args:
       game: the game.
       key: decides the coalitions.
-      numbers: int32 ``[rounds]``.
+      numbers: int32 ``[rounds]``, a multiple of the devices.
       end: int32, rounds from this number on are computed but left out of the contributions by row.
       subset_size: coalitions have fewer members.
       chunk: points valued together.
       half: whether every player is a member with probability one half instead, ``subset_size`` being all players.
       fits_ahead: whether the coalitions of all rounds are fitted first, and together: an accelerator waits for a small
         fit's many steps as long as for those of many. Takes the memory of all of them; only rounding depends on it.
+      spread: the devices that share the rounds.
 
     Returns:
-      `Round` with a leading axis; of a `RowGame` the sums of weighted contributions, float32 ``[players, rows]``.
+      `Round` with a leading axis; of a `RowGame` the sums of weighted contributions to each device's rounds, float32
+      ``[devices, players, rows]``.
     """
+    how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half, "fits_ahead": fits_ahead}
+    return spread.mapped(partial(_rounds, **how), numbers, game, key, end)
+
+
+def _rounds(
+    numbers: jax.Array,
+    game: Game,
+    key: jax.Array,
+    end: jax.Array,
+    *,
+    subset_size: int,
+    chunk: int,
+    half: bool,
+    fits_ahead: bool,
+) -> tuple[Round, jax.Array | None]:
     players = game.players
     # The player behind the coalition in the random order is the one that is checked.
     length = min(subset_size, players)
@@ -154,7 +173,7 @@ def add_one_rounds(
     # One after another: the memory of one coalition's contributions, however many rounds.
     each = jax.vmap(fitted)(numbers) if fits_ahead else numbers
     by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, each)
-    return rounds, by_row
+    return rounds, None if by_row is None else by_row[None]
 
 
 def add_one(
@@ -203,7 +222,9 @@ def add_one(
         raise ValueError(f"half draws from all {players} players, not {subset_size}")
     if chunk is None:
         chunk = even_chunk(players, rows)
-    together = min(samples, _TOGETHER)
+    spread = over_all_devices()
+    # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
+    together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
     moments = Moments.zeros(players, subset_size, outside=not half, chance=chance)
@@ -212,12 +233,14 @@ def add_one(
     start = fits = unconverged = 0
     check = getattr(game, "approximate", False)
     on_cpu = jax.default_backend() == "cpu"
+    played, key = spread.replicated((game, key))
 
     def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
-        numbers = jnp.arange(first, first + together, dtype=jnp.int32)
-        how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half}
-        return first, add_one_rounds(game, key, numbers, jnp.int32(samples), **how, fits_ahead=not on_cpu and not half)
+        numbers = np.arange(first, first + together * spread.devices, dtype=np.int32)
+        how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half, "spread": spread}
+        ahead_of = not on_cpu and not half
+        return first, add_one_rounds(played, key, numbers, np.int32(samples), **how, fits_ahead=ahead_of)
 
     def estimate(done: int) -> Estimate:
         mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
@@ -232,25 +255,24 @@ def add_one(
         differences = [tuple(one) for one in since["checks"].tolist()] if check else []
         start, fits, unconverged = since["counted"].tolist()
         yield estimate(start)
-    calls = (call(first) for first in range(start, samples, together))
+    calls = (call(first) for first in range(start, samples, together * spread.devices))
     # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call waits for
     # the loops in it. A CPU's cores have enough to do.
     for first, called in calls if on_cpu else ahead(calls):
         rounds, split = jax.device_get(called)
-        done = min(first + together, samples)
-        for t in range(done - first):
-            size = int(rounds.size[t])
+        for t in range(min(len(rounds.size), samples - first)):
+            size, done = int(rounds.size[t]), first + t + 1
             fits += 3 if check else 1
             unconverged += int(rounds.unconverged[t])
-            if size == players:
-                continue
-            moments.add_round(~rounds.member[t], size, rounds.marginals[t], first + t)
-            if check:
-                difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
-                differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
-        if split is not None:
-            by_row = split.astype(np.float64) + (0.0 if by_row is None else by_row)
-        yield estimate(done)
+            if size < players:
+                moments.add_round(~rounds.member[t], size, rounds.marginals[t], first + t)
+                if check:
+                    difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
+                    differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
+            if split is not None and ((t + 1) % together == 0 or done == samples):
+                by_row = split[t // together].astype(np.float64) + (0.0 if by_row is None else by_row)
+            if done % _TOGETHER == 0 or done == samples:
+                yield estimate(done)
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

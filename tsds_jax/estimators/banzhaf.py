@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
+from tsds_jax.runtime.spread import Spread, over_all_devices
 
 _TOGETHER = 16
 
@@ -83,8 +84,9 @@ def banzhaf(game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray]
     References:
       Wang and Jia, "Data Banzhaf: A Robust Data Valuation Framework for Machine Learning", AISTATS 2023.
     """
-    key = jax.random.key(seed)
-    together = min(samples, _TOGETHER)
+    spread = over_all_devices()
+    played, key = spread.replicated((game, jax.random.key(seed)))
+    together = spread.devices * min(_TOGETHER, -(-samples // spread.devices))
     sums = InAndOut.zeros(game.players)
     own = part_of(game)
     part = None if own is None else np.asarray(own)
@@ -100,20 +102,24 @@ def banzhaf(game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray]
         sums = InAndOut(**since)
         yield estimate(start)
     for first in range(start, samples, together):
-        numbers = jnp.arange(first, first + together, dtype=jnp.int32)
-        members, found = jax.device_get(_coalitions(game, key, numbers))
-        done = min(first + together, samples)
-        for t in range(done - first):
+        numbers = np.arange(first, first + together, dtype=np.int32)
+        members, found = jax.device_get(_coalitions(played, key, numbers, spread))
+        for t in range(min(together, samples - first)):
             utility = found.utility[t, 0].astype(np.float64)
             sums.add(members[t], utility if part is None else utility[part], first + t)
             unconverged += int(found.unconverged[t])
-        yield estimate(done)
+            done = first + t + 1
+            if done % _TOGETHER == 0 or done == samples:
+                yield estimate(done)
 
 
-@jax.jit
-def _coalitions(game: Game, key: jax.Array, numbers: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
-    def one(number: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
-        member = jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (game.players,))
-        return member, coalition_utility(game, member)
+@partial(jax.jit, static_argnames="spread")
+def _coalitions(game: Game, key: jax.Array, numbers: jax.Array, spread: Spread) -> tuple[jax.Array, PrefixUtilities]:
+    def some(numbers: jax.Array, game: Game, key: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
+        def one(number: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
+            member = jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (game.players,))
+            return member, coalition_utility(game, member)
 
-    return jax.lax.map(one, numbers)
+        return jax.lax.map(one, numbers)
+
+    return spread.mapped(some, numbers, game, key)

@@ -20,6 +20,7 @@ from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
+from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
 _CALL = 2048
@@ -61,9 +62,11 @@ class _Block(NamedTuple):
     unconverged: jax.Array
 
 
-@partial(jax.jit, static_argnames=("block", "lanes"))
-def walk_chains(game: Game, orders: jax.Array, truncation: jax.Array, *, block: int, lanes: int) -> Walk:
-    """Walks chains, ``lanes`` at a time, ``block`` prefixes of each at a time.
+@partial(jax.jit, static_argnames=("block", "lanes", "spread"))
+def walk_chains(
+    game: Game, orders: jax.Array, truncation: jax.Array, *, block: int, lanes: int, spread: Spread = ONE_DEVICE
+) -> Walk:
+    """Walks chains, on each device ``lanes`` at a time, ``block`` prefixes of each at a time.
 
     Prefixes of a block are evaluated together, since they share their rows. A prefix is fitted from scratch, so its
     utility depends on which players it holds alone, never on the path to it. A lane whose chain is at its end, or is
@@ -74,15 +77,16 @@ def walk_chains(game: Game, orders: jax.Array, truncation: jax.Array, *, block: 
       game: the game. Where it says which part of its utilities counts for each player, that is the player's
         contribution, and truncation waits for all parts. Where it does not (a `RowGame`), all are kept, and
         truncation looks at their sum.
-      orders: int32 ``[chains, size]``, each chain's players.
+      orders: int32 ``[chains, size]``, each chain's players; a multiple of the devices.
       truncation: how close to the whole chain's utility counts as reached; 0 never truncates.
       block: prefixes of a chain evaluated together.
       lanes: chains walked together.
+      spread: the devices that share the chains.
     """
-    return _walk(game, orders, truncation, block, lanes)
+    return spread.mapped(partial(_walk, block=block, lanes=lanes), orders, game, truncation)
 
 
-def _walk(game: Game, orders: jax.Array, truncation: jax.Array, block: int, lanes: int) -> Walk:
+def _walk(orders: jax.Array, game: Game, truncation: jax.Array, *, block: int, lanes: int) -> Walk:
     chains, size = orders.shape
     blocks = -(-size // block)
     block = -(-size // blocks)  # the same number of blocks, with less left over in the last
@@ -221,7 +225,7 @@ def chain_lanes(numbers: int) -> int:
 
 def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) -> Walk:
     """`walk_chains` of one chain, int32 ``[size]``, without the leading axis; for use inside a jitted function."""
-    walk = _walk(game, order[None], truncation, block, 1)
+    walk = _walk(order[None], game, truncation, block=block, lanes=1)
     return Walk(*(array[0] for array in walk))
 
 
@@ -256,9 +260,11 @@ def permutation(
       truncation: see `walk_chains`.
       antithetic: whether every chain is also walked backwards. A player who came early comes late, so that the two
         contributions differ in opposite ways and their mean varies less. The pair is one round, two contributions.
-      chunk: rounds in one compiled call; None takes about 2,048 prefixes. The estimates do not depend on it.
+      chunk: rounds in one compiled call, or the next multiple of the devices; None takes about 2,048 prefixes for each
+        of them. The estimates do not depend on it.
       block: prefixes of one chain fitted together.
-      lanes: chains walked together; None takes 1 on a CPU, and elsewhere up to 128. Only rounding depends on it.
+      lanes: chains walked together on a device; None takes 1 on a CPU, and elsewhere up to 128. Only rounding depends
+        on it.
       since: see `Estimate.state`.
 
     Yields:
@@ -275,9 +281,11 @@ def permutation(
     pass_rounds = ceil(players / subset_size)
     if lanes is None:
         lanes = chain_lanes(block * subset_size * getattr(game, "classes", 1))
+    spread = over_all_devices()
     if chunk is None:
-        chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
-    chunk = min(chunk, planned)
+        chunk = spread.devices * max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
+    chunk = -(-min(chunk, planned) // spread.devices) * spread.devices
+    played = spread.replicated(game)
     moments = Moments.zeros(players, subset_size, antithetic=antithetic)
     occurrence = np.zeros(players, np.int64)
     by_row = None
@@ -301,11 +309,12 @@ def permutation(
         rounds = np.stack(list(islice(drawn, chunk)))
         orders = np.stack([rounds, rounds[:, ::-1]][:each], 1)
         called = walk_chains(
-            game,
+            played,
             orders.reshape(-1, subset_size),
-            jnp.float32(truncation),
+            np.float32(truncation),
             block=min(block, subset_size),
             lanes=lanes,
+            spread=spread,
         )
         walk = Walk(*(array.reshape(chunk, each, *array.shape[1:]) for array in jax.device_get(called)))
         if walk.marginals.ndim > 3 and by_row is None:

@@ -22,13 +22,13 @@ from tsds_jax.encoders.load import has_tokenizer
 from tsds_jax.encoders.params import NAME_TABLES, encoder_tensors, head_names
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, check_new_folder, save_folder
-from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_portions
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.runtime.spread import over_all_devices
 
 
 class Target(nnx.Module):
@@ -276,7 +276,7 @@ def all_outputs(
       progress: called after each batch, stage "predict".
     """
     outputs = np.zeros((rows, target.head.out.out_features), dtype=np.float32)
-    spread = over_local_devices()
+    spread = over_all_devices()
     structure, weights = split_model(target)
     weights = spread.replicated(weights)
     submitted = (

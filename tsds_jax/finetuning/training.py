@@ -15,7 +15,6 @@ import optax
 from flax import nnx
 
 from tsds_jax.encoders.precision import embed_in
-from tsds_jax.encoders.spread import over_local_devices
 from tsds_jax.encoders.tokens import Batch, Tokenised
 from tsds_jax.errors import TsdsError
 from tsds_jax.finetuning.batches import draw_batches, training_batch
@@ -27,6 +26,7 @@ from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn
+from tsds_jax.runtime.spread import over_all_devices
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
 LOOKS = 4
@@ -136,7 +136,7 @@ def train(
     scale = options.lora_alpha / options.lora_rank if options.tune == "lora" else 0.0
     lowered = _in_precision(graphdef, params, options.dtype)
     plan = the_plan(lowered, options.task, options.label_smoothing, scale, options.dtype, options.remat)
-    spread = over_local_devices()
+    spread = over_all_devices()
     state = TrainState(trained, adamw(0.0, options.weight_decay, options.clip).init(trained))
     # A copy, for the next step gives the state's memory away.
     best = jax.tree.map(jnp.copy, trained)

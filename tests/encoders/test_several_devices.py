@@ -4,11 +4,7 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
-import pytest
-
-from tsds_jax.encoders.spread import over_local_devices
 
 TEXTS = [
     f"the {thing} was {word} " * count for thing in ("film", "plot") for word in ("good", "bad") for count in (1, 4)
@@ -55,11 +51,3 @@ def test_eight_devices_share_the_rows_and_give_the_vectors_of_one(golden, encode
         assert found["places"].tolist() == [[3, 64]] * 8
         # Each works on its own rows alone.
         assert found["talk"] == 0
-
-
-@pytest.mark.skipif(jax.local_device_count() > 1, reason="there are several devices")
-def test_one_device_moves_nothing():
-    spread = over_local_devices()
-    assert spread.devices == 1
-    tree = {"weights": np.ones(3)}
-    assert spread.replicated(tree) is spread.by_rows(tree) is tree

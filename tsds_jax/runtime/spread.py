@@ -1,0 +1,95 @@
+"""Work over all devices: the same arrays on each of them, and rows that they share.
+
+With `jax.distributed` a job has several processes. All of them run the same program on the same input, and share each
+array's rows as one process's devices do; what comes out every process gets whole.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
+_AXIS = "rows"
+
+
+class Spread(NamedTuple):
+    """Where arrays go.
+
+    Attributes:
+      devices: how many there are; what they share needs a multiple of so many rows.
+      mesh: one axis, "rows", over the devices; None with one device, where everything stays as it is.
+    """
+
+    devices: int
+    mesh: Mesh | None
+
+    def replicated(self, tree: Tree) -> Tree:
+        """The same arrays on every device."""
+        return self._put(tree, PartitionSpec())
+
+    def by_rows(self, tree: Tree, axis: int = 0) -> Tree:
+        """Each device has its share of the rows, along that axis, of every array."""
+        return self._put(tree, PartitionSpec(*[None] * axis, _AXIS))
+
+    def mapped(self, function: Callable[..., Tree], rows: Any, *shared: Any) -> Tree:
+        """``function(rows, *shared)``, each device with its share of the rows, for use inside a jitted function.
+
+        Args:
+          function: of rows and more; every array that it returns has a leading axis, along which shares are joined.
+          rows: arrays with a leading axis, a multiple of the devices.
+          shared: arrays that each device has.
+        """
+        if self.mesh is None:
+            return function(rows, *shared)
+        split, whole = PartitionSpec(_AXIS), PartitionSpec()
+        specs = (split, *[whole] * len(shared))
+        # Nothing is asked of how the function's values differ between devices: kernels would not know.
+        over = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False)
+        return self.joined(over(rows, *shared))
+
+    def joined(self, tree: Tree) -> Tree:
+        """Arrays of which each device has its rows, made whole on all of them where another process has some."""
+        if self.mesh is None or jax.process_count() == 1:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
+        if self.mesh is None:
+            return tree
+        sharding = NamedSharding(self.mesh, spec)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(partial(_of_all_processes, sharding), tree)
+
+
+ONE_DEVICE = Spread(1, None)
+"""Everything stays where it is."""
+
+
+def over_all_devices() -> Spread:
+    """Over the devices of JAX's default backend, of all processes.
+
+    Example:
+      >>> spread = over_all_devices()
+      >>> batch = spread.by_rows(batch)  # [rows, tokens], rows a multiple of spread.devices
+    """
+    devices = jax.devices()
+    if len(devices) == 1:
+        return ONE_DEVICE
+    # Auto axes: the compiler carries the split through every operation of the encoder.
+    return Spread(len(devices), Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,)))
+
+
+def _of_all_processes(sharding: NamedSharding, array: Any) -> jax.Array:
+    """An array that every process holds whole, as one of which each device has its part; none is sent anywhere."""
+    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _of_all_processes(sharding, jax.random.key_data(array))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    if isinstance(array, jax.Array) and array.sharding == sharding:
+        return array
+    held = np.asarray(array)
+    return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
