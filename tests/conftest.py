@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def write_csv(path: Path, rows: list[dict]) -> Path:
     lines = ["id,text,label", *(f"{row['id']},{row['text']},{row['label']}" for row in rows)]
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
+
+
+@pytest.fixture
+def free_place() -> str:
+    """HOST:PORT where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -60,6 +61,9 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "finetuned_shares": (str, "Shares of rows it is fine-tuned without, beside those at the index, joined by commas."),
     "confidence": (str, "Column that is low where a label is doubtful, such as the share of a crowd that gave it."),
     "confident_from": (float, "Labels with less confidence count as doubtful (0.7)."),
+    "coordinator": (str, "HOST:PORT of the job's first process, or auto, where a job has several (see --processes)."),
+    "processes": (int, "How many processes the job has; SLURM and Open MPI say so themselves."),
+    "process": (int, "Which of them this is, from 0."),
     "test_fraction": (float, "Share of the rows set apart for testing where a data set has no test rows (0.3)."),
 }
 _SWITCHES = {
@@ -68,6 +72,9 @@ _SWITCHES = {
 }
 # Of these a config file may have a list.
 _SEVERAL = {"text": str, "layer": int}
+# Which process of a job this is; and how launchers say how many it has, in whose jobs JAX finds its place itself.
+_JOB = ("coordinator", "processes", "process")
+_LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -125,7 +132,7 @@ def command(
         flags = {name: _flag(name, kind, meaning, shown.get(name)) for name, (kind, meaning) in kinds.items()}
         flags["config"] = _flag("config", str, "TOML file with any of these options.")
         flags["traceback"] = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
-        can_resume = "resume" in switches
+        can_resume, shares = "resume" in switches, set(_JOB) <= set(places)
 
         @functools.wraps(body)
         def call(**flagged: Any) -> None:
@@ -133,7 +140,9 @@ def command(
             # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
-                body(_settle(flagged, {name: kind for name, (kind, _) in kinds.items()}))
+                given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()})
+                with _in_job(given) if shares else nullcontext(given) as own:
+                    body(own)
             except KeyboardInterrupt:
                 _fail("stopped" + (": the same command with --resume goes on" if can_resume else ""), 130)
             except Exception as error:
@@ -160,6 +169,29 @@ def command(
         app.command(name=body.__name__)(call)
 
     return register
+
+
+@contextmanager
+def _in_job(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was given, to this process of a job of several: all but the first write and print to nowhere."""
+    coordinator, processes, process = (given.pop(name, None) for name in _JOB)
+    if coordinator is None and any(os.environ.get(name, "1") != "1" for name in _LAUNCHED):
+        coordinator = "auto"
+    if coordinator is processes is process is None:
+        yield given
+        return
+    from tsds_jax.runtime.processes import is_first, join_job, own_place
+
+    if not join_job(coordinator, processes, process):
+        yield given
+        return
+    _need(given, "out")
+    with own_place(given["out"]) as out, open(os.devnull, "w") as nowhere:
+        if is_first():
+            yield given
+        else:
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield given | {"out": out}
 
 
 def _plain(kind: Any) -> type:
@@ -253,7 +285,7 @@ _DATA = ("train", "validation", "test", "text", "label")
 
 
 @command(
-    places=(*_DATA, "model", "out", "cache", "checkpoint_every"),
+    places=(*_DATA, "model", "out", "cache", "checkpoint_every", *_JOB),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
 )
@@ -275,7 +307,7 @@ def run(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("out", "train_rows", "validation_rows", "test_rows", "flips"),
+    places=("out", "train_rows", "validation_rows", "test_rows", "flips", *_JOB),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
     defaults=dataclasses.asdict(DEMO_FINETUNING),
@@ -297,7 +329,7 @@ def demo(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("train", "validation", "text", "label", "model", "out", "cache"),
+    places=("train", "validation", "text", "label", "model", "out", "cache", *_JOB),
     options=(SelectOptions,),
     switches=("overwrite",),
 )
@@ -339,7 +371,7 @@ def data(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("data", "text", "label", "model", "out", "cache", "dtype"),
+    places=("data", "text", "label", "model", "out", "cache", "dtype", *_JOB),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
 )
@@ -373,7 +405,7 @@ def embed(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("train", "validation", "out", "checkpoint_every"),
+    places=("train", "validation", "out", "checkpoint_every", *_JOB),
     options=(SelectOptions,),
     only=("pca", *VALUED),
     switches=("resume", "overwrite"),
@@ -390,7 +422,7 @@ def value(given: dict[str, Any]) -> None:
     typer.echo(f"values: {folder / 'values.parquet'}")
 
 
-@command(places=(*_DATA, "model", "out", "seeds"), options=(FineTuneOptions,), switches=("resume", "overwrite"))
+@command(places=(*_DATA, "model", "out", "seeds", *_JOB), options=(FineTuneOptions,), switches=("resume", "overwrite"))
 def finetune(given: dict[str, Any]) -> None:
     """Fine-tune the model on labelled text, test it and save it."""
     _need(given, "train", "model", "test", "out")
@@ -431,7 +463,7 @@ def finetune(given: dict[str, Any]) -> None:
 @command(
     places=(
         *("data", "text", "label", "model", "out", "cache", "methods", "flip_shares", "noise", "seeds"),
-        *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
+        *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from", *_JOB),
     ),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),

@@ -1,7 +1,6 @@
 """One answer on 1, 2 and 8 devices, and in two processes. JAX counts its devices once: each runs in its own process."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -46,18 +45,13 @@ np.savez(out, **found)
 """
 
 
-def run(tmp_path, script, devices, processes=1, arguments=()):
+def run(tmp_path, place, devices, processes=1):
     """What the script saved: by each process, in order."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     outs = [tmp_path / f"{devices}-{processes}-{number}.npz" for number in range(processes)]
     running = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, place, str(processes), str(number), str(out), *arguments], env=environment
-        )
+        subprocess.Popen([sys.executable, "-c", VALUES, place, str(processes), str(number), str(out)], env=environment)
         for number, out in enumerate(outs)
     ]
     assert [one.wait(600) for one in running] == [0] * processes
@@ -66,12 +60,12 @@ def run(tmp_path, script, devices, processes=1, arguments=()):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("one"), VALUES, 1)[0]
+    return run(tmp_path_factory.mktemp("one"), "", 1)[0]
 
 
 @pytest.mark.parametrize(("devices", "processes"), [(2, 1), (8, 1), (2, 2)])
-def test_values_are_those_of_one_device(one, tmp_path, devices, processes):
-    for found in run(tmp_path, VALUES, devices, processes):
+def test_values_are_those_of_one_device(one, free_place, tmp_path, devices, processes):
+    for found in run(tmp_path, free_place, devices, processes):
         assert found.pop("here") == devices
         assert found.pop("devices") == devices * processes
         assert found.keys() == one.keys() - {"here", "devices"}

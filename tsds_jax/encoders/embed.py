@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.encoders.batches import fill_batches, ladder
-from tsds_jax.encoders.cache import Counts, cache_key, read_entry, write_entry
+from tsds_jax.encoders.cache import Counts, Entry, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.ahead import ahead, one_behind
+from tsds_jax.runtime.processes import all_say, is_first
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.runtime.spread import over_all_devices
+from tsds_jax.runtime.spread import Spread, over_all_devices
 
 if TYPE_CHECKING:
     from tsds_jax.encoders.load import Encoder
@@ -95,13 +96,18 @@ def embed(
     def fill(values: np.ndarray) -> Counts:
         return _fill(values, encoder, texts, how, batch_size, progress)
 
-    if cache is None or len(texts) == 0:
+    def filled() -> Entry:
         values = np.zeros(shape, dtype=np.float32)
-        return Representations(values, **fill(values))
+        return Entry(values, fill(values))
+
+    if cache is None or len(texts) == 0:
+        made = filled()
+        return Representations(made.values, **made.counts)
     file = Path(cache) / f"{cache_key(encoder.fingerprint(), texts, how._asdict())}.npy"
     entry = read_entry(file, shape)
-    if entry is None:
-        entry = write_entry(file, shape, fill)
+    everywhere = all_say(entry is not None)
+    if entry is None or not everywhere:
+        entry = write_entry(file, shape, fill) if is_first() else filled()
     else:
         progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
     return Representations(entry.values, **entry.counts)
@@ -132,7 +138,7 @@ def _fill(
     structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
     submitted = (
-        (rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers))
+        (rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread))
         for rows, batch in fill_batches(portions(), batch_rows(how.max_length, batch_size, spread.devices))
     )
     for rows, batch, vectors in one_behind(submitted):
@@ -162,15 +168,15 @@ def batch_tokens() -> int:
     return CPU_BATCH_TOKENS if jax.default_backend() == "cpu" else DEVICE_BATCH_TOKENS
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "pooling", "layers"))
+@functools.partial(jax.jit, static_argnames=("structure", "pooling", "layers", "spread"))
 def _encode(
-    structure: Structure, weights: list[jax.Array], batch: Batch, pooling: str, layers: tuple[int, ...]
+    structure: Structure, weights: list[jax.Array], batch: Batch, pooling: str, layers: tuple[int, ...], spread: Spread
 ) -> jax.Array:
     with exact_products(weights):
         # The layers above those asked for are never computed: their results are not used.
         hidden = structure.merge(weights).hidden_states(*batch)
         states = [hidden[layer].astype(jnp.float32) for layer in layers]
-        return jnp.concatenate([POOLINGS[pooling](one, batch.attention_mask) for one in states], 1)
+        return spread.joined(jnp.concatenate([POOLINGS[pooling](one, batch.attention_mask) for one in states], 1))
 
 
 def _layer_indices(layer: int | Sequence[int], layers: int) -> tuple[int, ...]:

@@ -25,7 +25,11 @@ class Checkpoints:
             import orbax.checkpoint as ocp  # a second, that a run without a folder does not need
 
             self.orbax = ocp
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+            # A job's processes each have a folder of their own, and the same to write.
+            me = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(me, {me}, f"process {me}")
+            options = ocp.CheckpointManagerOptions(max_to_keep=1, create=False, multiprocessing_options=alone)
+            folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -49,10 +53,10 @@ class Checkpoints:
 
     def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk."""
-        args = self.orbax.args
+        args, leaves = self.orbax.args, jax.device_get(jax.tree.leaves(arrays))
         self.manager.save(
             step,
-            args=args.Composite(arrays=args.StandardSave(jax.tree.leaves(arrays)), loop=args.JsonSave(loop)),
+            args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
             force=True,
         )
         # The next step gives the arrays' memory away.

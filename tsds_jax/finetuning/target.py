@@ -28,7 +28,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.runtime.spread import over_all_devices
+from tsds_jax.runtime.spread import Spread, over_all_devices
 
 
 class Target(nnx.Module):
@@ -280,7 +280,7 @@ def all_outputs(
     structure, weights = split_model(target)
     weights = spread.replicated(weights)
     submitted = (
-        (places, _outputs(structure, weights, spread.by_rows(batch)))
+        (places, _outputs(structure, weights, spread.by_rows(batch), spread))
         for places, batch in fill_batches(portions, batch_rows(limit, None, spread.devices))
     )
     done = 0
@@ -291,7 +291,7 @@ def all_outputs(
     return outputs
 
 
-@functools.partial(jax.jit, static_argnames="structure")
-def _outputs(structure: Structure, weights: list[jax.Array], batch: Batch) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("structure", "spread"))
+def _outputs(structure: Structure, weights: list[jax.Array], batch: Batch, spread: Spread) -> jax.Array:
     with exact_products(weights):
-        return structure.merge(weights)(batch)
+        return spread.joined(structure.merge(weights)(batch))

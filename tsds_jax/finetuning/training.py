@@ -26,7 +26,7 @@ from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn
-from tsds_jax.runtime.spread import over_all_devices
+from tsds_jax.runtime.spread import Spread, over_all_devices
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
 LOOKS = 4
@@ -161,6 +161,7 @@ def train(
         rate = learning_rate_at(loop.step - 1, options, steps)
         state, loss, norm = train_step(
             plan,
+            spread,
             state,
             frozen,
             spread.by_rows(batch, axis=1),
@@ -213,9 +214,10 @@ def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions)
     return False
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("plan", "spread"), donate_argnames="state")
 def train_step(
     plan: Plan,
+    spread: Spread,
     state: TrainState,
     frozen: nnx.State,
     batch: Batch,
@@ -228,6 +230,7 @@ def train_step(
 
     Args:
       plan: what it is compiled for.
+      spread: the devices, each with its share of the rows.
       state: given away.
       frozen: the parameters that do not train.
       batch: three arrays [parts, rows, tokens]; the parts are computed one after another.
@@ -261,7 +264,7 @@ def train_step(
         (loss, gradient), _ = jax.lax.scan(add, nothing, (parts, jnp.arange(len(real))))
     updates, moments = adamw(*rates).update(gradient, state.moments, state.trained)
     trained = optax.apply_updates(state.trained, updates)
-    return TrainState(trained, moments), loss, optax.tree.norm(gradient)
+    return spread.joined((TrainState(trained, moments), loss, optax.tree.norm(gradient)))
 
 
 def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:

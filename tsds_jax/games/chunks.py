@@ -16,7 +16,7 @@ def numbers_at_once() -> int:
     """Numbers in the largest array that is made at once; above it, work goes chunk by chunk."""
     if jax.default_backend() == "cpu":
         return _CPU
-    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN)
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN)
     return min(_MOST, int(memory) // _BYTES)
 
 

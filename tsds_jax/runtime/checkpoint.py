@@ -14,6 +14,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, check_writable, first_difference, read_arrays, write_arrays
+from tsds_jax.runtime.processes import is_first
 
 _IDENTITY = "identity"
 
@@ -93,7 +94,9 @@ class Checkpoint:
         """
         if not (last or self._asked) and time.monotonic() - self._written < self.every:
             return
-        write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
+        # Of a job's processes all have the same to write.
+        if is_first():
+            write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
         if self._asked:
             raise KeyboardInterrupt

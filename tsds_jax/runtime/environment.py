@@ -31,5 +31,5 @@ def nvidia_capability(device: Any) -> str | None:
 
 def has_tf32() -> bool:
     """Whether the devices are NVIDIA GPUs whose matrix units take float32 as TF32, of ten binary digits."""
-    capability = nvidia_capability(jax.devices()[0])
+    capability = nvidia_capability(jax.local_devices()[0])
     return capability is not None and float(capability) >= 8.0

@@ -1,0 +1,127 @@
+"""A job of several processes: one answer, one folder, one end."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.processes import join_job
+
+PLACE = """
+import os, sys
+from pathlib import Path
+from tsds_jax.runtime.processes import all_say, is_first, join_job, own_place
+out, place, number = sys.argv[1:]
+assert join_job(place, 2, int(number))
+assert is_first() == (number == "0")
+assert all_say(True) and not all_say(number == "0") and not all_say(False)
+with own_place(out) as own:
+    assert (own == out) == is_first()
+    print(own)
+    for path in sorted(Path(own).rglob("*")):
+        print(path.relative_to(own), path.read_bytes().hex()[:20] if path.is_file() else "folder")
+    (Path(own) / "new").mkdir()
+"""
+
+
+def ends(commands, environments=({}, {}), limit=300):
+    """Exit codes, and what was printed, of the commands that are started together."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command, environment in zip(commands, environments, strict=True)
+    ]
+    found = [one.communicate(timeout=limit) for one in running]
+    # The library that processes on CPUs talk through prints a line of its own.
+    printed = [re.sub(r"^\[Gloo\].*\n", "", output, flags=re.MULTILINE) for output, _ in found]
+    return [one.returncode for one in running], printed, [errors for _, errors in found]
+
+
+def two(place, *arguments):
+    """One command line for each of two processes."""
+    command = ["-m", "tsds_jax.cli", *arguments, "--coordinator", place, "--processes", 2, "--process"]
+    return [[*command, number] for number in range(2)]
+
+
+def test_a_run_of_two_tasks_under_slurm_is_that_of_one_process(tiny_files, tiny_model, tmp_path):
+    arguments = ["--model", tiny_model, "--cache", tmp_path / "cache", "--check-seeds", 0, "--remove-count", 12]
+    arguments += ["--samples", 20, "--pca", 4, "--subset-size", 30, "--steps", 2, "--batch-size", 6]
+    arguments += [part for name, file in tiny_files.items() for part in (f"--{name}", file)]
+    command = ["-m", "tsds_jax.cli", "run", *arguments, "--out"]
+    code, _, errors = ends([[*command, tmp_path / "one"]], [{}])
+    assert code == [0], errors
+    # What srun sets; JAX makes the coordinator's port of the job's number.
+    job = {"SLURM_JOB_ID": str(random.randrange(10**6)), "SLURM_STEP_NODELIST": "127.0.0.1"}
+    job |= dict.fromkeys(("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"), "2") | {"SLURM_STEP_NUM_NODES": "1"}
+    tasks = [job | dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID"), str(number)) for number in range(2)]
+    codes, printed, errors = ends([[*command, tmp_path / "two"]] * 2, tasks)
+    assert codes == [0, 0], errors
+    assert "report: " in printed[0]
+    assert printed[1] == ""
+
+    names = [{str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*")} for run in ("one", "two")]
+    assert names[0] == names[1]
+    one, two = (pq.read_table(tmp_path / run / "values.parquet").to_pydict() for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, column in one.items():
+        if isinstance(column[0], float):
+            np.testing.assert_allclose(two[name], column, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(column)))
+        else:
+            assert two[name] == column
+    tuned, alike = (json.loads((tmp_path / run / "finetune.json").read_text())["arms"] for run in ("one", "two"))
+    for arm, other in zip(tuned, alike, strict=True):
+        assert arm["accuracy"] == other["accuracy"]
+        assert arm["history"] == [pytest.approx(look, rel=1e-5) for look in other["history"]]
+
+
+def test_all_begin_with_the_files_of_the_first(free_place, tmp_path):
+    (tmp_path / "run" / "state" / "empty").mkdir(parents=True)
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    (tmp_path / "run" / "state" / "values.npz").write_bytes(bytes(range(10)))
+    (tmp_path / "run" / "link").symlink_to(tmp_path)
+    command = ["-c", PLACE, tmp_path / "run", free_place]
+    codes, printed, errors = ends([[*command, 0], [*command, 1]])
+    assert codes == [0, 0], errors
+    own, copy = (lines.splitlines() for lines in printed)
+    assert own[0] != copy[0]
+    assert [line for line in own[1:] if not line.startswith("link")] == copy[1:]
+    assert bytes(range(10)).hex() in " ".join(copy)
+    # The first one's is the job's; the copy is gone.
+    assert (tmp_path / "run" / "new").is_dir()
+    assert not Path(copy[0]).exists()
+
+
+def test_what_cannot_be_used_ends_all_processes_alike(free_place, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    arguments = ["value", "--train", tmp_path / "x.npz", "--validation", tmp_path / "v.npz"]
+    codes, _, errors = ends(two(free_place, *arguments, "--out", tmp_path / "other"))
+    assert codes == [2, 2]
+    assert all("holds files that are no run's" in error for error in errors)
+    assert (tmp_path / "other" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "given", [("localhost:99", 2, None), ("localhost:99", None, 1), ("auto", 2, 0), (None, None, 1)]
+)
+def test_a_place_that_says_too_little_is_refused(given):
+    with pytest.raises(InputError, match="coordinator"):
+        join_job(*given)
+
+
+def test_a_job_that_nothing_tells_of_is_refused():
+    with pytest.raises(InputError, match="cannot be joined"):
+        join_job("auto")
