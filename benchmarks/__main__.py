@@ -24,6 +24,7 @@ from measures.code import INDEX, index  # noqa: E402
 SCRIPTS = {
     "core": "--quick",
     "cost": "--quick",
+    "scaling": "--quick",
     "detection": "--quick",
     "encoders": "--quick",
     "demo": "--quick",
