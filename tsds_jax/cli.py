@@ -352,9 +352,9 @@ def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
     _need(given, "train", "out")
     from tsds_jax.data import file_name, load_splits, write_rows
-    from tsds_jax.runtime.folder import check_writable
+    from tsds_jax.runtime.folder import as_path, check_writable
 
-    out = Path(given.pop("out"))
+    out = as_path(given.pop("out"))
     check_writable(out)
     splits = load_splits(given.pop("train"), given.pop("validation", None), given.pop("test", None), **given)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -523,9 +523,9 @@ def _words(given: str | None) -> list[str] | None:
 
 
 def _new_file(name: str, ending: str) -> Path:
-    from tsds_jax.runtime.folder import check_writable
+    from tsds_jax.runtime.folder import as_path, check_writable
 
-    path = Path(name)
+    path = as_path(name)
     if path.suffix != ending:
         raise InputError(f"out {name} does not end in {ending}: give a file name that does")
     if path.exists():

@@ -26,7 +26,7 @@ from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, atomic, check_run_folder, open_run
+from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, as_path, atomic, check_run_folder, load_npz, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
@@ -37,24 +37,20 @@ def load_arrays(file: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       InputError: the file is missing, is no .npz, holds pickled objects, or lacks one of the two.
     """
+    path = as_path(file)
+    if not path.is_file():
+        raise InputError(f"there is no file {file}: give an .npz with x and y")
     try:
-        with open(file, "rb") as opened:
-            stored = np.load(opened, allow_pickle=False)
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise InputError(f"{file} is one array and no .npz: save x and y with numpy.savez")
-            for name in ("x", "y"):
-                if name not in stored.files:
-                    raise InputError(f"{file} has no array {name!r}, only {', '.join(stored.files)}: save x and y")
-            return stored["x"], stored["y"]
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"there is no file {file}: give an .npz with x and y") from None
+        stored = load_npz(path)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{file} cannot be read as .npz without pickle ({reason}): save x and y by numpy.savez"
         ) from None
+    for name in ("x", "y"):
+        if name not in stored:
+            raise InputError(f"{file} has no array {name!r}, only {', '.join(stored)}: save x and y")
+    return stored["x"], stored["y"]
 
 
 def value_files(

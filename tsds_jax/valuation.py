@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of, real_array
-from tsds_jax.errors import InputError
+from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.estimators import (
     MAX_PLAYERS,
     Check,
@@ -209,6 +209,10 @@ class Valuation:
         """What `arrays` was called on."""
         start = "moments_"
         parts = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+        wanted = [f.name for f in dataclasses.fields(Valuation) if f.default is dataclasses.MISSING]
+        missing = next((name for name in wanted if name not in arrays), None)
+        if missing is not None:
+            raise TsdsError(f"a stored valuation has no {missing!r}: delete state/values*.npz, and it is made again")
         fields = {f.name: arrays[f.name] for f in dataclasses.fields(Valuation) if f.name in arrays}
         plain: dict[str, Any] = {name: array if np.ndim(array) else array.item() for name, array in fields.items()}
         return Valuation(**plain, moments=Moments.from_arrays(parts) if parts else None)

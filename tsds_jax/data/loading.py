@@ -161,7 +161,9 @@ def with_classes(data: TextData, classes: Sequence[str], role: str = "validation
 
 
 def _text_columns(text: TextColumns | None) -> tuple[str, ...]:
-    columns = ("text",) if text is None else (text,) if isinstance(text, str) else tuple(text)
+    columns = ("text",) if text is None else tuple(text) if isinstance(text, tuple | list) else (text,)
+    if not all(isinstance(name, str) for name in columns):
+        raise InputError(f"text is {shorten(text)}; give the name of one column, or of two for pairs")
     if not 1 <= len(columns) <= 2 or len(set(columns)) != len(columns):
         raise InputError(f"text names {listing(columns)}; give one column, or two different ones for pairs")
     return columns

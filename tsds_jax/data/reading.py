@@ -19,6 +19,7 @@ from tsds_jax.data.jsontext import parse_jsonl
 from tsds_jax.data.messages import listing, one_line, shorten
 from tsds_jax.data.textdata import Format
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.folder import as_path
 from tsds_jax.runtime.hub import hub_answers
 
 _SUFFIXES: Mapping[str, Format] = {
@@ -68,7 +69,7 @@ def read_source(source: Any, *, split: str | None = None) -> Table | dict[str, T
             f"data cannot be read from a value of type {type(source).__name__}; "
             f"give {_ACCEPTED}, a datasets.Dataset or a DatasetDict"
         )
-    path = Path(source).expanduser()
+    path = as_path(source)
     if path.exists():
         return _read_path(path, str(source), split)
     name, at, named_split = str(source).rpartition("@")
@@ -161,6 +162,8 @@ def _read_path(path: Path, name: str, split: str | None) -> Table | dict[str, Ta
     form = _SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise InputError(f"{name}: files ending in {path.suffix!r} cannot be read; give {_ACCEPTED}")
+    if not path.is_file():
+        raise InputError(f"{name}: no plain file, and so it might have no end; copy what it gives to one")
     try:
         if form == "parquet":
             table = pq.read_table(path, partitioning=None)

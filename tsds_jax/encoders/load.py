@@ -24,6 +24,7 @@ from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.folder import as_path
 from tsds_jax.runtime.hub import hub_answers
 from tsds_jax.runtime.progress import ProgressFn, silent
 
@@ -215,10 +216,10 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
       InputError: it is in none of them, with what was tried.
     """
     text = os.fspath(name)
-    folder = Path(text).expanduser()
-    if text and folder.is_dir():
+    folder = as_path(name)
+    if folder.is_dir():
         return folder
-    if text and folder.exists():
+    if folder.exists():
         raise InputError(f"model {text[:200]!r}: this is a file; give the folder of a Hugging Face model or a hub name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")

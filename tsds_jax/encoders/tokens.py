@@ -149,6 +149,10 @@ def check_texts(texts: Texts) -> None:
         sides = list(text) if pairs else [str(text)]
         if not any(side.strip() for side in sides):
             raise InputError(f"row {row} is empty; drop it or fill it in")
+        try:
+            "".join(sides).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"row {row} holds half of a surrogate pair, which is no character; remove it") from None
 
 
 def pad(tokenised: Tokenised, rows: Sequence[int] | np.ndarray, length: int, size: int) -> Batch:

@@ -30,17 +30,19 @@ def detection(values: np.ndarray, wrong: np.ndarray) -> Detection:
       wrong: bool ``[points]``.
 
     Raises:
-      InputError: no point is wrong, or all are.
+      InputError: no point is wrong, or all are; or not one value a point.
 
     Example:
       >>> detection(np.array([0.1, -0.5, 0.3, -0.2]), np.array([False, True, False, False]))
       Detection(auroc=1.0, average_precision=1.0, f1=1.0)
     """
-    wrong = np.asarray(wrong, bool)
+    wrong, values = np.asarray(wrong, bool), np.asarray(values, np.float64)
+    if wrong.ndim != 1 or values.shape != wrong.shape:
+        raise InputError(f"values have shape {list(values.shape)}, wrong {list(wrong.shape)}: give one of each a point")
     count, points = int(wrong.sum()), len(wrong)
     if count in (0, points):
         raise InputError(f"{count} of {points} points are wrong: detection needs some of both kinds")
-    suspicion = -np.nan_to_num(np.asarray(values, np.float64), nan=np.inf)
+    suspicion = -np.nan_to_num(values, nan=np.inf)
     rank = rankdata(suspicion)
     auroc = (rank[wrong].sum() - count * (count + 1) / 2) / (count * (points - count))
     # Points as suspicious or more, all and the wrong ones among them; those of one value come together.

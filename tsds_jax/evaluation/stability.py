@@ -31,7 +31,7 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
       runs: values ``[points]`` of each, at least two.
 
     Raises:
-      InputError: fewer than two runs.
+      InputError: fewer than two runs, or of different points.
 
     Example:
       >>> stability([np.arange(20.0), np.arange(20.0) ** 3])
@@ -39,6 +39,9 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
     """
     if len(runs) < 2:
         raise InputError(f"stability compares runs, and there is {len(runs)}: give at least two")
+    shapes = {np.shape(run) for run in runs}
+    if len(shapes) > 1:
+        raise InputError(f"runs have the shapes {sorted(shapes)}: give values of the same points")
     size = max(1, len(runs[0]) // 10)
     lowest = [set(np.argsort(run, kind="stable")[:size].tolist()) for run in runs]
     pairs = list(combinations(range(len(runs)), 2))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import one_of
+from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
@@ -31,6 +32,8 @@ from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_an
 from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_weights
 from tsds_jax.runtime.environment import has_tf32
 
+# A coalition's contributions take a minute at so many, and grow with their number.
+MAX_CLASSES = 1000
 # To this size a coalition's fit with one point more is as exact as any; beyond, a thousandth from it.
 _SMALL = 16
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
@@ -225,7 +228,7 @@ def logistic_game(
         1. A player of weight zero changes nothing.
 
     Raises:
-      InputError: weights, a utility or an intercept that cannot be used.
+      InputError: weights, a utility or an intercept that cannot be used, or more than 1,000 classes.
 
     Example:
       >>> import numpy as np
@@ -235,6 +238,11 @@ def logistic_game(
       >>> float(utility(game, np.array([True, True, False])))
       1.0
     """
+    if classes > MAX_CLASSES:
+        raise InputError(
+            f"{classes:,} classes are more than the {MAX_CLASSES:,} that logistic regressions are fitted to here: use "
+            "source='ridge', or the baseline 'knn_shapley'"
+        )
     one_of("intercept", intercept, INTERCEPTS)
     one_of("utility", utility, UTILITIES)
     weight = checked_weights(sample_weight, len(y), "sample_weight")

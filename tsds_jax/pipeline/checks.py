@@ -1,7 +1,6 @@
 """Every option and every size is refused before the long work, where it cannot be used."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, marked
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.games import UTILITIES
+from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, SelectOptions
-from tsds_jax.runtime.folder import check_writable
+from tsds_jax.runtime.folder import as_path, check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
 from tsds_jax.valuation import check_points, check_value_options
 
@@ -87,7 +87,7 @@ def layers_of(settings: SelectOptions) -> tuple[int, ...]:
 def check_cache(cache: str | os.PathLike | None) -> None:
     """Raises InputError, before any work, where no cache could be written."""
     if cache is not None:
-        check_writable(Path(cache))
+        check_writable(as_path(cache))
 
 
 def check_precision(encoder: Encoder) -> None:
@@ -106,6 +106,11 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     points, layers = len(splits.train), encoder.config.num_hidden_layers
     players = points if settings.group is None else int(limits.units.max()) + 1
     check_points(players, settings.subset_size, settings.estimator)
+    classes = len(splits.train.classes)
+    if classes > MAX_CLASSES:
+        raise InputError(
+            f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
+        )
     if settings.remove_count is not None:
         number_in("remove_count", settings.remove_count, 0, points - 1)
     for layer in layers_of(settings):

@@ -6,14 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import Arrays, check_writable, first_difference, read_arrays, write_arrays
+from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
 from tsds_jax.runtime.processes import is_first
 
 _IDENTITY = "identity"
@@ -38,7 +37,7 @@ class Checkpoint:
           InputError: the file cannot be written there, or ``every`` is negative.
         """
         number_in("checkpoint_every", every, 0, np.inf, whole=False)
-        self.file, self.every = Path(file), float(every)
+        self.file, self.every = as_path(file), float(every)
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         if self.file.is_dir():
             raise InputError(f"{self.file} is a folder: give a file for the checkpoint")

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, what is finished in it, and writes that are whole or absent."""
 
+import errno
 import json
 import os
 import secrets
@@ -51,6 +52,28 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.
 
 Arrays = dict[str, np.ndarray]
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
+
+
+def as_path(name: str | os.PathLike) -> Path:
+    """The path of this name, ``~`` being the home folder.
+
+    Raises:
+      InputError: no file can have that name.
+    """
+    text = os.fspath(name)
+    try:
+        path = Path(text).expanduser()
+        if text.strip():
+            os.lstat(path)
+            return path
+        reason = "it is empty"
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except OSError as error:
+        reason = str(error.strerror).lower()
+    except (ValueError, RuntimeError) as error:  # a NUL; a user that there is not
+        reason = str(error)
+    raise InputError(f"{text[:60]!r} is no path ({reason}): give the name of a file or a folder")
 
 
 def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -144,11 +167,21 @@ class atomic:
 def read_arrays(file: Path, way_out: str) -> Arrays:
     """What `write_arrays` wrote. Raises TsdsError with the way out where it cannot be read, or holds a pickle."""
     try:
-        with open(file, "rb") as opened:
-            stored = np.load(opened, allow_pickle=False)
-            return {name: stored[name] for name in stored.files}
+        return load_npz(file)
     except UNREADABLE as error:
         raise TsdsError(f"{file} cannot be read ({error}): {way_out}") from None
+
+
+def load_npz(file: Path) -> Arrays:
+    """All arrays of an .npz file. Raises one of `UNREADABLE` where it is none, or where one of them is a pickle."""
+    if not file.is_file():
+        raise FileNotFoundError(errno.ENOENT, "it is no file")
+    # NumPy takes all but archives and arrays for pickles, and its message tells how to run those.
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no whole .npz")
+    with open(file, "rb") as opened:
+        stored = np.load(opened, allow_pickle=False)
+        return {name: stored[name] for name in stored.files}
 
 
 def write_arrays(file: Path, arrays: Arrays) -> None:
@@ -172,7 +205,7 @@ def open_run(
     Raises:
       InputError: the folder holds another run, or files of something else; or it cannot be written.
     """
-    path = Path(folder)
+    path = as_path(folder)
     if resume and overwrite:
         raise InputError("both resume and overwrite were asked for: give one of them")
     check_run_folder(path, resume=resume, overwrite=overwrite)
@@ -196,7 +229,7 @@ def open_run(
 
 def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
     """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run."""
-    path = Path(folder)
+    path = as_path(folder)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
@@ -210,6 +243,7 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
 
 def check_writable(path: Path) -> None:
     """Raises InputError where nothing can be written under ``path``, or where it could not be made."""
+    path = as_path(path)
     parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not parent.is_dir():
         raise InputError(f"{parent} is a file: give another place than {path}")
