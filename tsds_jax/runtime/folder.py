@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -221,6 +222,9 @@ def open_run(
         (path / "state").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"folder {path} cannot be made ({error.strerror}): give one that can be written") from None
+    for place in (path, path / "state"):
+        for left in _abandoned(place):
+            _remove(left)
     run = RunFolder(path)
     if _manifest(path) is None:
         run.write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
@@ -233,7 +237,7 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
-    if not path.is_dir() or not any(path.iterdir()):
+    if not path.is_dir() or not any(path.iterdir()) or _barely_begun(path):
         return
     if _manifest(path) is None:
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
@@ -252,6 +256,17 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another place") from None
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """What writers that were killed left in the folder: `atomic` would have given it a name."""
+    return [path for path in folder.glob(".*.part") if re.fullmatch(r"\..+\.[0-9a-f]{8}\.part", path.name)]
+
+
+def _barely_begun(folder: Path) -> bool:
+    """Whether all that is there is from a run that was killed before it had its manifest."""
+    state = folder / "state"
+    return {*folder.iterdir()} <= {state, *_abandoned(folder)} and not (state.exists() and any(state.iterdir()))
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
