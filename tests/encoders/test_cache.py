@@ -1,6 +1,7 @@
 """Representations once computed come back from disk, whole or not at all."""
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tsds_jax.encoders import embed, load_encoder
-from tsds_jax.encoders.cache import cache_key, read_entry, write_entry
+from tsds_jax.encoders.cache import Since, cache_key, read_entry, write_entry
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.progress import Progress
 
@@ -147,15 +148,84 @@ def test_a_process_that_is_killed_leaves_no_entry(tmp_path):
 import os, signal, sys
 from pathlib import Path
 from tsds_jax.encoders.cache import write_entry
-write_entry(Path(sys.argv[1]) / "key.npy", (4, 8), lambda values: os.kill(os.getpid(), signal.SIGKILL))
+write_entry(Path(sys.argv[1]) / "key.npy", (4, 8), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     assert len(entries(tmp_path)) == 1  # what it had begun, under a name that nothing reads
     assert read_entry(tmp_path / "key.npy", (4, 8)) is None
 
 
+HALF = """
+import os, signal, sys
+from pathlib import Path
+from tsds_jax.encoders.cache import Since, write_entry
+
+def fill(values, since, mark):
+    for row in range(since.rows, 6):
+        values[row] = row + 1
+        mark(Since(row + 1, {"rows": row + 1}))
+        if row == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+write_entry(Path(sys.argv[1]) / "key.npy", (6, 8), fill, every=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        flip,
+        lambda file: file.write_bytes(file.read_bytes()[:150]),
+        lambda file: file.write_bytes(b"[1]"),
+        Path.unlink,
+    ],
+)
+def test_what_killed_writers_had_marked_as_written_is_gone_on_with_if_it_is_whole(tmp_path, damage):
+    for row in (1, 3):
+        assert subprocess.run([sys.executable, "-c", HALF, str(tmp_path), str(row)]).returncode == -9
+        assert len(entries(tmp_path)) == 2  # the array and how far it is
+    if damage:
+        array = next(tmp_path.glob("*.part"))
+        content = array.read_bytes()
+        damage(array)
+        if damage is flip:  # of the marked rows, not of those behind
+            array.write_bytes(content[:130] + bytes([content[130] ^ 1]) + content[131:])
+
+    def fill(values, since, mark):
+        assert since == (Since(0, {}) if damage else Since(4, {"rows": 4}))
+        values[since.rows :] = np.arange(since.rows, 6)[:, None] + 1
+        return {"rows": 6}
+
+    found = write_entry(tmp_path / "key.npy", (6, 8), fill)
+    np.testing.assert_array_equal(found.values, np.tile(np.arange(1, 7)[:, None], (1, 8)))
+    assert read_entry(tmp_path / "key.npy", (6, 8)).counts == {"rows": 6}
+    if not damage:
+        assert entries(tmp_path) == ["key.json", "key.npy"]
+
+
+def test_an_interrupted_embedding_goes_on_to_the_same_bits(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("tsds_jax.encoders.embed"), "SECTION", 2)
+    texts = [f"{text} {'film ' * (number % 9)}" for number, text in enumerate(TEXTS * 12)]
+    whole = embed(encoder, texts, batch_size=4)
+
+    def stop(event):
+        if event.done > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, texts, batch_size=4, cache=tmp_path, progress=stop)
+    assert len(entries(tmp_path)) == 2
+    events = []
+    again = embed(encoder, texts, batch_size=4, cache=tmp_path, progress=events.append)
+    assert events[0].done == 24  # three sections of two batches of four
+    np.testing.assert_array_equal(again.values, whole.values)
+    assert (again.truncated, again.tokens) == (whole.truncated, whole.tokens)
+    assert len(entries(tmp_path)) == 2
+
+
 def test_what_killed_writers_left_a_day_ago_is_cleared_and_what_is_being_written_stays(tmp_path):
-    def fill(values):
+    def fill(values, since, mark):
         values[:] = 1
         return {}
 
@@ -172,13 +242,15 @@ def test_writers_of_one_entry_do_not_harm_each_other(tmp_path):
     file = tmp_path / "key.npy"
 
     def writer(value, during):
-        def fill(values):
+        def fill(values, since, mark):
+            assert since.rows == 0
             values[:2] = value
+            mark(Since(2, {}))
             during()
             values[2:] = value
             return {"tokens": value}
 
-        return lambda: write_entry(file, (4, 8), fill)
+        return lambda: write_entry(file, (4, 8), fill, every=0)
 
     def other():
         found.append(writer(2, lambda: None)())
@@ -196,7 +268,9 @@ def test_writers_of_one_entry_do_not_harm_each_other(tmp_path):
 
 def test_an_array_of_another_writer_than_its_counts_is_no_entry(tmp_path):
     for name, value in (("a", 1), ("b", 2)):
-        write_entry(tmp_path / f"{name}.npy", (4, 8), lambda values, value=value: values.fill(value) or {"tokens": 3})
+        write_entry(
+            tmp_path / f"{name}.npy", (4, 8), lambda values, *_, value=value: values.fill(value) or {"tokens": 3}
+        )
     (tmp_path / "b.npy").replace(tmp_path / "a.npy")
     assert read_entry(tmp_path / "a.npy", (4, 8)) is None
 
@@ -206,7 +280,7 @@ def test_a_cache_that_cannot_be_is_refused_by_name(encoder, tmp_path):
     with pytest.raises(InputError, match="file is a file"):
         encoder.embed(TEXTS, cache=tmp_path / "file")
     with pytest.raises(InputError, match=r"has no room for .* MiB \(.*\): make room"):
-        write_entry(tmp_path / "key.npy", (2**40, 8), lambda values: pytest.fail("written"))
+        write_entry(tmp_path / "key.npy", (2**40, 8), lambda *_: pytest.fail("written"))
     assert entries(tmp_path) == ["file"]
 
 

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,18 @@ Counts = dict[str, int]
 
 # Seconds after which a file that is still being written is taken for what a killed process left.
 _ABANDONED = 24 * 3600.0
+
+
+class Since(NamedTuple):
+    """Attributes: how many rows are written, from the first, and what was counted so far."""
+
+    rows: int
+    counts: Counts
+
+
+# Writes float32 rows into the array from where an earlier writer came to, says now and then how far it is, and returns
+# what was counted from the first row on.
+Fill = Callable[[np.ndarray, Since, Callable[[Since], None]], Counts]
 
 
 class Entry(NamedTuple):
@@ -79,36 +92,114 @@ def read_entry(file: Path, shape: tuple[int, int]) -> Entry | None:
     return Entry(values, about["counts"]) if values.shape == shape and values.dtype == np.float32 else None
 
 
-def write_entry(file: Path, shape: tuple[int, int], fill: Callable[[np.ndarray], Counts]) -> Entry:
+def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 60.0) -> Entry:
     """The array, written to the file as it is computed, and read back memory-mapped and read-only.
 
-    Two processes that write one entry at once both write it whole, and the last one's stays.
+    What a writer that was killed or interrupted had marked as written is not computed again. Two processes that write
+    one entry at once both write it whole, and the last one's stays.
 
     Args:
       file: ``FOLDER/KEY.npy``; the folder is made where it does not exist.
       shape: of the array, not empty.
-      fill: writes float32 ``shape`` into the array it is given, and returns what was counted on the way.
+      fill: see `Fill`.
+      every: seconds between marks.
 
     Raises:
       InputError: the folder cannot be written, or has no room.
     """
     check_writable(file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(file)
-    with atomic(file) as temporary:
-        values = _new_array(temporary, shape)
-        counts = fill(values)
+    with contextlib.ExitStack() as locks:
+        part, values, since = _begun(file, shape, locks)
+        marks = _marks(part)
+        digest = hashlib.sha256(values[: since.rows].data)
+        reached, hashed, written = since, since.rows, time.monotonic()
+
+        def write() -> None:
+            nonlocal hashed, written
+            values.flush()
+            digest.update(values[hashed : reached.rows].data)
+            with atomic(marks) as whole:
+                whole.write_text(json.dumps({**reached._asdict(), "sha256": digest.hexdigest()}), "utf-8")
+            hashed, written = reached.rows, time.monotonic()
+
+        def mark(now: Since) -> None:
+            nonlocal reached
+            reached = now
+            if time.monotonic() - written >= every:
+                write()
+
+        try:
+            counts = fill(values, since, mark)
+        except KeyboardInterrupt:
+            if reached.rows:
+                write()
+            else:
+                part.unlink()
+            raise
+        except BaseException:
+            for left in (part, marks):
+                left.unlink(missing_ok=True)
+            raise
         values.flush()
-        seal = _seal(temporary, counts)
+        seal = _seal(part, counts)
+        with atomic(file) as whole:
+            os.replace(part, whole)
+        marks.unlink(missing_ok=True)
     # Last, for an array without its counts is no entry.
     with atomic(file.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "sha256": seal}) + "\n", "utf-8")
     return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
 
 
+def _begun(file: Path, shape: tuple[int, int], locks: contextlib.ExitStack) -> tuple[Path, np.memmap, Since]:
+    """The array to write to, locked: one that a killed writer of this entry left and marked, or a new one."""
+    for marks in sorted(file.parent.glob(f"{file.name}.*.marks")):
+        part = file.with_name(f".{marks.stem}.part")
+        with contextlib.suppress(*UNREADABLE, TypeError):
+            if not _lock(part, locks):
+                continue
+            about = json.loads(marks.read_text("utf-8"))
+            values, since = np.lib.format.open_memmap(part, mode="r+"), Since(about["rows"], about["counts"])
+            sealed = hashlib.sha256(values[: since.rows].data).hexdigest() == about["sha256"]
+            if sealed and values.shape == shape and values.dtype == np.float32:
+                os.utime(part)
+                _clear_abandoned(file)
+                return part, values, since
+    _clear_abandoned(file)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        values = _new_array(part, shape)
+    except InputError:
+        part.unlink(missing_ok=True)
+        raise
+    _lock(part, locks)
+    return part, values, Since(0, {})
+
+
+def _lock(part: Path, locks: contextlib.ExitStack) -> bool:
+    """Whether no other writer held the file; this one does now, until it ends or dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nobody is known to be dead, and nothing of theirs is gone on with.
+        return False
+    opened = open(part, "r+b")  # noqa: SIM115 - closed with the other locks
+    locks.callback(opened.close)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _marks(part: Path) -> Path:
+    """The file that says how far an array is written: ``KEY.npy.ab.marks`` beside ``.KEY.npy.ab.part``."""
+    return part.with_name(part.name.removeprefix(".").removesuffix(".part") + ".marks")
+
+
 def _clear_abandoned(file: Path) -> None:
     """Removes what killed writers of this entry left behind, a day old or more: nobody writes for that long."""
-    for left in file.parent.glob(f".{file.stem}.*.part"):
+    for left in (*file.parent.glob(f".{file.stem}.*.part"), *file.parent.glob(f"{file.name}.*.marks")):
         with contextlib.suppress(OSError):  # another process may have cleared it, or may not let it be
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 left.unlink()

@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import itertools
+import math
+import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.arrays import number_in
 from tsds_jax.encoders.batches import fill_batches, ladder
-from tsds_jax.encoders.cache import Counts, Entry, cache_key, read_entry, write_entry
+from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 # 1,024 tokens keep two cores busy, and larger batches only pad more; an accelerator wants many more.
 CPU_BATCH_TOKENS = 1024
 DEVICE_BATCH_TOKENS = 32768
+# The largest batches in a section of the texts, of which each is finished before the next.
+SECTION = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,7 @@ def embed(
     max_length: int | None = None,
     batch_size: int | None = None,
     cache: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
 ) -> Representations:
     """Encode texts, or pairs of texts, in batches of a few fixed shapes.
@@ -74,6 +81,8 @@ def embed(
         as make 1,024 tokens a device (32,768 on an accelerator).
       cache: a folder, made where it does not exist, that keeps the vectors: asked again for the same texts, with the
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
+        Where an earlier call was killed or interrupted, this one goes on from what it had marked as written.
+      checkpoint_every: seconds between such marks.
       progress: called after each batch.
 
     Raises:
@@ -89,16 +98,17 @@ def embed(
     limit = token_limit(encoder.config, max_length)
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
+    number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     check_texts(texts)
     how = _How(pooling, layers, limit)
     shape = len(texts), len(layers) * encoder.config.hidden_size
 
-    def fill(values: np.ndarray) -> Counts:
-        return _fill(values, encoder, texts, how, batch_size, progress)
+    def fill(values: np.ndarray, since: Since, mark: Callable[[Since], None]) -> Counts:
+        return _fill(values, encoder, texts, how, batch_size, progress, since, mark)
 
     def filled() -> Entry:
         values = np.zeros(shape, dtype=np.float32)
-        return Entry(values, fill(values))
+        return Entry(values, fill(values, Since(0, {}), lambda reached: None))
 
     if cache is None or len(texts) == 0:
         made = filled()
@@ -107,7 +117,7 @@ def embed(
     entry = read_entry(file, shape)
     everywhere = all_say(entry is not None)
     if entry is None or not everywhere:
-        entry = write_entry(file, shape, fill) if is_first() else filled()
+        entry = write_entry(file, shape, fill, checkpoint_every) if is_first() else filled()
     else:
         progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
     return Representations(entry.values, **entry.counts)
@@ -122,30 +132,50 @@ class _How(NamedTuple):
 
 
 def _fill(
-    values: np.ndarray, encoder: "Encoder", texts: Texts, how: _How, batch_size: int | None, progress: ProgressFn
+    values: np.ndarray,
+    encoder: "Encoder",
+    texts: Texts,
+    how: _How,
+    batch_size: int | None,
+    progress: ProgressFn,
+    since: Since,
+    mark: Callable[[Since], None],
 ) -> Counts:
     """Write each text's vector into its row of values; how many texts were cut, and how many tokens there were."""
-    truncated = tokens = done = 0
+    truncated, tokens = since.counts.get("truncated", 0), since.counts.get("tokens", 0)
+    done = since.rows
     progress(Progress("embed", done, len(texts), "texts"))
 
-    def portions() -> Iterator[Tokenised]:
+    def tokenised() -> Iterator[tuple[int, Tokenised]]:
+        for first in range(since.rows, len(texts), section):
+            some = texts[first : first + section]
+            for portion in token_portions(encoder.tokenizer, some, how.max_length, encoder.config, first):
+                yield first, portion
+
+    def counted(portions: Iterator[tuple[int, Tokenised]]) -> Iterator[Tokenised]:
         nonlocal truncated
-        for portion in ahead(token_portions(encoder.tokenizer, texts, how.max_length, encoder.config)):
+        for _, portion in portions:
             truncated += portion.truncated
             yield portion
 
     spread = over_all_devices()
+    sizes = batch_rows(how.max_length, batch_size, spread.devices)
+    # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did not
+    # stop. A section is long enough that its last batches, which are not full, cost little.
+    section = SECTION * max(sizes.values())
     structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
-    submitted = (
-        (rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread))
-        for rows, batch in fill_batches(portions(), batch_rows(how.max_length, batch_size, spread.devices))
-    )
-    for rows, batch, vectors in one_behind(submitted):
-        values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
-        tokens += int(batch.attention_mask.sum())
-        done += len(rows)
-        progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+    for first, portions in itertools.groupby(ahead(tokenised()), operator.itemgetter(0)):
+        submitted = (
+            (first + rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread))
+            for rows, batch in fill_batches(counted(portions), sizes)
+        )
+        for rows, batch, vectors in one_behind(submitted):
+            values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
+            tokens += int(batch.attention_mask.sum())
+            done += len(rows)
+            progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+        mark(Since(done, {"truncated": truncated, "tokens": tokens}))
     return {"truncated": truncated, "tokens": tokens}
 
 

@@ -81,14 +81,13 @@ def tokenise(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Tokeni
     )
 
 
-def token_portions(tokenizer: Any, texts: Texts, limit: int, config: Config) -> Iterator[Tokenised]:
+def token_portions(tokenizer: Any, texts: Texts, limit: int, config: Config, first: int = 0) -> Iterator[Tokenised]:
     """The same a portion at a time, in the order of the texts, which `check_texts` has passed.
 
     Raises:
       InputError: the tokenizer gives a token or a segment that the encoder does not know; the row is counted over all
-        texts.
+        texts, of which these begin with number ``first``.
     """
-    first = 0
     for portion in _portions(texts):
         columns = (
             [list(portion)] if isinstance(portion[0], str) else [list(side) for side in zip(*portion, strict=True)]

@@ -31,6 +31,7 @@ def represent(
     cache: str | os.PathLike | None,
     progress: ProgressFn,
     test: TextData | None = None,
+    checkpoint_every: float = 60.0,
 ) -> Arrays:
     """The rows' vectors by the model as it is, or as ``settings.represent_by`` has it fine-tuned.
 
@@ -49,6 +50,7 @@ def represent(
       cache: see `select`; fine-tuned models' vectors are not kept.
       progress: called with stages "represent" (fine-tuning) and "embed".
       test: test rows, to be represented as validation rows are.
+      checkpoint_every: see `embed`.
 
     Returns:
       float32 ``[rows, width]`` as "train", "validation" and, if there are such rows, "test"; and by themselves the
@@ -60,7 +62,7 @@ def represent(
     def vectors(by: Encoder, texts: Sequence[Any], kept: str | os.PathLike | None = None) -> np.ndarray:
         nonlocal truncated
         how: dict[str, Any] = {"pooling": settings.pooling, "layer": settings.layer, "max_length": settings.max_length}
-        found = embed(by, list(texts), **how, cache=kept, progress=progress)
+        found = embed(by, list(texts), **how, cache=kept, checkpoint_every=checkpoint_every, progress=progress)
         truncated += found.truncated
         return found.values
 

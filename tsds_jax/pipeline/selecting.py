@@ -56,8 +56,12 @@ def select_rows(
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
     folds = validation_folds(settings, validation.labels)
+    own = part("representations")
+    if own and cache is None:  # a folder of the run's own, as long as this stage is under way
+        cache = own["checkpoint"].with_suffix("")
     what = (train, validation, encoder, settings, finetuning, cache, progress)
-    seen = keep("representations", functools.partial(represent, *what))
+    often = {"checkpoint_every": own["checkpoint_every"]} if own else {}
+    seen = keep("representations", functools.partial(represent, *what, **often))
     x, x_val = seen["train"], seen["validation"]
 
     def valued(stage: str, **instead: Any) -> Arrays:

@@ -114,11 +114,14 @@ class RunFolder:
         arrays = compute()
         self.log(name, seconds=round(time.perf_counter() - began, 3))
         write_arrays(file, arrays)
-        self.part(name).unlink(missing_ok=True)
+        for part in (self.part(name), self.part(name).with_suffix("")):
+            _remove(part)
         return arrays
 
     def part(self, name: str) -> Path:
-        """Where a stage that is under way may keep what it has reached; removed once the stage is finished."""
+        """Where a stage that is under way may keep what it has reached: a file, or a folder of that name without its
+        ending. Removed once the stage is finished.
+        """
         return self.path / "state" / f"{name}-part.npz"
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
