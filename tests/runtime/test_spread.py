@@ -11,7 +11,7 @@ import pytest
 from tsds_jax.runtime.spread import ONE_DEVICE, over_all_devices
 
 VALUES = """
-import sys
+import os, sys
 import jax, numpy as np
 place, processes, number, out = sys.argv[1:]
 if int(processes) > 1:
@@ -41,6 +41,21 @@ for name, options in runs.items():
     found[f"{name} stopped"] = v.stopped
     if v.by_row is not None:
         found[f"{name} rows"] = v.by_row
+
+# The first process's checkpoint is the job's.
+own, few = f"{out}.checkpoint", dict(subset_size=12, seed=3, checkpoint_every=0, **runs["few, by row"])
+def stop(event):
+    if event.done > event.total / 2:
+        raise KeyboardInterrupt
+try:
+    tsds.value(x, y, x_val, y_val, checkpoint=own, progress=stop, **few)
+    raise AssertionError
+except KeyboardInterrupt:
+    assert os.path.exists(own) == (number == "0")
+begun = []
+again = tsds.value(x, y, x_val, y_val, checkpoint=own, progress=lambda event: begun.append(event.done), **few)
+assert begun[1] > 0.3 * begun[-1]
+assert (again.values == found["few, by row values"]).all()
 np.savez(out, **found)
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
-from tsds_jax.runtime.processes import is_first
+from tsds_jax.runtime.processes import from_first, is_first
 
 _IDENTITY = "identity"
 
@@ -64,16 +64,17 @@ class Checkpoint:
         self._asked = True
 
     def read(self) -> Arrays | None:
-        """What an earlier try reached; None where there was none.
+        """What an earlier try reached, of a job the first process's; None where there was none.
 
         Raises:
           InputError: the file is of another computation.
           TsdsError: it cannot be read.
         """
-        if not self.file.exists():
+        if not from_first(b"there" if is_first() and self.file.exists() else b""):
             return None
+        content = from_first(self.file.read_bytes() if is_first() else b"")
         way_out = "delete it to begin anew"
-        arrays = read_arrays(self.file, way_out)
+        arrays = read_arrays(self.file, way_out, content)
         try:
             identity = json.loads(str(arrays.pop(_IDENTITY)))
         except (KeyError, ValueError):

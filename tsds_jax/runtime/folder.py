@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, what is finished in it, and writes that are whole or absent."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -168,22 +169,28 @@ class atomic:
             _remove(self.temporary)
 
 
-def read_arrays(file: Path, way_out: str) -> Arrays:
-    """What `write_arrays` wrote. Raises TsdsError with the way out where it cannot be read, or holds a pickle."""
+def read_arrays(file: Path, way_out: str, content: bytes | None = None) -> Arrays:
+    """What `write_arrays` wrote. Raises TsdsError with the way out where it cannot be read, or holds a pickle.
+
+    Args:
+      file: its name, and where it is read from unless its content is given.
+      way_out: what to do about a file that cannot be read.
+      content: of the file.
+    """
     try:
-        return load_npz(file)
+        return load_npz(file if content is None else io.BytesIO(content))
     except UNREADABLE as error:
         raise TsdsError(f"{file} cannot be read ({error}): {way_out}") from None
 
 
-def load_npz(file: Path) -> Arrays:
+def load_npz(file: Path | io.BytesIO) -> Arrays:
     """All arrays of an .npz file. Raises one of `UNREADABLE` where it is none, or where one of them is a pickle."""
-    if not file.is_file():
+    if isinstance(file, Path) and not file.is_file():
         raise FileNotFoundError(errno.ENOENT, "it is no file")
     # NumPy takes all but archives and arrays for pickles, and its message tells how to run those.
     if not zipfile.is_zipfile(file):
         raise ValueError("it is no whole .npz")
-    with open(file, "rb") as opened:
+    with open(file, "rb") if isinstance(file, Path) else file as opened:
         stored = np.load(opened, allow_pickle=False)
         return {name: stored[name] for name in stored.files}
 

@@ -62,6 +62,20 @@ def all_say(true: bool) -> bool:
     return true if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(true)).all())
 
 
+def from_first(content: bytes) -> bytes:
+    """The first process's bytes, in all of them, whatever the others give."""
+    if jax.process_count() == 1:
+        return content
+    pieces = int(multihost_utils.broadcast_one_to_all(np.int32(-(-len(content) // _PIECE))))
+    return b"".join(_shared(content[number * _PIECE : (number + 1) * _PIECE]) for number in range(pieces))
+
+
+def _shared(piece: bytes) -> bytes:
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(piece))))
+    mine = np.frombuffer(piece, np.uint8) if is_first() else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(mine)).astype(np.uint8).tobytes()
+
+
 @contextmanager
 def own_place(out: str | os.PathLike) -> Iterator[str]:
     """Where this process writes what the job writes to ``out``: there, or in a temporary copy of what is there.
@@ -71,7 +85,7 @@ def own_place(out: str | os.PathLike) -> Iterator[str]:
     held = {}
     if is_first():
         held = _files(Path(out))
-    held = json.loads(_from_first(json.dumps(held).encode()))
+    held = json.loads(from_first(json.dumps(held).encode()))
     with tempfile.TemporaryDirectory(prefix="tsds-process-") as folder:
         copy = Path(folder) / (Path(out).name or "out")
         for name, size in held.items():
@@ -82,7 +96,7 @@ def own_place(out: str | os.PathLike) -> Iterator[str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
                 for first in range(0, size, _PIECE):
-                    file.write(_from_first(_piece(Path(out) / name, first) if is_first() else b""))
+                    file.write(_shared(_piece(Path(out) / name, first) if is_first() else b""))
         yield str(out) if is_first() else str(copy)
 
 
@@ -103,10 +117,3 @@ def _piece(file: Path, first: int) -> bytes:
     with open(file, "rb") as opened:
         opened.seek(first)
         return opened.read(_PIECE)
-
-
-def _from_first(content: bytes) -> bytes:
-    """The first process's bytes, in all of them."""
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
-    mine = np.frombuffer(content, np.uint8) if is_first() else np.zeros(length, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(mine)).astype(np.uint8).tobytes()
