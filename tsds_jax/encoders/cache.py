@@ -92,7 +92,7 @@ def read_entry(file: Path, shape: tuple[int, int]) -> Entry | None:
     return Entry(values, about["counts"]) if values.shape == shape and values.dtype == np.float32 else None
 
 
-def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 60.0) -> Entry:
+def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 60.0, *, go_on: bool = True) -> Entry:
     """The array, written to the file as it is computed, and read back memory-mapped and read-only.
 
     What a writer that was killed or interrupted had marked as written is not computed again. Two processes that write
@@ -103,6 +103,7 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
       shape: of the array, not empty.
       fill: see `Fill`.
       every: seconds between marks.
+      go_on: whether to go on from what another writer has marked.
 
     Raises:
       InputError: the folder cannot be written, or has no room.
@@ -110,7 +111,7 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     check_writable(file.parent)
     file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as locks:
-        part, values, since = _begun(file, shape, locks)
+        part, values, since = _begun(file, shape, locks, go_on)
         marks = _marks(part)
         digest = hashlib.sha256(values[: since.rows].data)
         reached, hashed, written = since, since.rows, time.monotonic()
@@ -152,9 +153,11 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
 
 
-def _begun(file: Path, shape: tuple[int, int], locks: contextlib.ExitStack) -> tuple[Path, np.memmap, Since]:
+def _begun(
+    file: Path, shape: tuple[int, int], locks: contextlib.ExitStack, go_on: bool
+) -> tuple[Path, np.memmap, Since]:
     """The array to write to, locked: one that a killed writer of this entry left and marked, or a new one."""
-    for marks in sorted(file.parent.glob(f"{file.name}.*.marks")):
+    for marks in sorted(file.parent.glob(f"{file.name}.*.marks")) if go_on else ():
         part = file.with_name(f".{marks.stem}.part")
         with contextlib.suppress(*UNREADABLE, TypeError):
             if not _lock(part, locks):

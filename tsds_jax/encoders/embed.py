@@ -81,7 +81,8 @@ def embed(
         as make 1,024 tokens a device (32,768 on an accelerator).
       cache: a folder, made where it does not exist, that keeps the vectors: asked again for the same texts, with the
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
-        Where an earlier call was killed or interrupted, this one goes on from what it had marked as written.
+        Where an earlier call was killed or interrupted, this one goes on from what it had marked as written (one
+        process alone does; several begin anew).
       checkpoint_every: seconds between such marks.
       progress: called after each batch.
 
@@ -117,7 +118,9 @@ def embed(
     entry = read_entry(file, shape)
     everywhere = all_say(entry is not None)
     if entry is None or not everywhere:
-        entry = write_entry(file, shape, fill, checkpoint_every) if is_first() else filled()
+        # Several processes share each batch, and only the first has what an earlier one wrote.
+        alone = jax.process_count() == 1
+        entry = write_entry(file, shape, fill, checkpoint_every, go_on=alone) if is_first() else filled()
     else:
         progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
     return Representations(entry.values, **entry.counts)

@@ -72,8 +72,11 @@ class Checkpoint:
         """
         if not from_first(b"there" if is_first() and self.file.exists() else b""):
             return None
-        content = from_first(self.file.read_bytes() if is_first() else b"")
         way_out = "delete it to begin anew"
+        try:
+            content = from_first(self.file.read_bytes() if is_first() else b"")
+        except OSError as error:
+            raise TsdsError(f"{self.file} cannot be read ({error.strerror}): {way_out}") from None
         arrays = read_arrays(self.file, way_out, content)
         try:
             identity = json.loads(str(arrays.pop(_IDENTITY)))

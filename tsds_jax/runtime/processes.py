@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import MANIFEST
+from tsds_jax.runtime.folder import MANIFEST, as_path
 
 AUTO = "auto"
 _PIECE = 2**26
@@ -82,12 +82,12 @@ def own_place(out: str | os.PathLike) -> Iterator[str]:
 
     An earlier run goes on alike in all processes, for all begin with the first one's files.
     """
-    held = {}
+    out, held = as_path(out), {}
     if is_first():
-        held = _files(Path(out))
+        held = _files(out)
     held = json.loads(from_first(json.dumps(held).encode()))
     with tempfile.TemporaryDirectory(prefix="tsds-process-") as folder:
-        copy = Path(folder) / (Path(out).name or "out")
+        copy = Path(folder) / (out.name or "out")
         for name, size in held.items():
             target = copy / name if name else copy
             if name.endswith("/"):
@@ -96,7 +96,7 @@ def own_place(out: str | os.PathLike) -> Iterator[str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as file:
                 for first in range(0, size, _PIECE):
-                    file.write(_shared(_piece(Path(out) / name, first) if is_first() else b""))
+                    file.write(_shared(_piece(out / name, first) if is_first() else b""))
         yield str(out) if is_first() else str(copy)
 
 
