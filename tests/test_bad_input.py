@@ -3,7 +3,10 @@
 import json
 import os
 import pickle
+import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -432,6 +435,21 @@ def test_a_damaged_run_folder_says_which_file_to_delete(arrays, capsys):
     assert not Path("evil-ran").exists()
     Path("run/state/values.npz").unlink()
     assert command(capsys, *run, "--resume")[0] == 0
+
+
+def test_a_full_disk_is_told_in_one_line_and_what_was_complete_stays(arrays):
+    def full():  # of files beyond so many bytes: values.npz will not fit, the manifest does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
+
+    told = [sys.executable, "-m", "tsds_jax.cli", *VALUE, "--train", "t.npz", "--out", "run", "--resume"]
+    how = {"env": os.environ | {"JAX_PLATFORMS": "cpu"}, "capture_output": True, "text": True}
+    small = how | {"env": how["env"] | {"JAX_ENABLE_COMPILATION_CACHE": "0"}}
+    stopped = subprocess.run(told, **small, preexec_fn=full, check=False)
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[-1].startswith("tsds: error: run cannot be written (file too large): make room")
+    assert json.loads(Path("run/manifest.json").read_text())["status"] == "running"
+    assert not [path for path in Path("run").rglob("*") if ".part" in path.name]
+    assert subprocess.run(told, **how, check=True).stdout == "values: run/values.parquet\n"
 
 
 def test_a_run_goes_where_a_link_leads(arrays, capsys):

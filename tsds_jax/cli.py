@@ -5,6 +5,7 @@ defaults in `tsds_jax.options`. Nothing heavy is imported before a command runs,
 """
 
 import dataclasses
+import errno
 import functools
 import inspect
 import os
@@ -75,6 +76,8 @@ _SEVERAL = {"text": str, "layer": int}
 # Which process of a job this is; and how launchers say how many it has, in whose jobs JAX finds its place itself.
 _JOB = ("coordinator", "processes", "process")
 _LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# A disk that is full, read-only or not to be filled further by this user, and a file that may grow no more.
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -148,6 +151,10 @@ def command(
             except Exception as error:
                 if with_traceback:
                     traceback.print_exc()
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    place = error.filename or flagged.get("out") or "a file"
+                    way_out = "make room" + (", and the same command with --resume goes on" if can_resume else "")
+                    _fail(f"{place} cannot be written ({str(error.strerror).lower()}): {way_out}", 1)
                 if isinstance(error, TsdsError):
                     _fail(_as_flags(str(error), can_resume), error.exit_code)
                 _fail(f"{type(error).__name__}: {error}"[:500] + " (--traceback shows where)", 1)

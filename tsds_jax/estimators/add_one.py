@@ -13,6 +13,7 @@ from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
 from tsds_jax.runtime.ahead import ahead
+from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 _TOGETHER = 16
@@ -208,7 +209,8 @@ def add_one(
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
       half: see above.
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
-        array (up to 4 GiB on an accelerator). The estimate does not depend on it.
+        array (up to 4 GiB on an accelerator). Where the device has no memory left it is halved, with a warning. The
+        estimate does not depend on it.
       since: see `Estimate.state`.
 
     Yields:
@@ -220,8 +222,7 @@ def add_one(
     players = game.players
     if half and subset_size != players:
         raise ValueError(f"half draws from all {players} players, not {subset_size}")
-    if chunk is None:
-        chunk = even_chunk(players, rows)
+    at_once = even_chunk(players, rows) if chunk is None else chunk
     spread = over_all_devices()
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
@@ -238,9 +239,24 @@ def add_one(
     def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
         numbers = np.arange(first, first + together * spread.devices, dtype=np.int32)
-        how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half, "spread": spread}
+        how: dict[str, Any] = {"subset_size": subset_size, "chunk": at_once, "half": half, "spread": spread}
         ahead_of = not on_cpu and not half
         return first, add_one_rounds(played, key, numbers, np.int32(samples), **how, fits_ahead=ahead_of)
+
+    def fetched(start: int) -> Iterator[tuple[int, Any, Any]]:
+        """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""
+        nonlocal at_once
+        while start < samples:
+            calls = (call(first) for first in range(start, samples, together * spread.devices))
+            try:
+                # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call
+                # waits for the loops in it. A CPU's cores have enough to do.
+                for first, called in calls if on_cpu else ahead(calls):
+                    found = jax.device_get(called)
+                    start = first + together * spread.devices
+                    yield first, *found
+            except jax.errors.JaxRuntimeError as error:
+                at_once = halved(error, at_once, "points")
 
     def estimate(done: int) -> Estimate:
         mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
@@ -255,11 +271,7 @@ def add_one(
         differences = [tuple(one) for one in since["checks"].tolist()] if check else []
         start, fits, unconverged = since["counted"].tolist()
         yield estimate(start)
-    calls = (call(first) for first in range(start, samples, together * spread.devices))
-    # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call waits for
-    # the loops in it. A CPU's cores have enough to do.
-    for first, called in calls if on_cpu else ahead(calls):
-        rounds, split = jax.device_get(called)
+    for first, rounds, split in fetched(start):
         for t in range(min(len(rounds.size), samples - first)):
             size, done = int(rounds.size[t]), first + t + 1
             fits += 3 if check else 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
+from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
@@ -263,8 +264,8 @@ def permutation(
       chunk: rounds in one compiled call, or the next multiple of the devices; None takes about 2,048 prefixes for each
         of them. The estimates do not depend on it.
       block: prefixes of one chain fitted together.
-      lanes: chains walked together on a device; None takes 1 on a CPU, and elsewhere up to 128. Only rounding depends
-        on it.
+      lanes: chains walked together on a device; None takes 1 on a CPU, and elsewhere up to 128, and half as many
+        where the device has no memory left, with a warning. Only rounding depends on it.
       since: see `Estimate.state`.
 
     Yields:
@@ -291,6 +292,15 @@ def permutation(
     by_row = None
     done = fits = truncated = unconverged = 0
 
+    def walked(orders: np.ndarray, lanes: int) -> tuple[Walk, int]:
+        """What chains find, and how many there was memory for together."""
+        while True:
+            how: dict[str, Any] = {"block": min(block, subset_size), "lanes": lanes, "spread": spread}
+            try:
+                return jax.device_get(walk_chains(played, orders, np.float32(truncation), **how)), lanes
+            except jax.errors.JaxRuntimeError as error:
+                lanes = halved(error, lanes, "chains")
+
     def estimate() -> Estimate:
         split = None if by_row is None else by_row / np.maximum(moments.drawn, 1)[:, None]
         counted = np.array([done, fits, truncated, unconverged])
@@ -308,15 +318,8 @@ def permutation(
         # Every call has one shape, so there is one compilation: the last may compute rounds that are left out.
         rounds = np.stack(list(islice(drawn, chunk)))
         orders = np.stack([rounds, rounds[:, ::-1]][:each], 1)
-        called = walk_chains(
-            played,
-            orders.reshape(-1, subset_size),
-            np.float32(truncation),
-            block=min(block, subset_size),
-            lanes=lanes,
-            spread=spread,
-        )
-        walk = Walk(*(array.reshape(chunk, each, *array.shape[1:]) for array in jax.device_get(called)))
+        walk, lanes = walked(orders.reshape(-1, subset_size), lanes)
+        walk = Walk(*(array.reshape(chunk, each, *array.shape[1:]) for array in walk))
         if walk.marginals.ndim > 3 and by_row is None:
             by_row = np.zeros((players, walk.marginals.shape[3]))
         begin, end = done, min(done + chunk, planned)

@@ -1,0 +1,84 @@
+"""Where a device's memory is full, less is computed together, and the values are the same."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import tsds_jax as tsds
+from tsds_jax.errors import TsdsError
+from tsds_jax.estimators import add_one, permutation
+from tsds_jax.games import ridge_game
+from tsds_jax.runtime.memory import halved
+
+FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."
+
+
+@pytest.fixture
+def game():
+    rng = np.random.default_rng(0)
+    x, x_val = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))
+    return ridge_game(x, x[:, 0] > 0, x_val, x_val[:, 0] > 0, classes=2)
+
+
+def crowded(monkeypatch, module, name, argument, room, after=0):
+    """Has the function's device full for more than so many together, from a later call on."""
+    module = sys.modules[f"tsds_jax.estimators.{module}"]
+    real, calls = getattr(module, name), []
+
+    def full(*arguments, **how):
+        calls.append(how[argument])
+        if how[argument] > room and len(calls) > after:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return real(*arguments, **how)
+
+    monkeypatch.setattr(module, name, full)
+    return calls
+
+
+def values(estimates):
+    *_, last = estimates
+    return last.moments.mean()[0]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_fewer_points_are_valued_together_where_memory_is_full(game, monkeypatch, ahead):
+    options = {"subset_size": 8, "samples": 50, "seed": 0, "chunk": 20}
+    expected = values(add_one(game, **options))
+    if ahead:  # as on an accelerator, whose calls have a thread of their own
+        module = sys.modules["tsds_jax.estimators.add_one"]
+        monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
+    chunks = crowded(monkeypatch, "add_one", "add_one_rounds", "chunk", room=6, after=2)
+    with pytest.warns(RuntimeWarning, match="no memory for") as told:
+        found = values(add_one(game, **options))
+    assert [str(one.message) for one in told] == [
+        "the device has no memory for 20 points at a time: going on with 10",
+        "the device has no memory for 10 points at a time: going on with 5",
+    ]
+    assert chunks[:2] == [20, 20]
+    assert set(chunks[-2:]) == {5}
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fewer_chains_are_walked_together_where_memory_is_full(game, monkeypatch):
+    options = {"subset_size": 8, "samples": 9, "seed": 0, "chunk": 8}
+    expected = values(permutation(game, **options))
+    crowded(monkeypatch, "permutation", "walk_chains", "lanes", room=2)
+    with pytest.warns(RuntimeWarning) as told:
+        found = values(permutation(game, **options, lanes=8))
+    assert ["8 chains at a time: going on with 4" in str(one.message) for one in told] == [True, False]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):
+    with pytest.raises(TsdsError, match="no memory left for points, one at a time"):
+        halved(jax.errors.JaxRuntimeError(FULL), 1, "points")
+    other = jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
+        halved(other, 8, "points")
+    crowded(monkeypatch, "add_one", "add_one_rounds", "chunk", room=0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 2)), np.arange(12) % 2
+    with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="one at a time"):
+        tsds.value(x, y, x, y, source="ridge", samples=4, subset_size=4)
