@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tsds_jax as tsds
+from tsds_jax.encoders import embed
 from tsds_jax.errors import TsdsError
 from tsds_jax.estimators import add_one, permutation
 from tsds_jax.games import ridge_game
@@ -69,6 +70,32 @@ def test_fewer_chains_are_walked_together_where_memory_is_full(game, monkeypatch
         found = values(permutation(game, **options, lanes=8))
     assert ["8 chains at a time: going on with 4" in str(one.message) for one in told] == [True, False]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fewer_rows_are_embedded_together_where_memory_is_full(tiny_model, monkeypatch):
+    encoder = tsds.load_encoder(tiny_model)
+    texts = [f"the film was {'very ' * (number % 7)}good" for number in range(40)]
+    expected = embed(encoder, texts, batch_size=8)
+    module = sys.modules["tsds_jax.encoders.embed"]
+    real, sizes = module._encode, []
+
+    def full(structure, weights, batch, *how):
+        sizes.append(len(batch.input_ids))
+        if len(batch.input_ids) > 3 and len(sizes) > 4:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return real(structure, weights, batch, *how)
+
+    monkeypatch.setattr(module, "_encode", full)
+    monkeypatch.setattr(module, "SECTION", 3)
+    with pytest.warns(RuntimeWarning) as told:
+        found = embed(encoder, texts, batch_size=8)
+    assert [str(one.message).partition("memory for ")[2] for one in told] == [
+        "8 rows at a time: going on with 4",
+        "4 rows at a time: going on with 2",
+    ]
+    assert sizes[-1] == 2
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6 * np.abs(expected.values).max())
+    assert (found.tokens, found.truncated) == (expected.tokens, expected.truncated)
 
 
 def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):

@@ -23,6 +23,7 @@ from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.ahead import ahead, one_behind
+from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.processes import all_say, is_first
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.runtime.spread import Spread, over_all_devices
@@ -78,7 +79,8 @@ def embed(
         pooled vectors are set side by side.
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
       batch_size: rows of a batch, rounded up to a multiple of the local devices, which share them; by default as many
-        as make 1,024 tokens a device (32,768 on an accelerator).
+        as make 1,024 tokens a device (32,768 on an accelerator), and half as many where a device has no memory
+        left, with a warning.
       cache: a folder, made where it does not exist, that keeps the vectors: asked again for the same texts, with the
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
         Where an earlier call was killed or interrupted, this one goes on from what it had marked as written (one
@@ -109,7 +111,7 @@ def embed(
 
     def filled() -> Entry:
         values = np.zeros(shape, dtype=np.float32)
-        return Entry(values, fill(values, Since(0, {}), lambda reached: None))
+        return Entry(values, fill(values, Since(0, {"truncated": 0, "tokens": 0}), lambda reached: None))
 
     if cache is None or len(texts) == 0:
         made = filled()
@@ -145,12 +147,11 @@ def _fill(
     mark: Callable[[Since], None],
 ) -> Counts:
     """Write each text's vector into its row of values; how many texts were cut, and how many tokens there were."""
-    truncated, tokens = since.counts.get("truncated", 0), since.counts.get("tokens", 0)
-    done = since.rows
-    progress(Progress("embed", done, len(texts), "texts"))
+    done = truncated = tokens = 0
+    progress(Progress("embed", since.rows, len(texts), "texts"))
 
-    def tokenised() -> Iterator[tuple[int, Tokenised]]:
-        for first in range(since.rows, len(texts), section):
+    def tokenised(since: int, section: int) -> Iterator[tuple[int, Tokenised]]:
+        for first in range(since, len(texts), section):
             some = texts[first : first + section]
             for portion in token_portions(encoder.tokenizer, some, how.max_length, encoder.config, first):
                 yield first, portion
@@ -163,23 +164,34 @@ def _fill(
 
     spread = over_all_devices()
     sizes = batch_rows(how.max_length, batch_size, spread.devices)
-    # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did not
-    # stop. A section is long enough that its last batches, which are not full, cost little.
-    section = SECTION * max(sizes.values())
     structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
-    for first, portions in itertools.groupby(ahead(tokenised()), operator.itemgetter(0)):
-        submitted = (
-            (first + rows, batch, _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread))
-            for rows, batch in fill_batches(counted(portions), sizes)
-        )
-        for rows, batch, vectors in one_behind(submitted):
-            values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
-            tokens += int(batch.attention_mask.sum())
-            done += len(rows)
-            progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
-        mark(Since(done, {"truncated": truncated, "tokens": tokens}))
-    return {"truncated": truncated, "tokens": tokens}
+
+    def encoded(batch: Batch) -> jax.Array:
+        return _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread)
+
+    reached = since
+    while reached.rows < len(texts):
+        done, truncated, tokens = reached.rows, reached.counts.get("truncated", 0), reached.counts.get("tokens", 0)
+        # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did
+        # not stop. A section is long enough that its last batches, which are not full, cost little.
+        section = SECTION * max(sizes.values())
+        try:
+            for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
+                submitted = (
+                    (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)
+                )
+                for rows, batch, vectors in one_behind(submitted):
+                    values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
+                    tokens += int(batch.attention_mask.sum())
+                    done += len(rows)
+                    progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+                reached = Since(done, {"truncated": truncated, "tokens": tokens})
+                mark(reached)
+        except jax.errors.JaxRuntimeError as error:
+            halved(error, max(sizes.values()) // spread.devices, "rows")
+            sizes = {length: -(-rows // (2 * spread.devices)) * spread.devices for length, rows in sizes.items()}
+    return reached.counts
 
 
 def batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:
