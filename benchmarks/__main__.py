@@ -25,6 +25,7 @@ SCRIPTS = {
     "core": "--quick",
     "cost": "--quick",
     "scaling": "--quick",
+    "soak": "--quick",
     "detection": "--quick",
     "encoders": "--quick",
     "demo": "--quick",
