@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -78,6 +77,7 @@ FILES = {
         lines({"text": "a", "label": "x"}, {"text": "b"}),
         "row 1: column 'label' has no label",
     ),
+    "half a character in a key": ("a.jsonl", b'{"te\\ud800xt":"a","label":"x"}\n', "row 0: the key 'te"),
     "a list": ("a.jsonl", lines({"text": "a", "label": "x"}, ["b"]), "row 1: ['b'] is not a JSON object"),
     "cut line": ("a.jsonl", b'{"text":"a","label":"x"}\n{"text":"b","lab', "row 1: not valid JSON"),
     "deep": ("a.jsonl", b'{"text":' + b"[" * 10**5 + b"]" * 10**5 + b',"label":"x"}\n', "row 0: not valid JSON"),
@@ -438,13 +438,15 @@ def test_a_damaged_run_folder_says_which_file_to_delete(arrays, capsys):
 
 
 def test_a_full_disk_is_told_in_one_line_and_what_was_complete_stays(arrays):
-    def full():  # of files beyond so many bytes: values.npz will not fit, the manifest does
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
-
+    # Of files beyond so many bytes: values.npz does not fit, the manifest does.
+    full = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     told = [sys.executable, "-m", "tsds_jax.cli", *VALUE, "--train", "t.npz", "--out", "run", "--resume"]
     how = {"env": os.environ | {"JAX_PLATFORMS": "cpu"}, "capture_output": True, "text": True}
     small = how | {"env": how["env"] | {"JAX_ENABLE_COMPILATION_CACHE": "0"}}
-    stopped = subprocess.run(told, **small, preexec_fn=full, check=False)
+    stopped = subprocess.run([sys.executable, "-c", full, *told], **small, check=False)
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines()[-1].startswith("tsds: error: run cannot be written (file too large): make room")
     assert json.loads(Path("run/manifest.json").read_text())["status"] == "running"

@@ -6,15 +6,12 @@ import numpy as np
 
 from tsds_jax.errors import InputError
 
-_LARGEST = 1e15
-
 
 def feature_matrix(x: object, name: str) -> np.ndarray:
     """``x`` as finite float32 ``[points, features]``.
 
     Raises:
-      InputError: not a matrix of numbers, empty, or with a NaN, an infinity or a number beyond 1e15, whose place is
-        named.
+      InputError: not a matrix of numbers, empty, or with a NaN or infinity, whose place is named.
     """
     try:
         array = np.asarray(x)
@@ -34,13 +31,16 @@ def feature_matrix(x: object, name: str) -> np.ndarray:
         raise InputError(
             f"{name} is {array[row, column]} at row {row}, feature {column}: remove or impute it (float32 is used)"
         )
-    if max(array.max(), -array.min()) > _LARGEST:
-        row, column = np.argwhere(np.abs(array) > _LARGEST)[0]
-        raise InputError(
-            f"{name} is {array[row, column]} at row {row}, feature {column}: scale features to below {_LARGEST:g}, for "
-            "sums of squares of larger ones are infinite in float32"
-        )
     return array
+
+
+def check_largest(x: np.ndarray, name: str, largest: float) -> None:
+    """Raises InputError, naming its place, for the first number of ``x`` that is further from zero than ``largest``."""
+    if max(x.max(), -x.min()) > largest:
+        row, column = np.argwhere(np.abs(x) > largest)[0]
+        raise InputError(
+            f"{name} is {x[row, column]} at row {row}, feature {column}: scale features to at most {largest:g}"
+        )
 
 
 def label_array(y: object, name: str, rows: int) -> np.ndarray:

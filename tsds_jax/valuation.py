@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tsds_jax.arrays import encode_labels, feature_matrix, label_array, number_in, one_of, real_array
+from tsds_jax.arrays import check_largest, encode_labels, feature_matrix, label_array, number_in, one_of, real_array
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.estimators import (
     MAX_PLAYERS,
@@ -49,6 +49,8 @@ from tsds_jax.version import __version__
 SOURCES = ("logistic", "ridge", "kernel")
 ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
 _DEFAULT = SelectOptions()
+# Of a feature: beyond it, sums of squares that logistic regressions are fitted by are infinite in float32.
+_LARGEST = 1e15
 # Fewer checked contributions say too little of a bias to correct it.
 _FEWEST_CHECKS = 8
 
@@ -679,6 +681,9 @@ def source_game(
     """
     _check_source(source, utility, C)
     x, xv = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
+    if source == "logistic":
+        for array, name in ((x, "x_train"), (xv, "x_val")):
+            check_largest(array, name, _LARGEST)
     if x.shape[1] != xv.shape[1]:
         raise InputError(f"x_val has {xv.shape[1]} features and x_train {x.shape[1]}: give both the same")
     weights = {"sample_weight": sample_weight, "weight_val": weight_val}

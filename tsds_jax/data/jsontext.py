@@ -28,6 +28,10 @@ def parse_jsonl(text: str, name: str) -> pa.Table:
         raise InputError(f"{name}: holds one JSON array, not one object a line; convert it with `jq -c '.[]' {name}`")
     rows = _parse_lines(text, name)
     keys = dict.fromkeys(key for row in rows for key in row)
+    for key in keys:
+        if not _is_unicode(key):
+            row = next(number for number, row in enumerate(rows) if key in row)
+            raise InputError(f"{name}, row {row}: the key {key!a:.60} holds half of a surrogate pair; rename it")
     return pa.table({key: _arrow([row.get(key) for row in rows], key, name) for key in keys})
 
 
