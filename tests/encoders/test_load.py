@@ -1,6 +1,5 @@
 import contextlib
 import json
-import re
 import shutil
 import time
 
@@ -106,7 +105,7 @@ def test_a_file_given_for_a_model_is_said_to_be_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "", "with space"])
 def test_a_path_that_is_no_folder_is_refused_without_asking_the_hub(name, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
-    assert re.search("no folder|no path", refused(name))
+    assert "no folder" in refused(name)
 
 
 def test_a_folder_without_a_tokenizer_still_gives_hidden_states(folder):

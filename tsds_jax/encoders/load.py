@@ -216,11 +216,14 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
       InputError: it is in none of them, with what was tried.
     """
     text = os.fspath(name)
-    folder = as_path(name)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise InputError(f"model {text[:200]!r}: this is a file; give the folder of a Hugging Face model or a hub name")
+    if text:
+        folder = as_path(text)
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise InputError(
+                f"model {text[:200]!r}: this is a file; give the folder of a Hugging Face model or a hub name"
+            )
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
     fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])

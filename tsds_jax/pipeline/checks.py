@@ -12,7 +12,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, SelectOptions
-from tsds_jax.runtime.folder import as_path, check_writable
+from tsds_jax.runtime.folder import check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
 from tsds_jax.valuation import check_points, check_value_options
 
@@ -87,7 +87,7 @@ def layers_of(settings: SelectOptions) -> tuple[int, ...]:
 def check_cache(cache: str | os.PathLike | None) -> None:
     """Raises InputError, before any work, where no cache could be written."""
     if cache is not None:
-        check_writable(as_path(cache))
+        check_writable(cache)
 
 
 def check_precision(encoder: Encoder) -> None:

@@ -255,9 +255,9 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
         raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
 
 
-def check_writable(path: Path) -> None:
-    """Raises InputError where nothing can be written under ``path``, or where it could not be made."""
-    path = as_path(path)
+def check_writable(name: str | os.PathLike) -> None:
+    """Raises InputError where nothing can be written under that path, or where it could not be made."""
+    path = as_path(name)
     parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not parent.is_dir():
         raise InputError(f"{parent} is a file: give another place than {path}")

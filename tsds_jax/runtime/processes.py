@@ -94,7 +94,8 @@ def own_place(out: str | os.PathLike) -> Iterator[str]:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "wb") as file:
+            # The first has them, and only sends.
+            with open(os.devnull if is_first() else target, "wb") as file:
                 for first in range(0, size, _PIECE):
                     file.write(_shared(_piece(out / name, first) if is_first() else b""))
         yield str(out) if is_first() else str(copy)
