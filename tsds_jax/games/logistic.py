@@ -11,8 +11,9 @@ has probability ``1 / (k + K)``, and the present ones share the rest as the fit 
 predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +27,10 @@ from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import map_in_batches
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
+from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, pulled
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
 from tsds_jax.games.products import dot, in_three
-from tsds_jax.games.softmax import fit_one_more_softmax, fit_softmax, softmax_anchor
+from tsds_jax.games.softmax import fit_softmax
 from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_weights
 from tsds_jax.runtime.environment import has_tf32
 
@@ -36,6 +38,8 @@ from tsds_jax.runtime.environment import has_tf32
 MAX_CLASSES = 1000
 # To this size a coalition's fit with one point more is as exact as any; beyond, a thousandth from it.
 _SMALL = 16
+# So many classes are looked at one by one.
+_FEW_CLASSES = 16
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
 _LONG, _CUTS = 512, 4
 
@@ -140,7 +144,7 @@ class LogisticGame(OutcomeGame):
             known: Any = known_fit(rows, labels, weight, start[0], self.ridge)
         else:
             found = fit_softmax(rows, labels, weight[None], self.ridge, self.classes)
-            known = softmax_anchor(rows, labels, weight, found.parameters[0], self.ridge, self.classes)
+            known = known_softmax(rows, labels, weight, found.parameters[0], self.ridge, self.classes)
         model = LogisticFit(rows, labels, weight, found.parameters[0], known, mass, size)
         return Fitted(model, 1 - found.converged[0].astype(jnp.int32))
 
@@ -160,38 +164,48 @@ class LogisticGame(OutcomeGame):
         # Nothing is known of a coalition of one class.
         several = jnp.sum(model.mass > 0) > 1
 
-        def fitted(count: int, accuracy: Accuracy) -> tuple[Any, jax.Array]:
-            # What `near` rounds shows where the whole fit is the difference.
-            fine = several | (jax.default_backend() != "cpu")
-            close = jnp.where(fine, accuracy.tolerance, TOLERANCE)
-            members = (model.rows[:count], model.labels[:count], model.weight[:count])
-            if self.classes == 2:
-                more = fit_one_more(*members, model.known, own, accuracy._replace(tolerance=close))
-                rows = dot("rf,fg->rg", self.x_val, more.root)
-                if accuracy.product is dot and has_tf32():
-                    change = in_three(more.change, rows)
-                else:
-                    change = accuracy.product("bf,rf->br", more.change, rows)
-                logit = dot("f,rf->r", model.known.parameters, self.x_val) + change
-                outcome = _binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
-                return reduce(outcome), (~more.converged).astype(jnp.int32)
-            fit = fit_one_more_softmax(*members, model.known, self.ridge, own, self.classes, close)
-            one = jax.nn.one_hot(own.y, self.classes, dtype=own.x.dtype)
-            outcome = self._outcome(fit.parameters, model.mass + own.weight[:, None] * one)
-            return reduce(outcome), (~fit.converged).astype(jnp.int32)
+        def members(count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+            return model.rows[:count], model.labels[:count], model.weight[:count]
 
-        length = model.rows.shape[0]
-        if length <= _SMALL:
-            return fitted(length, EXACT)
-        half = max(_SMALL, length // 2)
-        return jax.lax.switch(
-            (model.size > _SMALL) + (model.size > half).astype(jnp.int32),
-            [
-                lambda: fitted(_SMALL, EXACT),
-                lambda: fitted(half, close_accuracy()),
-                lambda: fitted(length, close_accuracy()),
-            ],
-        )
+        def two(count: int, accuracy: Accuracy) -> tuple[Any, jax.Array]:
+            more = fit_one_more(*members(count), model.known, own, accuracy)
+            rows = dot("rf,fg->rg", self.x_val, more.root)
+            if accuracy.product is dot and has_tf32():
+                change = in_three(more.change, rows)
+            else:
+                change = accuracy.product("bf,rf->br", more.change, rows)
+            logit = dot("f,rf->r", model.known.parameters, self.x_val) + change
+            outcome = _binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
+            return reduce(outcome), more.converged
+
+        def by_size(fitted: Callable[[int, Accuracy], Any]) -> Any:
+            def case(count: int, accuracy: Accuracy) -> Any:
+                # What `near` rounds shows where the whole fit is the difference.
+                fine = several | (jax.default_backend() != "cpu")
+                return fitted(count, accuracy._replace(tolerance=jnp.where(fine, accuracy.tolerance, TOLERANCE)))
+
+            length = model.rows.shape[0]
+            if length <= _SMALL:
+                return case(length, EXACT)
+            half = max(_SMALL, length // 2)
+            return jax.lax.switch(
+                (model.size > _SMALL) + (model.size > half).astype(jnp.int32),
+                [
+                    lambda: case(_SMALL, EXACT),
+                    lambda: case(half, close_accuracy()),
+                    lambda: case(length, close_accuracy()),
+                ],
+            )
+
+        if self.classes == 2:
+            found, converged = by_size(two)
+        else:
+            begun = pulled(model.known, own, model.mass)
+            fit = by_size(lambda count, accuracy: fit_one_more_softmax(*members(count), self.ridge, begun, accuracy))
+            one = jax.nn.one_hot(own.y, self.classes, dtype=own.x.dtype)
+            found = reduce(self._outcome(fit.parameters, model.mass + own.weight[:, None] * one))
+            converged = fit.converged
+        return found, (~converged).astype(jnp.int32)
 
     def _outcome(self, parameters: jax.Array, mass: jax.Array) -> Outcome:
         """Of fits ``[lanes, ...]`` to members of weight ``mass`` ``[lanes, classes]``."""
@@ -284,14 +298,28 @@ def _binary_outcome(logit: jax.Array, y_val: jax.Array) -> Outcome:
 
 def _softmax_outcome(parameters: jax.Array, mass: jax.Array, x_val: jax.Array, y_val: jax.Array) -> Outcome:
     lanes, classes = mass.shape
+    features = parameters.reshape(lanes, classes, -1)
     present = mass > 0
-    logit = dot("bcf,rf->bcr", parameters.reshape(lanes, classes, -1), x_val)
-    absent = classes - jnp.sum(present, 1)
-    whole = jnp.sum(mass, 1) + classes  # members and one imagined point a class
-    inside = jax.nn.log_softmax(jnp.where(present[:, :, None], logit, -jnp.inf), 1)
+    absent = classes - jnp.sum(present, 1, keepdims=True)
+    whole = jnp.sum(mass, 1, keepdims=True) + classes  # members and one imagined point a class
     share = jnp.log1p(-jnp.minimum(absent / whole, 1 - 1e-7))
-    log_probability = jnp.where(present[:, :, None], inside + share[:, None, None], -jnp.log(whole)[:, None, None])
-    true = jnp.take_along_axis(log_probability, y_val[None, None, :], 1)[:, 0]
-    top = jnp.max(log_probability, 1)
-    ties = jnp.sum(log_probability == top[:, None], 1)
-    return Outcome(jnp.where(true == top, 1.0 / ties, 0.0), true)
+    # Reduced over classes, few arrays of one class each take a CPU a fraction of the time of one array.
+    width = 1 if classes <= _FEW_CLASSES else classes
+    blocks = [slice(first, first + width) for first in range(0, classes, width)]
+    logits = [
+        jnp.where(present[:, some, None], dot("bcf,rf->bcr", features[:, some], x_val), -jnp.inf) for some in blocks
+    ]
+    top = reduce(jnp.maximum, [jnp.max(some, 1) for some in logits])
+    # Of nobody the largest is minus infinity, from which nothing can be taken.
+    base = jnp.maximum(top, jnp.finfo(top.dtype).min)[:, None]
+    logits = [some - base for some in logits]
+    total = sum(jnp.sum(jnp.exp(some), 1) for some in logits)
+    inside = jnp.where(absent < classes, jnp.log(total), 0.0)
+    # An absent class has the logit that gives it its probability.
+    lone = jnp.where(absent > 0, inside - jnp.log(whole) - share, -jnp.inf)
+    best = jnp.maximum(top - base[:, 0], lone)
+    label = jnp.arange(classes)[:, None] == y_val
+    true = sum(jnp.sum(jnp.where(label[of], some, 0.0), 1) for of, some in zip(blocks, logits, strict=True))
+    true = jnp.where(true == -jnp.inf, lone, true)
+    ties = sum(jnp.sum(some == best[:, None], 1) for some in logits) + absent * (lone == best)
+    return Outcome(jnp.where(true == best, 1 / ties, 0.0), true - inside + share)

@@ -4,22 +4,17 @@ Parameters are ``[lanes, classes * features]``, zero for the classes that a lane
 changes no probability; minima sum to zero over the classes, whose intercepts nothing else holds.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.binary import Anchor, class_mass, weighted_gram
-from tsds_jax.games.descent import ITERATIONS, descend, descend_in_stages, trusted_length
+from tsds_jax.games.binary import class_mass, weighted_gram
+from tsds_jax.games.descent import trusted_length
 from tsds_jax.games.factors import inverse
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.one_more import Own
 from tsds_jax.games.products import dot, row_sums
-
-# Beyond so many parameters a Hessian's inverse costs more than the iterations that it saves.
-_LARGEST_HESSIAN = 512
-# Iterations after which most fits with one point more are there, and after which all should be.
-_STEPS = (2, ITERATIONS)
 
 
 class SoftmaxLosses(NamedTuple):
@@ -118,7 +113,7 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: ja
     present = class_mass(labels, weight, classes) > 0
     several = jnp.sum(present, 1) > 1
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
-    losses = SoftmaxLosses(rows, target, weight * several[:, None], _ridge(ridge, present), present)
+    losses = SoftmaxLosses(rows, target, weight * several[:, None], ridge_in(ridge, present), present)
     precondition = _bound(rows, weight, ridge, present)
     floor = 1e-11 * jnp.max(ridge)
 
@@ -133,87 +128,24 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: ja
     return minimise(local, jnp.zeros((len(weight), target.shape[0] * rows.shape[1]), rows.dtype))
 
 
-def softmax_anchor(
-    rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array, classes: int
-) -> Anchor:
-    """What `fit_one_more_softmax` starts from: one fit and its inverse Hessian, or for many parameters a bound of it.
-
-    Args:
-      weight: ``[points]``; parameters: ``[classes * features]``, of the fit. Others as in `fit_softmax`.
-
-    Returns:
-      `Anchor` whose inverse is ``[classes * features] * 2``, or ``[features] * 2`` to be used for every class.
-    """
-    present = class_mass(labels, weight[None], classes)[0] > 0
-    if len(parameters) > _LARGEST_HESSIAN:
-        return Anchor(parameters, _bound_inverse(rows, weight[None], ridge)[0])
-    logit = dot("cf,pf->cp", parameters.reshape(classes, -1), rows)
-    probability = softmax(logit[None], present[None])[1][0]
-    mixed = jnp.eye(classes)[:, :, None] * probability[:, None] - probability[:, None] * probability
-    blocks = weighted_gram(rows)((mixed * weight).reshape(classes * classes, -1))
-    features = rows.shape[1]
-    hessian = jnp.moveaxis(blocks.reshape(classes, classes, features, features), 2, 1)
-    hessian = hessian.reshape(classes * features, classes * features)
-    strength = _ridge(ridge, present[None])[0]
-    held = strength.at[-1].add(jnp.where(strength[-1] > 0, 0.0, 0.25))
-    found = inverse(hessian + jnp.diag(jnp.tile(held, classes)))
-    spare = jnp.eye(classes * features, dtype=rows.dtype) / jnp.max(jnp.diagonal(hessian) + 1.0)
-    return Anchor(parameters, jnp.where(jnp.all(jnp.isfinite(found)), found, spare))
-
-
-def fit_one_more_softmax(
-    rows: jax.Array,
-    labels: jax.Array,
-    weight: jax.Array,
-    known: Anchor,
-    ridge: jax.Array,
-    own: Own,
-    classes: int,
-    tolerance: float | jax.Array,
-) -> Minimum:
-    """Softmax regressions of the rows and one point more, each by `descend` from the fit without it.
-
-    Args:
-      weight: ``[points]``; known: of `softmax_anchor`; own: the further points, one a lane. Others as in `fit_softmax`.
-    """
-    mass = class_mass(labels, weight[None], classes) + own.weight[:, None] * jax.nn.one_hot(own.y, classes)
-    present = mass > 0
-    target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
-    start = jnp.broadcast_to(known.parameters, (len(own.x), len(known.parameters)))
-
-    def some(lanes: Any, start: jax.Array, stage: jax.Array) -> Minimum:
-        here, mine = present[lanes], jax.tree.map(lambda part: part[lanes], own)
-
-        def precondition(gradient: jax.Array) -> jax.Array:
-            gradient = _centred(gradient, here)  # on both sides, or conjugate directions are none
-            if len(known.inverse) == gradient.shape[1]:
-                step = dot("lf,fg->lg", gradient, known.inverse)
-            else:
-                step = dot("lcf,fg->lcg", gradient.reshape(len(gradient), classes, -1), known.inverse)
-                step = step.reshape(gradient.shape)
-            return _centred(step, here)
-
-        losses = SoftmaxLosses(rows, target, weight[None], _ridge(ridge, here), here, mine)
-        return descend(losses, start, precondition, close, jnp.asarray(_STEPS)[stage])
-
-    # A bound of the Hessian makes steps short, and so the distance look small.
-    close = tolerance if len(known.inverse) == len(known.parameters) else 0.02 * tolerance
-    return descend_in_stages(some, start, len(_STEPS))
-
-
 def softmax(logit: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities and probabilities over axis 1, both zero for absent classes."""
     inside = present.reshape(*present.shape, *[1] * (logit.ndim - 2))
-    log_probability = jnp.where(inside, jax.nn.log_softmax(jnp.where(inside, logit, -jnp.inf), 1), 0.0)
-    return log_probability, jnp.where(inside, jnp.exp(log_probability), 0.0)
+    logit = jnp.where(inside, logit, -jnp.inf)
+    # Of nobody the largest is minus infinity, from which nothing can be taken.
+    shifted = logit - jnp.maximum(jnp.max(logit, 1, keepdims=True), jnp.finfo(logit.dtype).min)
+    odds = jnp.exp(shifted)
+    total = jnp.sum(odds, 1, keepdims=True)
+    # One exponential serves both; the logarithm is made only where it is used.
+    return jnp.where(inside, shifted - jnp.log(total), 0.0), odds / jnp.maximum(total, 1.0)
 
 
-def _ridge(ridge: jax.Array, present: jax.Array) -> jax.Array:
+def ridge_in(ridge: jax.Array, present: jax.Array) -> jax.Array:
     """The penalty in each lane, ``[lanes, features]``."""
     return ridge * jnp.where(jnp.sum(present, 1) == 2, 2.0, 1.0)[:, None]
 
 
-def _bound_inverse(rows: jax.Array, weight: jax.Array, ridge: jax.Array) -> jax.Array:
+def bound_inverse(rows: jax.Array, weight: jax.Array, ridge: jax.Array) -> jax.Array:
     """Inverse of the bound on the Hessian, ``[lanes, features, features]``."""
     # The intercept's bound is zero where nothing is fitted: a quarter keeps it solvable.
     held = ridge.at[-1].add(jnp.where(ridge[-1] > 0, 0.0, 0.25))
@@ -222,17 +154,17 @@ def _bound_inverse(rows: jax.Array, weight: jax.Array, ridge: jax.Array) -> jax.
 
 
 def _bound(rows: jax.Array, weight: jax.Array, ridge: jax.Array, present: jax.Array):
-    inverses = _bound_inverse(rows, weight, ridge)
+    inverses = bound_inverse(rows, weight, ridge)
 
     def precondition(v: jax.Array) -> jax.Array:
         by_class = v.reshape(len(v), present.shape[1], -1)
         step = jnp.matmul(by_class, inverses, precision=jax.lax.Precision.HIGHEST).reshape(v.shape)
-        return _centred(step, present)
+        return centred(step, present)
 
     return precondition
 
 
-def _centred(step: jax.Array, present: jax.Array) -> jax.Array:
+def centred(step: jax.Array, present: jax.Array) -> jax.Array:
     """Zero for absent classes, of sum zero over the others: rounding would go astray along a flat direction."""
     by_class = step.reshape(*present.shape, -1) * present[:, :, None]
     count = jnp.maximum(jnp.sum(present, 1), 1)[:, None, None]
