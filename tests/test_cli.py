@@ -18,7 +18,7 @@ QUICK = [
     "--check-seeds",
     "0",
     "--samples",
-    "4",
+    "16",
     "--pca",
     "8",
     "--subset-size",
@@ -59,7 +59,7 @@ def test_run_prints_the_outcome_and_writes_the_report(tsds, tiny_files, tiny_mod
     assert "as many rows at random" in stdout
     assert str(out / "report.html") in stdout
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["options"]["samples"] == 4
+    assert manifest["options"]["samples"] == 16
     assert manifest["finetuning"]["steps"] == 4
     assert "finetune 12/12 steps" in stderr
     again = tsds("run", *files(tiny_files), "--model", tiny_model, "--out", out, *QUICK)
@@ -86,12 +86,12 @@ def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(
-        f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 30\npca = 4\ncheck-seeds = 0\nout = "{tmp_path / "r"}"\n'
+        f'model = "{tiny_model}"\nsamples = 3\nsubset-size = 40\npca = 8\ncheck-seeds = 0\nout = "{tmp_path / "r"}"\n'
     )
-    code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 2)
+    code, _, stderr = tsds("select", *files(tiny_files, "train"), "--config", config, "--samples", 16)
     assert code == 0, stderr
     options = json.loads((tmp_path / "r" / "manifest.json").read_text())["options"]
-    assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (2, 30, 4, "cross_fitted")
+    assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (16, 40, 8, "cross_fitted")
 
 
 def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
@@ -106,7 +106,7 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
         assert stored["x"].shape == (96, 32)
         assert set(stored["y"]) == {"neg", "pos"}
     arrays = ["--train", tmp_path / "train.npz", "--validation", tmp_path / "validation.npz"]
-    assert tsds("value", *arrays, "--out", tmp_path / "v", "--samples", 3, "--pca", 8)[0] == 0
+    assert tsds("value", *arrays, "--out", tmp_path / "v", *QUICK[2:8])[0] == 0
     table = pq.read_table(tmp_path / "v" / "values.parquet").to_pydict()
     assert sorted(table["rank"]) == list(range(1, 97))
     finetune = ("finetune", *files(tiny_files), "--model", tiny_model, "--out", tmp_path / "f", "--steps", 3)
@@ -231,7 +231,7 @@ def test_a_config_entry_of_the_wrong_kind_is_named_before_anything_happens(tsds,
 
 
 def test_a_flag_can_switch_off_what_the_config_switches_on(tsds, tiny_files, tiny_model, tmp_path):
-    (tmp_path / "c.toml").write_text("drop_overlap = true\nsamples = 2\npca = 4\ncheck_seeds = 0\n")
+    (tmp_path / "c.toml").write_text("drop_overlap = true\nsamples = 16\npca = 8\nsubset-size = 40\ncheck_seeds = 0\n")
     arguments = [*files(tiny_files, "train"), "--model", tiny_model, "--config", tmp_path / "c.toml"]
     for flags, expected in (([], True), (["--no-drop-overlap"], False)):
         out = tmp_path / str(expected)

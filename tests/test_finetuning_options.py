@@ -407,7 +407,9 @@ def test_several_devices_share_a_batch_and_give_the_same_weights(tmp_path):
     for devices in (1, 4):
         out = str(tmp_path / f"{devices}.npz")
         code = MANY.format(tests=str(Path(__file__).parent), devices=devices, out=out)
-        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        flags = {
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
+        }
         subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | flags)
         with np.load(out) as stored:
             found.append(dict(stored))

@@ -77,7 +77,7 @@ def outcome(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def command(tiny_files, tiny_model):
-    told = ["run", "--model", tiny_model, "--remove-count", 12, "--check-seeds", 0, "--samples", 48, "--pca", 4]
+    told = ["run", "--model", tiny_model, "--remove-count", 12, "--check-seeds", 0, "--samples", 48, "--pca", 8]
     told += ["--subset-size", 40, "--steps", 3, "--batch-size", 8, "--checkpoint-every", 0, "--resume"]
     return [*told, *(part for name, file in tiny_files.items() for part in (f"--{name}", file)), "--out"]
 

@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 
-QUICK = {"check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40, "utility": "probability"}
+# Tests that value alike share what is compiled, which takes most of their time.
+QUICK = {"check_seeds": 0, "samples": 16, "pca": 8, "subset_size": 40, "utility": "probability"}
 TUNING = tsds.FineTuneOptions(steps=12, batch_size=8, learning_rate=1e-3)
 
 
@@ -126,7 +127,7 @@ def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files
 
 def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):
     # The tiny encoder's weights are random, so its embeddings tell the words apart better than its layers.
-    how = {"layer": 0, "pca": 16, "utility": "probability", "samples": 30, "subset_size": 60}
+    how = {"layer": 0, "pca": 16, "utility": "probability", "samples": 32, "subset_size": 40}
     s = tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=tiny_model, **how)
     assert roc_auc_score(tiny_flipped, -s.valuation.values) > 0.65
 
@@ -153,7 +154,7 @@ def marked(tiny_files):
 
 
 def chosen(rows, files, model, **how):
-    return tsds.select(rows, validation=files["validation"], model=model, **{**QUICK, "samples": 2, **how})
+    return tsds.select(rows, validation=files["validation"], model=model, **{**QUICK, **how})
 
 
 def test_the_cut_can_be_given_as_a_number_a_share_or_a_least_value(marked, tiny_files, tiny_model):
@@ -225,7 +226,7 @@ def test_no_row_is_represented_by_a_model_that_saw_its_label(tiny_files, tiny_mo
 def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files, tiny_model):
     # The tiny encoder's weights are random: one pass is enough for it only in many small steps.
     tuning = tsds.FineTuneOptions(head="mean", batch_size=2, learning_rate=5e-3, dropout=0.0, max_length=16)
-    how = {"finetuning": tuning, "samples": 2, "rule": "argmax"}
+    how = {"finetuning": tuning, "rule": "argmax"}
     plain, better = (
         chosen(tiny_files["train"], tiny_files, tiny_model, represent_by=name, **how) for name in ("pretrained", by)
     )
@@ -271,7 +272,7 @@ def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tin
 def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):
     # A largest cut of less than one row leaves "remove nothing" alone.
     events = []
-    how = {"largest_cut": 0.005, "grid": 0.005, "samples": 2, "progress": events.append}
+    how = {"largest_cut": 0.005, "grid": 0.005, "progress": events.append}
     out = run(tiny_files, tiny_model, tmp_path / "none", **how)
     assert json.loads((out / "selection.json").read_text())["removal_index"] == 0
     found = json.loads((out / "finetune.json").read_text())
@@ -282,7 +283,7 @@ def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path
 
 
 def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_model, tmp_path):
-    out = run({"train": tiny_files["train"], "validation": tiny_files["train"]}, tiny_model, tmp_path / "r", samples=2)
+    out = run({"train": tiny_files["train"], "validation": tiny_files["train"]}, tiny_model, tmp_path / "r")
     warnings = json.loads((out / "manifest.json").read_text())["warnings"]
     assert "120 train texts also stand in the validation rows" in warnings
     assert any("no test rows were given" in warning for warning in warnings)
@@ -377,23 +378,21 @@ def test_another_run_in_the_folder_is_refused_before_anything_is_read(finished, 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "folder"])
 def test_kept_rows_come_back_in_the_format_and_columns_that_came(kind, tiny_files, tiny_model, tmp_path):
-    rows = Dataset.from_dict(
-        {"id": list(range(60)), **{c: column(tiny_files["train"], c)[:60] for c in ("text", "label")}}
-    )
+    rows = Dataset.from_dict({"id": list(range(120)), **{c: column(tiny_files["train"], c) for c in ("text", "label")}})
     if kind == "folder":
         rows.save_to_disk(tmp_path / "data")
         source = tmp_path / "data"
     else:
         source = tmp_path / f"data.{kind}"
         (rows.to_json if kind == "jsonl" else rows.to_parquet)(source)
-    s = tsds.select(source, model=tiny_model, rule="argmax", **QUICK | {"subset_size": 30})
+    s = tsds.select(source, model=tiny_model, rule="argmax", **QUICK)
     out = s.save(tmp_path / "out")
     kept = tsds.load_data(out / ("kept" if kind == "folder" else f"kept.{kind}"))
     assert kept.rows.column_names == ["id", "text", "label"]
     assert kept.rows["id"][:] == s.kept.rows["id"][:]
     # Rows set apart for validation are neither kept nor removed, and are not lost either.
     held = tsds.load_data(out / ("validation" if kind == "folder" else f"validation.{kind}"))
-    assert sorted([*s.kept.rows["id"], *s.removed.rows["id"], *held.rows["id"]]) == list(range(60))
+    assert sorted([*s.kept.rows["id"], *s.removed.rows["id"], *held.rows["id"]]) == list(range(120))
     table = pq.read_table(out / "values.parquet").to_pydict()
     assert [rows["text"][row] for row in table["row"]] == table["text"]
 
