@@ -9,7 +9,8 @@ from datasets import DatasetDict
 
 import tsds_jax as tsds
 from tsds_jax.data import flip_labels
-from tsds_jax.evaluation.summary import mean_interval
+from tsds_jax.evaluation.summary import mean_interval, write_summary
+from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
 
 QUICK = {"pca": 8, "subset_size": 40, "samples": 8, "utility": "probability", "rule": "argmax", "layer": 0}
@@ -105,6 +106,15 @@ def test_the_summary_is_means_with_students_interval(study):
     assert np.isnan(mean_interval([0.5]).low)
     still = {row["method"]: row["stability"]["spearman"] for row in found["summary"] if row["flips"] == 0}
     assert still["shapley"] > still["random"] + 0.3
+
+
+def test_values_that_are_all_the_same_have_no_stability_and_lose_no_study(study, tmp_path):
+    runs = content(study)["runs"]
+    write_summary(RunFolder(tmp_path), runs, {(run["key"], run["method"]): np.zeros(9) for run in runs})
+    still = [row["stability"] for row in content(tmp_path)["summary"] if "stability" in row]
+    assert still
+    assert all(found == {"spearman": None, "kendall": None, "lowest": 1.0} for found in still)
+    assert "| - |" in (tmp_path / "evaluation.md").read_text("utf-8")
 
 
 def test_a_cut_study_goes_on_to_the_same_numbers(study, splits, tiny_model):

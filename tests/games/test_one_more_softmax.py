@@ -7,6 +7,7 @@ import pytest
 
 from tsds_jax.games import logistic_game, one_more_softmax
 from tsds_jax.games.binary import class_mass
+from tsds_jax.games.leave_one_out import leave_one_out
 from tsds_jax.games.one_more import EXACT, Own
 from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, pulled
 from tsds_jax.games.softmax import fit_softmax
@@ -54,6 +55,8 @@ def test_a_points_curvature_is_taken_into_the_metric_as_woodbury_says(kind):
     probability = rng.dirichlet(np.full(CLASSES, 0.3), LANES)
     probability[0], probability[1] = [0, 1, 0, 0], [0.5, 0, 0, 0.5]
     weight, given = rng.exponential(size=LANES), rng.normal(size=(LANES, CLASSES))
+    if kind == "together":  # the others leave points of negative weight in
+        weight[::2] *= -0.5 / np.linalg.eigvalsh(across[::2]).max(1)
     curved = weight[:, None, None] * (
         np.eye(CLASSES) * probability[:, None] - probability[:, :, None] * probability[:, None]
     )
@@ -65,6 +68,25 @@ def test_a_points_curvature_is_taken_into_the_metric_as_woodbury_says(kind):
 
     single = [jnp.asarray(array, jnp.float32) for array in (probability, weight, given)]
     np.testing.assert_allclose(bent(*single), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_a_point_can_be_taken_out_again(classes):
+    x, y = problem(classes, points=120)
+    game = logistic_game(x, y, x[:50], y[:50], classes=classes, utility="log_likelihood")
+    order = jnp.arange(120)
+
+    @jax.jit
+    def without(point):
+        rest = jnp.where(jnp.arange(120) < point, order, jnp.append(order[1:], 0))
+        return game.prefix_utilities(rest, jnp.array([119])).utility[0]
+
+    whole = jax.jit(lambda: game.prefix_utilities(order, jnp.array([120])).utility[0])()
+    values, unconverged = leave_one_out(game)
+    assert unconverged == 0
+    assert np.abs(values).max() > 1e-3
+    expected = [float(whole - without(point)) for point in range(0, 120, 12)]
+    np.testing.assert_allclose(values[::12], expected, atol=1e-4)
 
 
 @KINDS

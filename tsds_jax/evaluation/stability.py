@@ -11,7 +11,7 @@ from tsds_jax.errors import InputError
 
 
 class Stability(NamedTuple):
-    """Means over all pairs of runs.
+    """Means over all pairs of runs; correlations are NaN where all values of a run are the same.
 
     Attributes:
       spearman: rank correlation.
@@ -45,10 +45,12 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
     size = max(1, len(runs[0]) // 10)
     lowest = [set(np.argsort(run, kind="stable")[:size].tolist()) for run in runs]
     pairs = list(combinations(range(len(runs)), 2))
+    # Of a run whose values are all the same SciPy says so, once a pair.
+    ranked = all(np.ptp(run) > 0 for run in runs)
     found = [
         (
-            spearmanr(runs[a], runs[b]).statistic,
-            kendalltau(runs[a], runs[b]).statistic,
+            spearmanr(runs[a], runs[b]).statistic if ranked else np.nan,
+            kendalltau(runs[a], runs[b]).statistic if ranked else np.nan,
             len(lowest[a] & lowest[b]) / len(lowest[a] | lowest[b]),
         )
         for a, b in pairs

@@ -71,7 +71,9 @@ def write_summary(
                     about[name] = [None if math.isnan(number) else number for number in found]
             if flips == 0 and len(some) > 1 and method != ORACLE:
                 # The same rows and labels in every run, so that rankings can be compared.
-                about["stability"] = stability([values[run["key"], method] for run in some])._asdict()
+                # Where all values of a run are the same there is no correlation.
+                alike = stability([values[run["key"], method] for run in some])._asdict()
+                about["stability"] = {name: None if math.isnan(mean) else mean for name, mean in alike.items()}
             rows.append(about)
         summary += rows
         first = next(iter(methods.values()))
@@ -109,7 +111,8 @@ def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float,
     for row in rows:
         cells = [_cell(row.get(name), times, digits, name) for name, (_, times, digits) in columns.items()]
         if stable:
-            cells.append(f"{row['stability']['spearman']:.2f}" if "stability" in row else "-")
+            spearman = row.get("stability", {}).get("spearman")
+            cells.append("-" if spearman is None else f"{spearman:.2f}")
         lines.append(f"| {row['method']} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 

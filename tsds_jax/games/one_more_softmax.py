@@ -88,19 +88,20 @@ class _Together(NamedTuple):
         return dot("lc,lcd->ld", pull, self.across)
 
     def bend(self, probability: jax.Array, weight: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        # S = G G', a column for each class but the last: one class against those behind it, and so on.
+        # S = +-G G', a column for each class but the last: one class against those behind it, and so on.
         behind = jnp.cumsum(probability[:, ::-1], 1)[:, ::-1] - probability
         behind = jnp.maximum(behind, 0.0)
         first, here = probability[:, :-1], behind[:, :-1]
-        size = jnp.sqrt(weight[:, None] * first * here / jnp.maximum(first + here, 1e-30))
+        size = jnp.sqrt(jnp.abs(weight)[:, None] * first * here / jnp.maximum(first + here, 1e-30))
         later = jnp.triu(jnp.ones((probability.shape[1],) * 2, probability.dtype), 1)[:-1]
         share = probability[:, None] * later / jnp.maximum(here, 1e-30)[:, :, None]
         root = size[:, :, None] * (jnp.eye(probability.shape[1])[:-1] - share)  # [lanes, classes - 1, classes]
-        inner = dot("lkc,lcd,lmd->lkm", root, self.across, root) + jnp.eye(root.shape[1])
+        sign = jnp.sign(weight)[:, None]
+        inner = sign[:, :, None] * dot("lkc,lcd,lmd->lkm", root, self.across, root) + jnp.eye(root.shape[1])
         turned = _inverse_of_few(inner)
 
         def bent(given: jax.Array) -> jax.Array:
-            return dot("lkc,lk->lc", root, dot("lkm,lm->lk", turned, dot("lmc,lc->lm", root, given)))
+            return sign * dot("lkc,lk->lc", root, dot("lkm,lm->lk", turned, dot("lmc,lc->lm", root, given)))
 
         return bent
 
@@ -130,8 +131,9 @@ class _Apart(NamedTuple):
         return pull * self.across
 
     def bend(self, probability: jax.Array, weight: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        # 1 + S R is a diagonal and a product of two vectors (Sherman and Morrison).
-        weight = weight[:, None]
+        # 1 + S R is a diagonal and a product of two vectors (Sherman and Morrison). Of classes by themselves nothing is
+        # known that a point could be taken from without risk: one of negative weight is left in.
+        weight = jnp.maximum(weight, 0.0)[:, None]
         shrunk = 1 / (1 + weight * probability * self.across)
         left = jnp.sum(probability * shrunk, 1, keepdims=True)
 
@@ -292,10 +294,11 @@ def _own_pulls(logit: jax.Array, metric: Any, present: jax.Array, own: Own) -> j
 
 
 def _inverse_of_few(matrix: jax.Array) -> jax.Array:
-    """Inverses of positive definite ``[lanes, size, size]``, no eigenvalue under one, by sweeping row after row."""
+    """Inverses of positive definite ``[lanes, size, size]``, no eigenvalue near zero, by sweeping row after row."""
     size = matrix.shape[1]
     for row in range(size):
-        pivot = matrix[:, row, row][:, None]
+        # Of a point that is taken out of a fit that hardly stands without it rounding may leave none.
+        pivot = jnp.maximum(matrix[:, row, row], 1e-3)[:, None]
         column = matrix[:, :, row]
         matrix = matrix - column[:, :, None] * column[:, None] / pivot[:, :, None]
         matrix = matrix.at[:, row].set(column / pivot).at[:, :, row].set(column / pivot)
