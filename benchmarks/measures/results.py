@@ -13,7 +13,7 @@ def merged(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the file is to hold once these cases are measured, and what it held from a machine and versions like these.
 
-    Cases of the latter stay, unless they were measured again.
+    Cases of the latter stay, unless they were measured again. Another build of the system is the same machine.
 
     Args:
       file: where the results are.
@@ -22,9 +22,13 @@ def merged(
       measured: those measured now.
     """
     found = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    kept = found if all(found.get(name) == entry for name, entry in about.items()) else {}
+    kept = found if all(_alike(found.get(name)) == _alike(entry) for name, entry in about.items()) else {}
     cases = kept.get("cases", {}) | measured
     return {**about, "cases": {name: cases[name] for name in order if name in cases}}, kept
+
+
+def _alike(about: Any) -> Any:
+    return {name: entry for name, entry in about.items() if name != "platform"} if isinstance(about, dict) else about
 
 
 def write(file: Path, result: dict[str, Any], tables: str) -> None:
