@@ -118,7 +118,7 @@ def problem(classes, points=400, features=8):
 
 
 def test_most_fits_are_there_after_a_step_or_two_and_all_after_ten():
-    # From the fit without, and without the point's own curvature, it took six steps for most and twenty for all.
+    # From the fit without, and without the point's own curvature, half took four steps or more and all twelve.
     x, y = problem(3)
     game = logistic_game(x, y, x[:9], y[:9], classes=3)
     members, points = slice(0, 100), slice(100, 400)
