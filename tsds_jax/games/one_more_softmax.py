@@ -196,7 +196,7 @@ class Pulled(NamedTuple):
 
     own: Own
     present: jax.Array
-    metric: Any
+    metric: _Together | _Apart
     start: jax.Array
     tolerance: float
 
@@ -253,7 +253,7 @@ def fit_one_more_softmax(
     return descend_in_stages(some, begun.start, len(accuracy.steps))
 
 
-def _metric(known: KnownSoftmax, x: jax.Array, classes: int) -> Any:
+def _metric(known: KnownSoftmax, x: jax.Array, classes: int) -> _Together | _Apart:
     features = x.shape[1]
     if known.inverse.ndim == 2:
         whole = known.inverse.reshape(classes, features, classes, features)
@@ -263,7 +263,7 @@ def _metric(known: KnownSoftmax, x: jax.Array, classes: int) -> Any:
     return _Apart(known.inverse, lifted, dot("lcg,lg->lc", lifted, x))
 
 
-def _own_pulls(logit: jax.Array, metric: Any, present: jax.Array, own: Own) -> jax.Array:
+def _own_pulls(logit: jax.Array, metric: _Metric, present: jax.Array, own: Own) -> jax.Array:
     """``t`` above, ``[lanes, classes]``, nearly: zero in sum.
 
     Begins at the root where the wrong classes share what is pulled from them as they share their probability, which is
