@@ -136,6 +136,21 @@ def test_a_valuation_survives_being_saved(tmp_path):
     np.testing.assert_array_equal(again.by_row, v.by_row)
 
 
+def test_an_interval_is_students_about_the_value():
+    short, exact = (tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=samples) for samples in (12, 400))
+    low, high = short.interval(0.9)
+    np.testing.assert_allclose((low + high) / 2, short.values)
+    assert ((high - low) / 2 > 1.645 * short.stderr).all()
+    assert np.mean((short.interval()[0] < exact.values) & (exact.values < short.interval()[1])) > 0.85
+    np.testing.assert_allclose(short.semivalue("shapley").freedom, short.freedom)
+    groups = np.arange(len(X))[::-1]
+    np.testing.assert_array_equal(short.for_members(groups).interval()[1], short.interval()[1][::-1])
+    normal = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=12, estimator="permutation")
+    np.testing.assert_allclose(normal.interval()[1] - normal.values, 1.95996 * normal.stderr, rtol=1e-4)
+    with pytest.raises(tsds.InputError, match="level is 95"):
+        short.interval(95)
+
+
 @pytest.mark.parametrize("estimator", ["add_one", "permutation", "exact", "banzhaf_add_one"])
 def test_values_split_by_validation_row_add_up(estimator):
     keep = np.r_[0:10]

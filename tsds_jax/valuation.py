@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.stats import t as student
 
 from tsds_jax.arrays import check_largest, encode_labels, feature_matrix, label_array, number_in, one_of, real_array
 from tsds_jax.errors import InputError, TsdsError
@@ -88,6 +89,7 @@ class Valuation:
         without.
       by_row: float64 ``[points, rows]``, each value split by validation row, with ``per_validation_point=True``; or
         ``[points, groups]``, with ``row_groups``. What ``corrected`` added is in no part.
+      freedom: float64 ``[points]``, degrees of freedom of each ``stderr``; None for infinitely many.
     """
 
     values: np.ndarray
@@ -113,6 +115,34 @@ class Valuation:
     moments: Moments | None = None
     checks: np.ndarray | None = None
     by_row: np.ndarray | None = None
+    freedom: np.ndarray | None = None
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Where each value lies that endless sampling would converge to: the ends of intervals, two ``[points]``.
+
+        ``values -+ t stderr`` with ``t`` the quantile of Student's distribution with ``freedom`` degrees: of a short
+        run the errors are uncertain too. They are intervals for each value by itself, and say nothing of what
+        truncation or an uncorrected ``bias`` shifts. NaN where a point has no standard error.
+
+        Args:
+          level: share of such intervals that hold their value.
+
+        Raises:
+          InputError: a level that is not between 0 and 1.
+
+        Example:
+          >>> import numpy as np
+          >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0], [1.5]])
+          >>> y = np.array([0, 0, 1, 1, 0])
+          >>> v = value(x, y, x[:4], y[:4], samples=40)
+          >>> low, high = v.interval()
+          >>> bool(((low < v.values) & (v.values < high)).all())
+          True
+        """
+        number_in("level", level, 1e-6, 1 - 1e-6, whole=False)
+        freedom = np.full(len(self.values), np.inf) if self.freedom is None else self.freedom
+        half = student.ppf((1 + level) / 2, freedom) * self.stderr
+        return self.values - half, self.values + half
 
     @property
     def reliability(self) -> float:
@@ -189,8 +219,9 @@ class Valuation:
           groups: int ``[points]``, the group of each point.
         """
         each: dict[str, Any] = {name: getattr(self, name)[groups] for name in ("values", "stderr", "counts")}
-        split = None if self.by_row is None else self.by_row[groups]
-        return dataclasses.replace(self, **each, by_row=split, moments=None)
+        for name, part in (("by_row", self.by_row), ("freedom", self.freedom)):
+            each[name] = None if part is None else part[groups]
+        return dataclasses.replace(self, **each, moments=None)
 
     def summary(self) -> dict[str, str | int | float | None]:
         """Everything but the arrays, as JSON values."""
@@ -222,14 +253,14 @@ class Valuation:
     def _weighed(self, weights: np.ndarray, name: str) -> "Valuation":
         if self.moments is None:
             raise InputError(f"a run of {self.estimator!r} gives no other semivalue: use 'add_one' or 'permutation'")
-        values, stderr = self.moments.mean(weights)
+        values, stderr, freedom = self.moments.known(weights)
         bias, bias_stderr = (0.0, float("nan")) if self.checks is None else _bias(self.checks, weights)
         if self.corrected:
             values, stderr = values + bias, np.hypot(stderr, bias_stderr)
         if self.estimator == "exact":
             stderr = np.zeros_like(values)
-        about: dict[str, Any] = {"values": values, "stderr": stderr, "semivalue_name": name, "by_row": None}
-        return dataclasses.replace(self, **about, bias=bias, bias_stderr=bias_stderr)
+        about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "by_row": None}
+        return dataclasses.replace(self, **about, semivalue_name=name, bias=bias, bias_stderr=bias_stderr)
 
 
 def default_subset_size(points: int, features: int) -> int:
@@ -500,7 +531,7 @@ def value_game(
     with kept or contextlib.nullcontext():
         estimate, check = _last(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
-    values, stderr = sums.mean()
+    values, stderr, freedom = sums.known()
     bias, bias_stderr = (0.0, float("nan")) if estimate.checks is None else _bias(estimate.checks, None)
     corrected = correct and estimate.checks is not None and len(estimate.checks) >= _FEWEST_CHECKS
     if corrected:
@@ -521,6 +552,7 @@ def value_game(
         moments=None if whole else sums,
         checks=estimate.checks,
         by_row=estimate.by_row,
+        freedom=freedom,
     )
 
 

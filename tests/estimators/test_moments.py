@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.moments import Moments, size_bins
@@ -193,3 +194,37 @@ def test_intervals_of_coalitions_that_value_all_outside_hold_the_exact_value_as_
         mean, error = moments.mean()
         held.append(np.abs(mean - exact) < 1.96 * error)
     assert 0.93 < np.mean(held) < 0.97
+
+
+def few_rounds(rng, players, sizes, rounds):
+    """Moments of contributions that are normal about zero, the noisier the smaller the coalition."""
+    moments, start = Moments.zeros(players, sizes, outside=True), rng.random()
+    for number in range(rounds):
+        size = int((start + number * 0.6180339887498949) % 1 * sizes)
+        outside = np.ones(players, bool)
+        outside[rng.permutation(players)[:size]] = False
+        moments.add_round(outside, size, rng.normal(size=players) / (1 + size), number)
+    return moments
+
+
+def test_students_intervals_hold_the_mean_of_a_short_run_where_normal_ones_are_too_short():
+    held = {"normal": [], "student": []}
+    for seed in range(150):
+        found = few_rounds(np.random.default_rng(seed), 200, 12, 30).known()
+        error = np.abs(found.mean)
+        held["normal"].append(error < 1.96 * found.stderr)
+        held["student"].append(error < student.ppf(0.975, found.freedom) * found.stderr)
+    assert np.mean(held["normal"]) < 0.92
+    assert 0.93 < np.mean(held["student"]) < 0.97
+
+
+def test_degrees_of_freedom_grow_with_the_run_and_are_those_of_one_bin_where_there_is_one():
+    short, long = (few_rounds(np.random.default_rng(0), 50, 20, rounds).known().freedom for rounds in (40, 400))
+    assert np.median(long) > 8 * np.median(short)
+    # 1,000 players, so that hardly anyone is ever inside the coalition of one size.
+    moments = Moments.zeros(1000, 1, outside=True)
+    for number in range(9):
+        moments.add_round(np.ones(1000, bool), 0, np.random.default_rng(number).normal(size=1000), number)
+    np.testing.assert_allclose(moments.known().freedom, 8)
+    chains = Moments.zeros(3, 2).add(np.arange(3).repeat(2), np.tile([0, 1], 3), np.arange(6.0), 0)
+    assert np.isinf(chains.known().freedom).all()

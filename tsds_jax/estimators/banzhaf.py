@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate, copied
+from tsds_jax.estimators.moments import Known
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
@@ -47,13 +48,19 @@ class InAndOut:
         return self.counts.sum((0, 1))
 
     def mean(self, weights: None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean utility with the player less that without, and its standard error, two float64 ``[players]``."""
+        """Mean utility with the player less that without, and its standard error; see `known`."""
+        found = self.known(weights)
+        return found.mean, found.stderr
+
+    def known(self, weights: None = None) -> Known:
+        """As `Moments.known`; the degrees of freedom are Welch's, of the two means' difference."""
         counts, total, squares = (array.sum(0) for array in (self.counts, self.total, self.squares))
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = total / counts
             spread = np.maximum(squares / counts - mean**2, 0) / (counts - 1)
-        value = mean[1] - mean[0]
-        return value, np.where(np.all(counts > 1, 0), np.sqrt(spread.sum(0)), np.nan)
+            doubt = np.sum(spread**2 / (counts - 1), 0)
+            freedom = np.where(doubt > 0, spread.sum(0) ** 2 / doubt, np.inf)
+        return Known(mean[1] - mean[0], np.where(np.all(counts > 1, 0), np.sqrt(spread.sum(0)), np.nan), freedom)
 
     def halves(self, weights: None = None) -> tuple[np.ndarray, np.ndarray]:
         """The same mean differences from even and from odd rounds alone."""

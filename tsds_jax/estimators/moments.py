@@ -1,6 +1,7 @@
 """Sums over sampled marginal contributions, by player and coalition size, from which every semivalue follows."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,20 @@ def size_bins(sizes: int) -> np.ndarray:
         width *= 2
     lower = [edge for edge in rising if edge <= sizes / 2]
     return np.unique([*lower, *(sizes - edge for edge in lower)])
+
+
+class Known(NamedTuple):
+    """What samples say of a mean contribution; see `Moments.known`.
+
+    Attributes:
+      mean: float64 ``[players]``.
+      stderr: float64 ``[players]``, its standard error.
+      freedom: float64 ``[players]``, that error's degrees of freedom.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    freedom: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -174,7 +189,12 @@ class Moments:
         return 1 / (chance * (1 - np.asarray(sizes, np.float64) / self.players))
 
     def mean(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean contribution under weights over coalition sizes, and its standard error.
+        """Mean contribution under weights over coalition sizes, and its standard error; see `known`."""
+        found = self.known(weights)
+        return found.mean, found.stderr
+
+    def known(self, weights: np.ndarray | None = None) -> "Known":
+        """Mean contribution under weights over coalition sizes, its standard error, and how far that is known itself.
 
         With ``w_k`` the weight of size ``k`` (equal by default, which is the size-truncated Shapley value), and
         contributions ``m`` of weight ``v`` sampled at sizes ``k``, it is the ratio
@@ -183,33 +203,37 @@ class Moments:
 
         over the samples. Within a bin ``w`` is taken at its mean over the bin's sizes, which is all that is not exact.
 
-        The error is that of a ratio, ``sqrt(E[sum(w_k v (m - mu))^2]) / sum(w_k v)``. It takes rounds as independent,
-        and the sum as normal: at 300 contributions a player ``mu +- 1.96`` errors hold the value that endless sampling
-        converges to in 93 to 97 % of all cases. Where chains are drawn, sizes are part of the chance, and in chains of
-        hundreds most of the noise comes from contributions so rare that a player may have none of them (those to
-        coalitions of 0 or 1, far larger than all others). So each bin is taken to have as many contributions as sizes
-        drawn evenly have there, and their mean square is the player's own together with one contribution of the average
-        player's; the two chains of an antithetic pair count as one draw. Such errors are a little wide below 300
-        contributions: there they hold in some 97 %. Where coalitions value all outside them, sizes are spread evenly
-        over the rounds, so only what varies within a bin counts, wherever a bin has two contributions or more; all
-        players share the few coalitions of a short run, and below some 100 its errors are too small more often than
-        that. What truncation, or a game's approximate marginals, add is bias, and not part of it.
+        The error is that of a ratio, ``sqrt(E[sum(w_k v (m - mu))^2]) / sum(w_k v)``. It takes rounds as independent:
+        at 300 contributions a player ``mu +- 1.96`` errors hold the value that endless sampling converges to in 93 to
+        97 % of all cases. Where chains are drawn, sizes are part of the chance, and in chains of hundreds most of the
+        noise comes from contributions so rare that a player may have none of them (those to coalitions of 0 or 1, far
+        larger than all others). So each bin is taken to have as many contributions as sizes drawn evenly have there,
+        and their mean square is the player's own together with one contribution of the average player's; the two
+        chains of an antithetic pair count as one draw. Such errors are a little wide below 300 contributions: there
+        they hold in some 97 %. Where coalitions value all outside them, sizes are spread evenly over the rounds, so
+        only what varies within a bin counts, wherever a bin has two contributions or more. What truncation, or a
+        game's approximate marginals, add is bias, and not part of it.
+
+        Of a short run bins hold few contributions, and what these say of the error is itself uncertain. Where
+        coalitions value all outside them the variance is a sum ``V = sum_b V_b`` over bins, each estimated from its
+        own ``n_b`` contributions: it has some ``V^2 / sum_b V_b^2 / (n_b - 1)`` degrees of freedom (Satterthwaite,
+        Biometrics Bulletin 1946). Where chains are drawn a player's squares are pooled with everybody's: infinitely
+        many.
 
         Args:
           weights: ``[sizes]``, or longer; what it says of sizes that were never sampled is left out (see `reach`).
 
         Returns:
-          Two float64 ``[players]``; NaN for a player with no sample of weight (value) or fewer than two (error).
+          NaN for a player with no sample of weight (mean) or fewer than two (error).
         """
         share = self._share(weights)
         # A few players at a time stay in a CPU's caches. Where chains are drawn all players count in each one's error.
         width = self.players if self.mass is None else _AT_ONCE
-        some = [self._mean(share, slice(first, first + width)) for first in range(0, self.players, width)]
-        mu, error = (np.concatenate(parts) for parts in zip(*some, strict=True))
-        return mu, error
+        some = [self._known_of(share, slice(first, first + width)) for first in range(0, self.players, width)]
+        return Known(*(np.concatenate(parts) for parts in zip(*some, strict=True)))
 
-    def _mean(self, share: np.ndarray, players: slice) -> tuple[np.ndarray, np.ndarray]:
-        """`mean` of these players."""
+    def _known_of(self, share: np.ndarray, players: slice) -> "Known":
+        """`known` of these players."""
         total, squares, counts = (part[..., players].sum(0) for part in (self.total, self.squares, self.counts))
         mass = counts if self.mass is None else self.mass[..., players].sum(0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -232,8 +256,12 @@ class Moments:
                 spread = np.where(counts > 1, within, spread)
             variance = np.sum(spread, 0)
             error = np.sqrt(np.maximum(variance, 0)) / weight
+            freedom = np.full(len(mu), np.inf)
+            if self.mass is not None:
+                doubt = np.sum(spread**2 / np.maximum(counts - 1, 1), 0)
+                freedom = np.where(doubt > 0, variance**2 / doubt, np.inf)
         enough = np.sum(counts * (share > 0), 0) > (2 if self.cross is not None else 1)
-        return mu, np.where(enough, error, np.nan)
+        return Known(mu, np.where(enough, error, np.nan), freedom)
 
     def halves(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`mean`'s values from the even rounds alone and from the odd ones alone, two float64 ``[players]``."""
