@@ -41,6 +41,17 @@ def compiled_programs_do_not_pile_up():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="session")
+def on_devices():
+    """The environment in which a CPU is so many devices. JAX counts them once, so a process of its own has to ask."""
+
+    def environment(count: int) -> dict[str, str]:
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+        return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+    return environment
+
+
 GOOD = ["good", "great", "fine", "lovely", "happy", "bright", "warm", "best", "funny", "clever"]
 BAD = ["bad", "awful", "poor", "sad", "dull", "cold", "worst", "boring", "weak", "slow"]
 THINGS = ["film", "movie", "story", "plot", "actor", "scene", "music", "dog", "house", "train"]

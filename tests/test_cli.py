@@ -71,6 +71,7 @@ def test_run_prints_the_outcome_and_writes_the_report(tsds, tiny_files, tiny_mod
 
 def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp_path):
     arguments = ["embed", "--data", tiny_files["train"], "--model", tiny_model, "--cache", tmp_path / "cache"]
+    arguments += ["--checkpoint-every", 0]
     shown = [tsds(*arguments, "--out", tmp_path / f"{number}.npz") for number in range(2)]
     assert [code for code, _, _ in shown] == [0, 0]
     assert ["from the cache" in stderr for _, _, stderr in shown] == [False, True]
@@ -187,6 +188,10 @@ def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
         (
             ["run", "--train", "t.csv", "--model", "m", "--out", "o", "--checkpoint-every", "-1"],
             "checkpoint_every is -1.0: give a number of at least 0",
+        ),
+        (
+            ["finetune", *("--train", "t", "--test", "t", "--model", "m", "--out", "o"), "--checkpoint-every", "-1"],
+            "checkpoint_every is -1.0",
         ),
         (
             ["value", "--train", "a.npz", "--validation", "b.npz", "--out", "o", "--checkpoint-every", "nan"],

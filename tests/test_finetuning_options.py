@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning import FineTuned, finetune, finetune_seeds, load_target, training
+from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.optimiser import learning_rate_at
 from tsds_jax.finetuning.scores import METRICS, goodness, score
 from tsds_jax.options import FineTuneOptions
@@ -44,7 +46,7 @@ def films(rows: int, seed: int = 0) -> TextData:
 
 
 def tune(encoder: Encoder, train: TextData | None = None, *, held: TextData | None = None, **given) -> FineTuned:
-    folder = {name: given.pop(name) for name in ("folder", "resume", "save_every", "progress") if name in given}
+    folder = {name: given.pop(name) for name in ("folder", "resume", "checkpoint_every", "progress") if name in given}
     options = dataclasses.replace(OPTIONS, **given)
     return finetune(encoder, train or films(40), validation=held, evaluation=held, options=options, **folder)
 
@@ -322,7 +324,7 @@ def stopping(at: int):
 
 @pytest.mark.parametrize("at", [2, 5, 7])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_path):
-    given = {"held": films(20, 1), "steps": 8, "evaluate_every": 3, "dropout": 0.1, "save_every": 0.0}
+    given = {"held": films(20, 1), "steps": 8, "evaluate_every": 3, "dropout": 0.1, "checkpoint_every": 0.0}
     whole = tune(encoder, folder=tmp_path / "whole", **given)
     with pytest.raises(Stop):
         tune(encoder, folder=tmp_path / "cut", progress=stopping(at), **given)
@@ -342,6 +344,28 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_the_last_step_written_before_the_run_ends(number, encoder, tmp_path):
+    def told(event):
+        if event.done == 3:
+            os.kill(os.getpid(), number)
+
+    before, given = signal.getsignal(number), {"steps": 5, "checkpoint_every": 3600.0}
+    with pytest.raises(KeyboardInterrupt):
+        tune(encoder, folder=tmp_path / "cut", progress=told, **given)
+    assert signal.getsignal(number) == before
+    events = []
+    resumed = tune(encoder, folder=tmp_path / "cut", resume=True, progress=events.append, **given)
+    assert [event.done for event in events] == [4, 5]
+    for name, expected in weights(tune(encoder, steps=5).model.module).items():
+        np.testing.assert_array_equal(weights(resumed.model.module)[name], expected, err_msg=name)
+
+
+def test_a_signal_that_comes_after_the_last_step_is_not_lost(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "kept", 3600.0):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_folder_of_another_run_is_refused_and_the_difference_named(encoder, tmp_path):
     tune(encoder, steps=1, folder=tmp_path)
     with pytest.raises(InputError, match="holds another run: resume it"):
@@ -352,7 +376,7 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(encoder, tm
 
 def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "score", lambda *given: {"accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0})
-    given = {"held": films(20, 1), "steps": 8, "evaluate_every": 2, "patience": 1, "save_every": 0.0}
+    given = {"held": films(20, 1), "steps": 8, "evaluate_every": 2, "patience": 1, "checkpoint_every": 0.0}
     first = tune(encoder, folder=tmp_path, **given)
     assert (first.steps, first.best_step) == (4, 2)
     again = tune(encoder, folder=tmp_path, resume=True, **given)
@@ -402,15 +426,12 @@ np.savez({out!r}, **weights(result.model.module))
 """
 
 
-def test_several_devices_share_a_batch_and_give_the_same_weights(tmp_path):
+def test_several_devices_share_a_batch_and_give_the_same_weights(on_devices, tmp_path):
     found = []
     for devices in (1, 4):
         out = str(tmp_path / f"{devices}.npz")
         code = MANY.format(tests=str(Path(__file__).parent), devices=devices, out=out)
-        flags = {
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
-        }
-        subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | flags)
+        subprocess.run([sys.executable, "-c", code], check=True, env=on_devices(devices))
         with np.load(out) as stored:
             found.append(dict(stored))
     for name, expected in found[0].items():

@@ -44,7 +44,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "cache": (str, "Folder that keeps representations, so that the same texts are embedded once."),
-    "checkpoint_every": (float, "Seconds between writes of values that are under way, for --resume (60)."),
+    "checkpoint_every": (float, "Seconds between writes of what is under way (60)."),
     "dtype": (str, "Number type of the weights, float32 (if not given) or bfloat16."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
     "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),
@@ -378,7 +378,7 @@ def data(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("data", "text", "label", "model", "out", "cache", "dtype", *_JOB),
+    places=("data", "text", "label", "model", "out", "cache", "checkpoint_every", "dtype", *_JOB),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
 )
@@ -429,7 +429,11 @@ def value(given: dict[str, Any]) -> None:
     typer.echo(f"values: {folder / 'values.parquet'}")
 
 
-@command(places=(*_DATA, "model", "out", "seeds", *_JOB), options=(FineTuneOptions,), switches=("resume", "overwrite"))
+@command(
+    places=(*_DATA, "model", "out", "seeds", "checkpoint_every", *_JOB),
+    options=(FineTuneOptions,),
+    switches=("resume", "overwrite"),
+)
 def finetune(given: dict[str, Any]) -> None:
     """Fine-tune the model on labelled text, test it and save it."""
     _need(given, "train", "model", "test", "out")
@@ -470,7 +474,8 @@ def finetune(given: dict[str, Any]) -> None:
 @command(
     places=(
         *("data", "text", "label", "model", "out", "cache", "methods", "flip_shares", "noise", "seeds"),
-        *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from", *_JOB),
+        *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
+        *("checkpoint_every", *_JOB),
     ),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -90,12 +91,12 @@ def value_files(
     check_value_options(**how)
     game = source_game(x, y, x_val, y_val, **{name: how[name] for name in ("source", "utility", "C")})
     check_points(game.players, how["subset_size"], how["estimator"])
-    folder = open_run(out, identity, resume=resume, overwrite=overwrite)
+    folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     if folder.finished:
         return folder.path
 
     def valued() -> Arrays:
-        part: dict[str, Any] = {"checkpoint": folder.part("values"), "checkpoint_every": checkpoint_every}
+        part = folder.part("values").of_value
         return value(x, y, x_val, y_val, **part, progress=progress, **options).arrays()
 
     valuation = Valuation.from_arrays(folder.keep("values", valued))
@@ -115,6 +116,7 @@ def finetune_files(
     text: Any = None,
     label: str | None = None,
     options: FineTuneOptions | None = None,
+    checkpoint_every: float = 60.0,
     resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
@@ -127,6 +129,7 @@ def finetune_files(
     """
     options = options or FineTuneOptions()
     check_options(options)
+    number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     check_run_folder(out, resume=resume, overwrite=overwrite)
     data = read_rows(train, validation, test, text, label, options)
     encoder = load_encoder(model)
@@ -142,6 +145,7 @@ def finetune_files(
         options=options,
         folder=out,
         resume=True,
+        checkpoint_every=checkpoint_every,
         progress=progress,
     )
     tested, found = data.evaluation, np.asarray(tuned.predictions)

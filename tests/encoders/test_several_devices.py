@@ -1,6 +1,5 @@
 """Several devices share the rows of a batch. JAX counts its devices once, so these run in processes of their own."""
 
-import os
 import subprocess
 import sys
 
@@ -35,14 +34,10 @@ np.savez(
 """
 
 
-def test_eight_devices_share_the_rows_and_give_the_vectors_of_one(golden, encoder, tmp_path):
+def test_eight_devices_share_the_rows_and_give_the_vectors_of_one(golden, encoder, on_devices, tmp_path):
     np.savez(tmp_path / "texts.npz", texts=np.array(TEXTS))
     arguments = [str(golden), str(tmp_path / "texts.npz"), "20", str(tmp_path / "out.npz")]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
-    }
-    subprocess.run([sys.executable, "-c", EMBED, *arguments], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", EMBED, *arguments], env=on_devices(8), check=True)
     with np.load(tmp_path / "out.npz") as found:
         assert found["devices"] == 8
         one = encoder.embed(TEXTS, layer=(-1, 0))

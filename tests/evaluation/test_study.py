@@ -157,6 +157,29 @@ def test_a_finished_study_can_be_asked_for_more_and_computes_that_alone(splits, 
     assert manifest["asked"]["methods"] == ["loss", "margin"]
 
 
+def test_a_study_goes_on_within_the_fine_tuning_it_was_cut_in(splits, tiny_model, tmp_path):
+    how = {
+        "methods": ("random",),
+        "flips": (0.2,),
+        "seeds": (0,),
+        "finetuned": ("random",),
+        "finetuned_shares": (0.25,),
+    }
+    how |= {"model": tiny_model, "finetuning": TUNING, "checkpoint_every": 0.0, **QUICK}
+    whole = tsds.evaluate({"tiny": splits}, out=tmp_path / "whole", **how)
+
+    def cut(event):
+        if event.stage == "finetune" and event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tsds.evaluate({"tiny": splits}, out=tmp_path / "cut", progress=cut, **how)
+    events = []
+    again = tsds.evaluate({"tiny": splits}, out=tmp_path / "cut", resume=True, progress=events.append, **how)
+    assert [event.done for event in events if event.stage == "finetune"] == [2, 3, 1, 2, 3]
+    assert content(again)["runs"][0]["finetuned_gain_25"] == content(whole)["runs"][0]["finetuned_gain_25"]
+
+
 def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     how = {"methods": ("shapley", "random", "loss"), "flips": (0.2,), "seeds": (3,), **QUICK}
     tuned = {"finetuned": ("shapley", "random"), "finetuned_shares": (0.25,), "finetuning": TUNING}
@@ -258,6 +281,7 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
             {"represent_by": "fine_tuned", "finetuning": tsds.FineTuneOptions(frozen_layers=9)},
             "frozen_layers must be at most 2",
         ),
+        ({"checkpoint_every": -1}, "checkpoint_every is -1"),
     ],
 )
 def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tiny_model, tmp_path):

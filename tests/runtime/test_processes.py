@@ -56,7 +56,7 @@ def two(place, *arguments):
     return [[*command, number] for number in range(2)]
 
 
-def test_a_run_of_two_tasks_under_slurm_is_that_of_one_process(tiny_files, tiny_model, tmp_path):
+def test_a_run_of_two_tasks_of_four_devices_under_slurm_is_that_of_one(tiny_files, tiny_model, on_devices, tmp_path):
     arguments = ["--model", tiny_model, "--cache", tmp_path / "cache", "--check-seeds", 0, "--remove-count", 12]
     arguments += ["--samples", 20, "--pca", 8, "--subset-size", 40, "--steps", 2, "--batch-size", 6]
     arguments += [part for name, file in tiny_files.items() for part in (f"--{name}", file)]
@@ -66,11 +66,14 @@ def test_a_run_of_two_tasks_under_slurm_is_that_of_one_process(tiny_files, tiny_
     # What srun sets; JAX makes the coordinator's port of the job's number.
     job = {"SLURM_JOB_ID": str(random.randrange(10**6)), "SLURM_STEP_NODELIST": "127.0.0.1"}
     job |= dict.fromkeys(("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"), "2") | {"SLURM_STEP_NUM_NODES": "1"}
+    job |= on_devices(4)
     tasks = [job | dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID"), str(number)) for number in range(2)]
     codes, printed, errors = ends([[*command, tmp_path / "two"]] * 2, tasks)
     assert codes == [0, 0], errors
     assert "report: " in printed[0]
     assert printed[1] == ""
+    counted = [json.loads((tmp_path / run / "manifest.json").read_text())["devices"] for run in ("one", "two")]
+    assert [len(devices) for devices in counted] == [1, 8]
 
     names = [{str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*")} for run in ("one", "two")]
     assert names[0] == names[1]

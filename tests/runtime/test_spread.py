@@ -1,6 +1,5 @@
 """One answer on 1, 2 and 8 devices, and in two processes. JAX counts its devices once: each runs in its own process."""
 
-import os
 import subprocess
 import sys
 
@@ -60,27 +59,32 @@ np.savez(out, **found)
 """
 
 
-def run(tmp_path, place, devices, processes=1):
-    """What the script saved: by each process, in order."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    outs = [tmp_path / f"{devices}-{processes}-{number}.npz" for number in range(processes)]
-    running = [
-        subprocess.Popen([sys.executable, "-c", VALUES, place, str(processes), str(number), str(out)], env=environment)
-        for number, out in enumerate(outs)
-    ]
-    assert [one.wait(600) for one in running] == [0] * processes
-    return [dict(np.load(out)) for out in outs]
+@pytest.fixture(scope="module")
+def run(on_devices, tmp_path_factory):
+    """What the script saved on so many devices: by each of so many processes, in order."""
+
+    def saved(devices, processes=1, place=""):
+        folder = tmp_path_factory.mktemp("values")
+        outs = [folder / f"{number}.npz" for number in range(processes)]
+        command = [sys.executable, "-c", VALUES, place, str(processes)]
+        running = [
+            subprocess.Popen([*command, str(number), str(out)], env=on_devices(devices))
+            for number, out in enumerate(outs)
+        ]
+        assert [one.wait(600) for one in running] == [0] * processes
+        return [dict(np.load(out)) for out in outs]
+
+    return saved
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("one"), "", 1)[0]
+def one(run):
+    return run(1)[0]
 
 
 @pytest.mark.parametrize(("devices", "processes"), [(2, 1), (8, 1), (2, 2)])
-def test_values_are_those_of_one_device(one, free_place, tmp_path, devices, processes):
-    for found in run(tmp_path, free_place, devices, processes):
+def test_values_are_those_of_one_device(one, run, free_place, devices, processes):
+    for found in run(devices, processes, free_place):
         assert found.pop("here") == devices
         assert found.pop("devices") == devices * processes
         assert found.keys() == one.keys() - {"here", "devices"}

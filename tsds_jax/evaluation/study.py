@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.checks import check_cache, check_precision, check_select_options, check_sizes, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import Arrays, RunFolder, check_run_folder, open_run
+from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
@@ -103,6 +104,7 @@ def evaluate(
     confidence: str | None = None,
     confident_from: float = 0.7,
     cache: str | os.PathLike | None = None,
+    checkpoint_every: float = 60.0,
     resume: bool = False,
     overwrite: bool = False,
     command: str | None = None,
@@ -135,7 +137,8 @@ def evaluate(
         rows without a number are left out of that.
       confident_from: numbers below this are doubtful.
       cache: see `select`.
-      resume: go on with what the folder's run finished. It may be asked for other methods, flips, seeds and shares than
+      checkpoint_every: seconds between writes of a valuation or a fine-tuning that is under way.
+      resume: go on with what the folder's run reached. It may be asked for other methods, flips, seeds and shares than
         before: what is there already is not computed again.
       overwrite: see `run`, and so are ``command`` and ``progress``.
       command: see ``overwrite``.
@@ -161,6 +164,7 @@ def evaluate(
     if tuning.task != "classification":
         raise InputError(f"methods are compared by each row's class, and task {tuning.task} has none: leave it out")
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
+    number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
     check_run_folder(out, resume=resume, overwrite=overwrite)
     check_cache(cache)
@@ -183,13 +187,14 @@ def evaluate(
     }
     asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}
     about = {"command": command, "identity": identity, "asked": {name: list(one) for name, one in asked.items()}}
-    folder = open_run(out, identity, resume=resume, overwrite=overwrite)
+    folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     folder.write_json("manifest.json", {"status": "running", **about})
 
     def seen(name: str, splits: Splits, train: TextData, seed: int) -> Arrays:
         """Representations; the model as it is has the same whatever the labels and the seed."""
         how = (dataclasses.replace(settings, seed=seed), dataclasses.replace(tuning, seed=seed), cache, progress)
-        return folder.keep(name, lambda: represent(train, splits.validation, encoder, *how, splits.test))
+        what = (train, splits.validation, encoder, *how, splits.test, folder.part(name))
+        return folder.keep(name, lambda: represent(*what))
 
     all_settings = []
     for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
@@ -278,6 +283,7 @@ def _valued(
 ) -> Arrays:
     """Values, and for ours the removal index, by training and validation rows alone."""
     arrays = (setting.x, setting.train.labels, setting.x_val, setting.splits.validation.labels)
+    stage = f"{setting.key}-{method}"
 
     def compute() -> Arrays:
         if method == ORACLE:
@@ -288,7 +294,8 @@ def _valued(
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
         own = dataclasses.replace(options, seed=setting.seed)
         folds = validation_folds(own, arrays[3])
-        found = value(*arrays, **value_options(own), row_groups=folds)
+        how = {**value_options(own), "row_groups": folds, **folder.part(stage).of_value}
+        found = value(*arrays, **how)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
         index = choice.removal_index
@@ -298,11 +305,15 @@ def _valued(
             def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
                 return folder.keep(f"{setting.key}-{name}", compute)
 
+            def part(name: str) -> Part:
+                return folder.part(f"{setting.key}-{name}")
+
             short = dataclasses.replace(tuning, seed=setting.seed)
-            index = target_check(encoder, *rows, short, own, keep=keep, progress=progress).recommended
+            check = target_check(encoder, *rows, short, own, keep=keep, part=part, progress=progress)
+            index = check.recommended
         return {"values": found.values, "seconds": np.asarray(found.seconds), "index": np.asarray(index)}
 
-    return folder.keep(f"{setting.key}-{method}", compute)
+    return folder.keep(stage, compute)
 
 
 def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
@@ -349,6 +360,8 @@ def _finetune(
     own = dataclasses.replace(options, seed=setting.seed, steps=steps_for(options, len(train)))
 
     def tuned(name: str, rows: np.ndarray) -> float:
+        stage = f"{setting.key}-{name}-finetuned"
+
         def compute() -> Arrays:
             found = finetune(
                 encoder,
@@ -357,10 +370,11 @@ def _finetune(
                 evaluation=setting.splits.test,
                 options=own,
                 progress=progress,
+                **folder.part(stage).of_model(),
             )
             return {"accuracy": np.asarray(found.metrics["accuracy"])}
 
-        return float(folder.keep(f"{setting.key}-{name}-finetuned", compute)["accuracy"])
+        return float(folder.keep(stage, compute)["accuracy"])
 
     by_share = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
     every = [(run, name, cut) for run in runs for name, cut in {**by_share, "": run["removed"]}.items()]

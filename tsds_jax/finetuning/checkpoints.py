@@ -3,17 +3,19 @@
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import jax
 
 from tsds_jax.errors import TsdsError
+from tsds_jax.runtime.signals import PutOff
 
 
-class Checkpoints:
+class Checkpoints(PutOff):
     """The newest checkpoint under a folder: written while the run goes on, whole or absent.
 
-    Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else.
+    Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else. With a
+    folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised.
     """
 
     def __init__(self, folder: Path | None, seconds: float):
@@ -32,14 +34,17 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         """Itself."""
-        return self
+        return self if self.manager is None else super().__enter__()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Let go of the folder."""
         if self.manager is not None:
             self.manager.close()
+            super().__exit__(kind, error, trace)
 
     @property
     def step(self) -> int:
@@ -49,10 +54,14 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether it is time for another one."""
-        return self.manager is not None and time.monotonic() - self.written >= self.seconds
+        return self.manager is not None and (self.asked or time.monotonic() - self.written >= self.seconds)
 
     def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
-        """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk."""
+        """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk.
+
+        Raises:
+          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
+        """
         args, leaves = self.orbax.args, jax.device_get(jax.tree.leaves(arrays))
         self.manager.save(
             step,
@@ -62,6 +71,8 @@ class Checkpoints:
         # The next step gives the arrays' memory away.
         self.manager.wait_until_finished()
         self.written = time.monotonic()
+        if self.asked:
+            raise KeyboardInterrupt
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state, with arrays in the shape of ``like``; None where there is none.

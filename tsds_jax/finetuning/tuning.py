@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from tsds_jax import __version__
+from tsds_jax.arrays import number_in
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.tokens import tokenise
@@ -98,7 +100,7 @@ def finetune(
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    save_every: float = 60.0,
+    checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
 ) -> FineTuned:
     """Fine-tune an encoder with a head by AdamW, and evaluate it.
@@ -118,7 +120,7 @@ def finetune(
       folder: where metrics.jsonl, a line a step and a line a look, and checkpoints go; None keeps neither.
       resume: go on after the last checkpoint of this very run in ``folder``.
       overwrite: remove the run that ``folder`` holds.
-      save_every: seconds from one checkpoint to the next.
+      checkpoint_every: seconds from one checkpoint to the next. Ctrl-C and SIGTERM have one written first.
       progress: called after each step with its loss, stage "finetune".
 
     Raises:
@@ -133,6 +135,7 @@ def finetune(
     started = time.perf_counter()
     options = options or FineTuneOptions()
     check_options(options)
+    number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder.config)
@@ -159,7 +162,7 @@ def finetune(
         # So that a regression does not spend its steps on finding where the numbers lie.
         middle=0.0 if classes else float(rows.labels.mean()),
     )
-    with Checkpoints(None if run is None else run.path / "checkpoints", save_every) as checkpoints:
+    with Checkpoints(None if run is None else run.path / "checkpoints", checkpoint_every) as checkpoints:
         log = _logging(run, checkpoints)
         outcome = train_rows(graphdef, params, rows, watched, limit, options, checkpoints, log, progress)
     module = nnx.merge(graphdef, outcome.params)

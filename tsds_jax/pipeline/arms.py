@@ -40,6 +40,8 @@ def compare_arms(
     trainings = ARMS if selection.removal_index else ("full",)
 
     def train_arm(name: str, number: int) -> Arrays:
+        kept = run.part(_stage(name)).of_model()
+
         def relay(event: Progress) -> None:
             progress(
                 Progress(
@@ -57,11 +59,10 @@ def compare_arms(
             validation=splits.validation,
             evaluation=test,
             options=options,
-            folder=run.path / _training(name),
-            resume=True,
             progress=relay,
+            **kept,
         )
-        for line in (run.path / _training(name) / "metrics.jsonl").read_text("utf-8").splitlines():
+        for line in (kept["folder"] / "metrics.jsonl").read_text("utf-8").splitlines():
             run.log(**(json.loads(line) | {"arm": name}))
         run.log("finetune", arm=name, test=tuned.metrics)
         return {
@@ -75,8 +76,7 @@ def compare_arms(
 
     for number, name in enumerate(ARMS):
         source = name if name in trainings else "full"
-        stored = run.keep(f"finetune-{source}", functools.partial(train_arm, source, number))
-        run.remove(_training(source))
+        stored = run.keep(_stage(source), functools.partial(train_arm, source, number))
         predictions[name] = np.argmax(stored["probabilities"], 1)
         cut = max(cut, stored["truncated"].item())
         arm = {
@@ -106,6 +106,5 @@ def compare_arms(
     return round(sum(arm["seconds"] for arm in arms if arm["name"] in trainings), 3), cut
 
 
-def _training(arm: str) -> str:
-    """Where an arm's checkpoints lie while it trains."""
-    return f"state/training-{arm}"
+def _stage(arm: str) -> str:
+    return f"finetune-{arm}"

@@ -123,7 +123,7 @@ def run(
       resume: go on with what an earlier try of this very run finished.
       overwrite: remove the earlier run that ``out`` holds.
       cache: see `select`; where it lies makes no run another.
-      checkpoint_every: seconds between writes of values that are under way.
+      checkpoint_every: seconds between writes of what is under way.
       command: the command line to note in the manifest.
       progress: called as the stages go on.
       **options: any of `SelectOptions`.
@@ -154,12 +154,9 @@ def run(
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
-    folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite)
-
-    def part(stage: str) -> dict[str, Any]:
-        return {"checkpoint": folder.part(stage), "checkpoint_every": checkpoint_every}
-
-    selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, folder.keep, part, cache, progress)
+    folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite, every=checkpoint_every)
+    own = (folder.keep, folder.part)
+    selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, *own, cache, progress)
     write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:

@@ -15,7 +15,7 @@ from tsds_jax.finetuning import finetune
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import layers_of
-from tsds_jax.runtime.folder import Arrays
+from tsds_jax.runtime.folder import NOT_KEPT, Arrays, Part
 from tsds_jax.runtime.progress import Progress, ProgressFn
 
 # Models of cross-fitted representations: each learns from the rows that the others represent.
@@ -31,7 +31,7 @@ def represent(
     cache: str | os.PathLike | None,
     progress: ProgressFn,
     test: TextData | None = None,
-    checkpoint_every: float = 60.0,
+    part: Part = NOT_KEPT,
 ) -> Arrays:
     """The rows' vectors by the model as it is, or as ``settings.represent_by`` has it fine-tuned.
 
@@ -47,10 +47,10 @@ def represent(
       encoder: the model.
       settings: pooling, layer, length, ``represent_by``, principal components, ``seed``.
       finetuning: how to fine-tune; its epochs, steps and patience have no use here.
-      cache: see `select`; fine-tuned models' vectors are not kept.
+      cache: see `select`; fine-tuned models' vectors are not kept there.
       progress: called with stages "represent" (fine-tuning) and "embed".
       test: test rows, to be represented as validation rows are.
-      checkpoint_every: see `embed`.
+      part: what an earlier call has reached.
 
     Returns:
       float32 ``[rows, width]`` as "train", "validation" and, if there are such rows, "test"; and by themselves the
@@ -58,22 +58,27 @@ def represent(
     """
     began = time.perf_counter()
     truncated = 0
+    # Of a run a folder of its own, as long as this stage is under way.
+    under_way = part.folder and part.folder / "texts"
 
-    def vectors(by: Encoder, texts: Sequence[Any], kept: str | os.PathLike | None = None) -> np.ndarray:
+    def vectors(by: Encoder, texts: Sequence[Any]) -> np.ndarray:
         nonlocal truncated
         how: dict[str, Any] = {"pooling": settings.pooling, "layer": settings.layer, "max_length": settings.max_length}
-        found = embed(by, list(texts), **how, cache=kept, checkpoint_every=checkpoint_every, progress=progress)
+        kept = (cache or under_way) if by is encoder else under_way
+        found = embed(by, list(texts), **how, cache=kept, checkpoint_every=part.every, progress=progress)
         truncated += found.truncated
         return found.values
 
     others: list[Any] = [*validation.texts, *(() if test is None else test.texts)]
     if settings.represent_by == "cross_fitted":
-        x, x_others = _cross_fitted(train, others, len(validation), encoder, settings, finetuning, vectors, progress)
+        x, x_others = _cross_fitted(
+            train, others, len(validation), encoder, settings, finetuning, part, vectors, progress
+        )
     else:
         tuned = settings.represent_by == "fine_tuned"
-        by = _tuned(encoder, train, settings, finetuning, 1.0, progress) if tuned else encoder
+        by = _tuned(encoder, train, settings, finetuning, 1.0, part.of_model(), progress) if tuned else encoder
         # One call, so that the stage has one count and each batch shape compiles once.
-        found = vectors(by, [*train.texts, *others], None if tuned else cache)
+        found = vectors(by, [*train.texts, *others])
         x, x_others = found[: len(train)], found[len(train) :]
     explained = 1.0
     if settings.pca:
@@ -96,6 +101,7 @@ def _cross_fitted(
     encoder: Encoder,
     settings: SelectOptions,
     finetuning: FineTuneOptions,
+    part: Part,
     vectors: Any,
     progress: ProgressFn,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +112,8 @@ def _cross_fitted(
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
         epochs = len(train) / len(outside)  # as many steps as one pass over all rows
-        by = _tuned(encoder, train.select(outside), settings, finetuning, epochs, progress)
+        kept = part.of_model(f"model-{number}")
+        by = _tuned(encoder, train.select(outside), settings, finetuning, epochs, kept, progress)
         found = vectors(by, [*(train.texts[row] for row in inside.tolist()), *others])
         own, rest = found[: len(inside)], found[len(inside) :]
         if held:
@@ -123,12 +130,13 @@ def _tuned(
     settings: SelectOptions,
     finetuning: FineTuneOptions,
     epochs: float,
+    kept: dict[str, Any],
     progress: ProgressFn,
 ) -> Encoder:
-    """The encoder after so many passes over the rows."""
+    """The encoder after so many passes over the rows; see `Part.of_model` for what is kept of them."""
 
     def relay(event: Progress) -> None:
         progress(event._replace(stage="represent"))
 
     options = dataclasses.replace(finetuning, epochs=epochs, steps=None, patience=None, seed=settings.seed)
-    return finetune(encoder, rows, options=options, progress=relay).model.encoder
+    return finetune(encoder, rows, options=options, progress=relay, **kept).model.encoder

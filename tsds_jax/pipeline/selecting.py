@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
-from tsds_jax.runtime.folder import Arrays, Keep
+from tsds_jax.runtime.folder import Arrays, Keep, PartOf
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels
 from tsds_jax.selection.choice import choose, validation_folds
@@ -35,7 +35,7 @@ def select_rows(
     finetuning: FineTuneOptions,
     manifest: Mapping[str, Any],
     keep: Keep,
-    part: Callable[[str], dict[str, Any]],
+    part: PartOf,
     cache: str | os.PathLike | None,
     progress: ProgressFn,
 ) -> Selection:
@@ -49,24 +49,20 @@ def select_rows(
       finetuning: how representations and the check on the target are fine-tuned, where they are.
       manifest: what is known of the run so far; the selection's has valuation, representation, stages and warnings too.
       keep: stores each stage's arrays, and reads those that are stored.
-      part: how `value` keeps what a stage that is under way has reached: its arguments for a checkpoint.
+      part: what a stage that is under way has reached, by its name.
       cache: a folder of representations, or None.
       progress: called as the stages go on.
     """
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
     folds = validation_folds(settings, validation.labels)
-    own = part("representations")
-    if own and cache is None:  # a folder of the run's own, as long as this stage is under way
-        cache = own["checkpoint"].with_suffix("")
     what = (train, validation, encoder, settings, finetuning, cache, progress)
-    often = {"checkpoint_every": own["checkpoint_every"]} if own else {}
-    seen = keep("representations", functools.partial(represent, *what, **often))
+    seen = keep("representations", functools.partial(represent, *what, part=part("representations")))
     x, x_val = seen["train"], seen["validation"]
 
     def valued(stage: str, **instead: Any) -> Arrays:
         how = {**value_options(settings), "groups": groups, "row_groups": folds, "progress": progress, **instead}
-        return value(x, train.labels, x_val, validation.labels, **how, **part(stage)).arrays()
+        return value(x, train.labels, x_val, validation.labels, **how, **part(stage).of_value).arrays()
 
     def kept_values(stage: str, **instead: Any) -> Valuation:
         return Valuation.from_arrays(keep(stage, functools.partial(valued, stage, **instead)))
@@ -103,7 +99,7 @@ def select_rows(
     if to_check and checkable:
         began = time.perf_counter()
         what_for = (encoder, train, validation, choice.order, index, finetuning, settings)
-        check = target_check(*what_for, keep=keep, progress=progress)
+        check = target_check(*what_for, keep=keep, part=part, progress=progress)
         index, rule = check.recommended, "target"
         stages["check"] = round(time.perf_counter() - began, 3)
     removed, kept = np.split(choice.order.points, [index])

@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +12,15 @@ from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
 from tsds_jax.runtime.processes import from_first, is_first
+from tsds_jax.runtime.signals import PutOff
 
 _IDENTITY = "identity"
 
 
-class Checkpoint:
+class Checkpoint(PutOff):
     """One .npz file, whole or absent, with what a computation has reached and what computation that is.
 
-    As a context it puts off Ctrl-C and SIGTERM, in the main thread, to the next `offer`, which writes before it raises
-    KeyboardInterrupt. A second one raises it at once.
+    As a context it puts off Ctrl-C and SIGTERM to the next `offer`, which writes before it raises KeyboardInterrupt.
     """
 
     def __init__(self, file: str | os.PathLike, identity: Mapping[str, Any], every: float = 60.0) -> None:
@@ -43,25 +41,6 @@ class Checkpoint:
             raise InputError(f"{self.file} is a folder: give a file for the checkpoint")
         check_writable(self.file.parent)
         self._written = time.monotonic()
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Checkpoint":
-        """Takes the signals over."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Gives them back."""
-        for one, handler in self._before.items():
-            signal.signal(one, handler or signal.SIG_DFL)
-        self._before = {}
-
-    def _stop(self, number: int, frame: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
 
     def read(self) -> Arrays | None:
         """What an earlier try reached, of a job the first process's; None where there was none.
@@ -95,11 +74,11 @@ class Checkpoint:
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
         """
-        if not (last or self._asked) and time.monotonic() - self._written < self.every:
+        if not (last or self.asked) and time.monotonic() - self._written < self.every:
             return
         # Of a job's processes all have the same to write.
         if is_first():
             write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
-        if self._asked:
+        if self.asked:
             raise KeyboardInterrupt

@@ -83,16 +83,58 @@ def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
     return compute()
 
 
-def no_part(name: str) -> dict[str, Any]:
-    """No checkpoint of a stage that is under way: for work without a run folder."""
-    return {}
+@dataclass(frozen=True)
+class Part:
+    """Where a stage that is under way keeps what it has reached, and goes on from after a stop.
+
+    Attributes:
+      file: for a valuation; of that name without its ending, a folder for all else. None keeps nothing.
+      every: seconds between two writes.
+    """
+
+    file: Path | None = None
+    every: float = 60.0
+
+    @property
+    def folder(self) -> Path | None:
+        """See ``file``."""
+        return self.file and self.file.with_suffix("")
+
+    @property
+    def of_value(self) -> dict[str, Any]:
+        """What `tsds_jax.value` has to be told."""
+        return {} if self.file is None else {"checkpoint": self.file, "checkpoint_every": self.every}
+
+    def of_model(self, name: str = "model") -> dict[str, Any]:
+        """What `tsds_jax.finetune` has to be told for one of the stage's models."""
+        return (
+            {}
+            if self.folder is None
+            else {"folder": self.folder / name, "resume": True, "checkpoint_every": self.every}
+        )
+
+
+PartOf = Callable[[str], Part]
+# For work without a run folder.
+NOT_KEPT = Part()
+
+
+def no_part(name: str) -> Part:
+    """Keeps nothing of a stage that is under way."""
+    return NOT_KEPT
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """An opened run folder. Make it with `open_run`."""
+    """An opened run folder. Make it with `open_run`.
+
+    Attributes:
+      path: of the folder.
+      every: seconds between two writes of a stage that is under way.
+    """
 
     path: Path
+    every: float = 60.0
 
     @property
     def finished(self) -> bool:
@@ -115,15 +157,15 @@ class RunFolder:
         arrays = compute()
         self.log(name, seconds=round(time.perf_counter() - began, 3))
         write_arrays(file, arrays)
-        for part in (self.part(name), self.part(name).with_suffix("")):
-            _remove(part)
+        part = self.part(name)
+        for left in (part.file, part.folder):
+            assert left is not None
+            _remove(left)
         return arrays
 
-    def part(self, name: str) -> Path:
-        """Where a stage that is under way may keep what it has reached: a file, or a folder of that name without its
-        ending. Removed once the stage is finished.
-        """
-        return self.path / "state" / f"{name}-part.npz"
+    def part(self, name: str) -> Part:
+        """What is there of stage ``name`` while it is under way: removed once it is finished."""
+        return Part(self.path / "state" / f"{name}-part.npz", self.every)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file, whole or not at all."""
@@ -203,7 +245,12 @@ def write_arrays(file: Path, arrays: Arrays) -> None:
 
 
 def open_run(
-    folder: str | os.PathLike, identity: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+    folder: str | os.PathLike,
+    identity: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    every: float = 60.0,
 ) -> RunFolder:
     """Opens a run folder for the run that ``identity`` describes, and signs it with a manifest.
 
@@ -212,6 +259,7 @@ def open_run(
       identity: what makes this run this run (version, seed, options, data hashes); JSON values.
       resume: go on with what an earlier try of the same run finished.
       overwrite: remove an earlier run first. Files that no run writes are left alone.
+      every: see `RunFolder`.
 
     Raises:
       InputError: the folder holds another run, or files of something else; or it cannot be written.
@@ -235,7 +283,7 @@ def open_run(
     for place in (path, path / "state"):
         for left in _abandoned(place):
             _remove(left)
-    run = RunFolder(path)
+    run = RunFolder(path, every)
     if _manifest(path) is None:
         run.write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
     return run

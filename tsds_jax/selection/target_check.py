@@ -10,6 +10,7 @@ rows have in common first and wrong labels by heart later, so that few steps ove
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune, steps_for
 from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.runtime.folder import Arrays, Keep
+from tsds_jax.runtime.folder import Arrays, Keep, PartOf, no_part
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.limits import RemovalOrder
 
@@ -86,6 +87,7 @@ def target_check(
     settings: SelectOptions,
     *,
     keep: Keep,
+    part: PartOf = no_part,
     progress: ProgressFn = silent,
 ) -> TargetCheck:
     """Fine-tunes at half the removal index, at it, and at twice as much, and on everything.
@@ -104,6 +106,7 @@ def target_check(
       settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``; ``largest_cut``, the
         share of the rows that no cut exceeds.
       keep: stores what is finished, by name.
+      part: what of it is under way, by the same names.
       progress: called after each step, stage "check".
     """
     seeds, largest = settings.check_seeds, int(settings.largest_cut * len(train))
@@ -113,23 +116,24 @@ def target_check(
     cuts = np.unique(order.cuts(np.minimum([0, index // 2, index, 2 * index], max(index, largest))))
     total, done = steps * seeds * len(cuts), 0
     found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
+
+    def train_on(name: str, cut: int, places: np.ndarray, own: FineTuneOptions, done: int) -> Arrays:
+        def relay(event: Progress) -> None:
+            progress(Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}"))
+
+        rows = train.select(np.sort(order.points[places[places >= cut]]))
+        kept = part(name).of_model()
+        tuned = finetune(encoder, rows, evaluation=validation, options=own, progress=relay, **kept)
+        return {"probabilities": np.asarray(tuned.probabilities)}
+
     for seed in range(seeds):
         own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None)
         start = np.random.default_rng([own.seed, drawn]).uniform()
         places = ((np.arange(drawn) + start) * len(train) / drawn).astype(np.int64)
         for place, cut in enumerate(cuts.tolist()):
-
-            def train_on(cut: int = cut, own: FineTuneOptions = own, places: Any = places, done: int = done) -> Arrays:
-                def relay(event: Progress) -> None:
-                    progress(
-                        Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}")
-                    )
-
-                rows = np.sort(order.points[places[places >= cut]])
-                tuned = finetune(encoder, train.select(rows), evaluation=validation, options=own, progress=relay)
-                return {"probabilities": np.asarray(tuned.probabilities)}
-
-            probability = keep(f"check-{cut}-{own.seed}", train_on)["probabilities"].astype(np.float64)
+            name = f"check-{cut}-{own.seed}"
+            stored = keep(name, functools.partial(train_on, name, cut, places, own, done))
+            probability = stored["probabilities"].astype(np.float64)
             done += steps
             calibrated = at_best_temperature(probability, validation.labels)
             own_class = calibrated[np.arange(len(validation)), validation.labels]
