@@ -35,6 +35,7 @@ from measures.agreement import agreement
 from measures.code import stamp
 from measures.coverage import coverage
 from measures.machine import machine, versions
+from measures.mapped_memory import mapped
 from measures.memory import memory
 from measures.neighbours import knn_rate
 from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, synthetic, tweets
@@ -114,6 +115,7 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "knn-5000": lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in ("valda", "dattri", "pydvl")], 3),
     "knn-100000": lambda bench: knn(bench, 100_000, 1000, [], 3),
     "memory-100000": lambda bench: memory(20_000 if bench.quick else 100_000, 64, 1000, 50, repeats=1),
+    "memory-2000000": lambda bench: mapped(20_000 if bench.quick else 2_000_000, 384, 100, 64),
     "coverage": lambda bench: coverage(bench.points(POINTS, 300), bench.cache, quick=bench.quick),
     "agreement": lambda bench: agreement(bench.points(POINTS, POINTS), *bench.fitting, quick=bench.quick),
 }

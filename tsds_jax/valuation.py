@@ -646,7 +646,7 @@ def _bias(checks: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]
 def _enumerated(by_size: np.ndarray) -> Moments:
     """Exact means by coalition size, as sums over one contribution a size in each half."""
     total = np.stack([by_size, by_size])
-    return Moments(np.arange(len(by_size) + 1), total, total**2, np.ones(total.shape, np.int64))
+    return Moments(np.arange(len(by_size) + 1), total, 2 * by_size**2, np.ones(total.shape, np.int32))
 
 
 def check_value_options(

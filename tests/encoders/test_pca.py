@@ -73,3 +73,18 @@ def test_another_width_is_refused():
         fit_pca(sample(20, 6), 2).transform(np.zeros((2, 5)))
     with pytest.raises(InputError, match="shape"):
         fit_pca(np.zeros(5), 2)
+
+
+def test_rows_on_disk_give_the_components_of_rows_in_memory_and_are_not_held(tmp_path):
+    x = (sample(50_000, 24) + 3).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    held, kept = fit_pca(x, 6), fit_pca(mapped, 6)
+    np.testing.assert_array_equal(kept.components, held.components)
+    np.testing.assert_array_equal(kept.transform(mapped[10:]), held.transform(x[10:]))
+    whole = np.linalg.svd(x - x.mean(0, np.float64), full_matrices=False)
+    np.testing.assert_allclose(np.abs(kept.components @ whole[2][:6].T), np.eye(6), atol=1e-9)
+    np.testing.assert_allclose(kept.explained, whole[1][:6] ** 2 / (whole[1] ** 2).sum(), rtol=1e-9)
+    x[40_000, 3] = np.nan
+    with pytest.raises(InputError, match="row 40000"):
+        fit_pca(x, 6)

@@ -20,15 +20,16 @@ def contributions(players, sizes, rounds, seed=0):
     return rng.integers(0, players, rounds), rng.integers(0, sizes, rounds), rng.normal(size=rounds), np.arange(rounds)
 
 
-@given(st.integers(1, 5000))
-def test_bins_part_the_sizes_and_are_symmetric_and_single_at_both_ends(sizes):
-    edges = size_bins(sizes)
+@given(st.integers(1, 5000), st.integers(1, 2))
+def test_bins_part_the_sizes_and_are_symmetric_and_single_at_both_ends(sizes, alike):
+    edges = size_bins(sizes, alike)
     assert edges[0] == 0
     assert edges[-1] == sizes
     assert (np.diff(edges) > 0).all()
     np.testing.assert_array_equal(edges, sizes - edges[::-1])
-    ends = [*range(4), *range(sizes - 4, sizes)]
-    assert all({k, k + 1} <= set(edges) for k in ends if 0 <= k < sizes) or sizes < 8
+    single = 2 * alike
+    ends = [*range(single), *range(sizes - single, sizes)]
+    assert all({k, k + 1} <= set(edges) for k in ends if 0 <= k < sizes) or sizes < 2 * single
     assert len(edges) <= 9 + 4 * np.log2(sizes)
 
 
@@ -194,6 +195,17 @@ def test_intervals_of_coalitions_that_value_all_outside_hold_the_exact_value_as_
         mean, error = moments.mean()
         held.append(np.abs(mean - exact) < 1.96 * error)
     assert 0.93 < np.mean(held) < 0.97
+
+
+def test_many_players_have_wider_bins_and_the_same_values(monkeypatch):
+    given = contributions(5, 40, 600)
+    fine = Moments.zeros(5, 40).add(*given)
+    monkeypatch.setattr("tsds_jax.estimators.moments._CELLS", 5 * (len(fine.edges) - 2))
+    coarse = Moments.zeros(5, 40).add(*given)
+    assert len(coarse.edges) < 0.75 * len(fine.edges)
+    np.testing.assert_allclose(coarse.mean()[0], fine.mean()[0], rtol=1e-12)
+    np.testing.assert_allclose(coarse.halves(), fine.halves(), rtol=1e-12)
+    np.testing.assert_array_equal(coarse.drawn, fine.drawn)
 
 
 def few_rounds(rng, players, sizes, rounds):

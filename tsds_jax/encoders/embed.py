@@ -92,9 +92,10 @@ def embed(
       InputError: an option is out of range, a row is not a text, or the cache cannot be written.
 
     Example:
-      >>> representations = embed(load_encoder("folder"), ["a text", "another"])
-      >>> representations.values.shape
-      (2, 384)
+      >>> from tsds_jax import load_encoder
+      >>> encoder = load_encoder("models/minilm")
+      >>> embed(encoder, ["a text", "another"]).values.shape == (2, encoder.config.hidden_size)
+      True
     """
     pooling_named(pooling)
     layers = _layer_indices(layer, encoder.config.num_hidden_layers)

@@ -72,6 +72,7 @@ def head_config(head: str, settings: Mapping[str, Any], config: Config) -> HeadC
       InputError: there is no such head, or a setting of it is not supported.
 
     Example:
+      >>> from tsds_jax.encoders import config_from_dict
       >>> head_config("own", {}, config_from_dict({"model_type": "roberta"})).dense
       'classifier.dense'
     """

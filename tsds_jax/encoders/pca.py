@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.memory import blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +31,18 @@ class Pca:
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.mean.size:
             raise InputError(f"PCA was fitted on width {self.mean.size} and cannot project an array of shape {x.shape}")
-        return ((x - self.mean) @ self.components.T).astype(np.float32)
+        projected = np.empty((len(x), len(self.components)), np.float32)
+        for rows, block in blocks(x):
+            projected[rows] = (block - self.mean) @ self.components.T
+        return projected
 
 
 def fit_pca(x: np.ndarray, size: int) -> Pca:
     """Fit principal components on training rows, in float64.
 
     The right singular vectors of the centred rows, each with the sign that makes its entry of largest
-    magnitude positive, so that the same rows give the same projection everywhere.
+    magnitude positive, so that the same rows give the same projection everywhere. Rows are read some thousands at a
+    time, and of a memory-mapped file no more are held.
 
     Args:
       x: [rows, width], the training rows alone: a projection that has seen validation rows would leak.
@@ -47,11 +52,11 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
       InputError: size is out of range, or a row holds a NaN or an infinity.
 
     Example:
-      >>> pca = fit_pca(x_train, 32)
-      >>> pca.transform(x_validation).shape
-      (500, 32)
+      >>> x = np.random.default_rng(0).normal(size=(40, 8))
+      >>> fit_pca(x[:30], 3).transform(x[30:]).shape
+      (10, 3)
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = np.asarray(x)
     if x.ndim != 2:
         raise InputError(f"PCA takes an array [rows, width], not one of shape {x.shape}")
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= min(x.shape):
@@ -59,15 +64,22 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
             f"PCA size must be a whole number from 1 to {min(x.shape)} (the smaller of {x.shape[0]} rows and "
             f"width {x.shape[1]}), not {size!r:.60}"
         )
-    bad = ~np.isfinite(x).all(axis=1)
-    if bad.any():
-        raise InputError(f"PCA cannot use row {int(bad.argmax())}: it holds a NaN or an infinity")
-    mean = x.mean(axis=0)
-    # Q of a tall matrix is never needed: R has the same right singular vectors, and is small.
-    _, singular, components = np.linalg.svd(np.linalg.qr(x - mean, mode="r"), full_matrices=False)
+    total = np.zeros(x.shape[1])
+    for rows, block in blocks(x):
+        bad = ~np.isfinite(block).all(axis=1)
+        if bad.any():
+            raise InputError(f"PCA cannot use row {rows.start + int(bad.argmax())}: it holds a NaN or an infinity")
+        total += block.sum(axis=0)
+    mean = total / len(x)
+    # Q of a tall matrix is never needed: R has the same right singular vectors, and is small. So has R of the rows that
+    # follow, under R of those before.
+    triangle = np.empty((0, x.shape[1]))
+    for _, block in blocks(x):
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, block - mean]), mode="r"))
+    _, singular, components = np.linalg.svd(triangle, full_matrices=False)
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
     components = components * np.where(largest < 0, -1.0, 1.0)
     variance = singular**2
-    total = variance.sum()
-    explained = variance / total if total > 0 else np.zeros_like(variance)
+    whole = variance.sum()
+    explained = variance / whole if whole > 0 else np.zeros_like(variance)
     return Pca(mean, components[:size], explained[:size])

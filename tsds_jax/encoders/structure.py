@@ -30,7 +30,8 @@ def split_model(model: nnx.Module) -> tuple[Structure, list[jax.Array]]:
     """The model's structure and its weights; `Structure.merge` undoes it.
 
     Example:
-      >>> structure, weights = split_model(encoder.model)
+      >>> from tsds_jax import load_encoder
+      >>> structure, weights = split_model(load_encoder("models/minilm").model)
       >>> model = structure.merge(weights)
     """
     graphdef, state = nnx.split(model)

@@ -17,6 +17,8 @@ from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 _TOGETHER = 16
+# Contributions that one call returns, at most: 16 MB, where there are fewer players.
+_CONTRIBUTIONS = 4_000_000
 _GOLDEN = (5**0.5 - 1) / 2
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
 _SHIFT, _EVEN = 3.0, 1 / 3
@@ -226,6 +228,8 @@ def add_one(
     spread = over_all_devices()
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
+    while together > 1 and together * players > _CONTRIBUTIONS:
+        together //= 2
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
     moments = Moments.zeros(players, subset_size, outside=not half, chance=chance)

@@ -7,27 +7,29 @@ import numpy as np
 
 # Contributions of the average player that join a player's own in each bin: more of them hide who is noisier than most.
 _BORROWED = 1
+# Bins times players beyond which bins are wider, for their sums would take 800 MB.
+_CELLS = 2**24
 # Players whose means are computed together.
 _AT_ONCE = 4096
 
 
-def size_bins(sizes: int) -> np.ndarray:
+def size_bins(sizes: int, alike: int = 2) -> np.ndarray:
     """Edges of bins over coalition sizes ``0 .. sizes - 1``, narrow at both ends, where semivalues differ most.
 
-    Sizes 0 to 3 from either end have a bin each; from there widths double every two bins. Bins are symmetric: size
-    ``k`` is in the mirror image of the bin of ``sizes - 1 - k``.
+    The first ``2 * alike`` sizes from either end have a bin each; from there widths double every ``alike`` bins. Bins
+    are symmetric: size ``k`` is in the mirror image of the bin of ``sizes - 1 - k``.
 
     Returns:
       int64 ``[bins + 1]``, from 0 to ``sizes``.
 
     Example:
       >>> size_bins(20)
-      array([ 0,  1,  2,  3,  4,  6,  8, 10, 12, 14, 16, 17, 18, 19, 20])
+      array([ 0,  1,  2,  3,  4,  6,  8, 12, 14, 16, 17, 18, 19, 20])
     """
-    rising = [0, 1, 2, 3, 4]
+    rising = list(range(2 * alike + 1))
     width = 2
     while rising[-1] < sizes / 2:
-        rising += [rising[-1] + width, rising[-1] + 2 * width]
+        rising += [rising[-1] + width * (number + 1) for number in range(alike)]
         width *= 2
     lower = [edge for edge in rising if edge <= sizes / 2]
     return np.unique([*lower, *(sizes - edge for edge in lower)])
@@ -51,21 +53,21 @@ class Known(NamedTuple):
 class Moments:
     """Sums over the marginal contributions sampled so far, in float64 whatever the game computes in.
 
-    Contributions ``m`` are kept apart by the half of the run they belong to (whether their round's number is even),
-    so that two independent values of every player can be compared, and by bins of coalition size. They are added one
-    after another in the order of their rounds: sums do not depend on how many came in one call. Each of the
-    three or four arrays takes ``16 * bins * players`` bytes, and of chains `mean` some five times that while it runs.
-    There are 8 bins for 8 sizes, 27 for 200, 32 for 512 and 63 for 100,000: for 100,000 players and sizes to 512, 51 MB
-    each.
+    Contributions ``m`` are kept apart by bins of coalition size and, where it matters, by the half of the run they
+    belong to (whether their round's number is even), so that two independent values of every player can be compared.
+    They are added one after another in the order of their rounds: sums do not depend on how many came in one call.
+    They take 48 bytes a bin and player, of chains 32 (40 in pairs), and of chains `mean` some three times that while
+    it runs. There are 8 bins for 8 sizes, 25 for 132, 32 for 512 and 63 for 100,000: for 100,000 players and sizes to
+    512, 154 MB. Where they would take 800 MB, bins are half as many: what `semivalue` takes as one is wider then.
 
     Attributes:
       edges: int64 ``[bins + 1]``, bin ``b`` holds coalition sizes ``edges[b] .. edges[b + 1] - 1``.
       total: float64 ``[2, bins, players]``, sums of ``v m``, ``v`` a contribution's weight (see ``mass``).
-      squares: float64 ``[2, bins, players]``, sums of ``(v m)^2``.
-      counts: int64 ``[2, bins, players]``.
+      squares: float64 ``[bins, players]``, sums of ``(v m)^2``.
+      counts: int32 ``[2, bins, players]``.
       mass: float64 ``[2, bins, players]``, sums of ``v = 1 / (chance (1 - size / players))``, the inverse chance of
         being sampled, where a coalition values every player outside it; None where every contribution weighs one.
-      cross: float64 ``[2, bins, players]``, sums of ``m`` times the contribution of the same player in the reverse of
+      cross: float64 ``[bins, players]``, sums of ``m`` times the contribution of the same player in the reverse of
         the chain; None without antithetic pairs.
       chance: float64 ``[sizes]``, how likely each coalition size is drawn, relative to even; None where all are alike.
     """
@@ -98,14 +100,16 @@ class Moments:
           chance: ``[sizes]``, of mean one, how likely each size is drawn (with ``outside``); None for all alike.
         """
         edges = size_bins(sizes)
+        if players * (len(edges) - 1) > _CELLS:
+            edges = size_bins(sizes, alike=1)
         shape = (2, len(edges) - 1, players)
         return Moments(
             edges,
             np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape, np.int64),
+            np.zeros(shape[1:]),
+            np.zeros(shape, np.int32),
             np.zeros(shape) if outside else None,
-            np.zeros(shape) if antithetic else None,
+            np.zeros(shape[1:]) if antithetic else None,
             None if chance is None else np.asarray(chance, np.float64),
         )
 
@@ -122,7 +126,7 @@ class Moments:
     @property
     def drawn(self) -> np.ndarray:
         """Contributions sampled of each player, int64 ``[players]``."""
-        return self.counts.sum((0, 1))
+        return self.counts.sum((0, 1), dtype=np.int64)
 
     @property
     def weight(self) -> np.ndarray:
@@ -151,16 +155,17 @@ class Moments:
         if self.mass is not None:
             what = what * self.inverse_chance(np.asarray(sizes))
         half, bins, players, what = np.broadcast_arrays(np.asarray(rounds) % 2, bins, players, what)
-        place = ((half * (len(self.edges) - 1) + bins) * self.players + players).ravel()
+        whole = (bins * self.players + players).ravel()
+        place = whole + half.ravel() * self.squares.size
         flat = what.ravel()
         np.add.at(self.total.reshape(-1), place, flat)
-        np.add.at(self.squares.reshape(-1), place, flat * flat)
+        np.add.at(self.squares.reshape(-1), whole, flat * flat)
         np.add.at(self.counts.reshape(-1), place, 1)
         if self.mass is not None:
             np.add.at(self.mass.reshape(-1), place, np.broadcast_to(self.inverse_chance(sizes), what.shape).ravel())
         if self.cross is not None:
             other = np.broadcast_to(np.asarray(partners, np.float64), what.shape).ravel()
-            np.add.at(self.cross.reshape(-1), place, flat * other)
+            np.add.at(self.cross.reshape(-1), whole, flat * other)
         return self
 
     def add_round(self, outside: np.ndarray, size: int, marginals: np.ndarray, number: int) -> "Moments":
@@ -179,7 +184,7 @@ class Moments:
             what *= weight
             self.mass[half, place] += weight * outside
         self.total[half, place] += what
-        self.squares[half, place] += what * what
+        self.squares[place] += what * what
         self.counts[half, place] += outside
         return self
 
@@ -234,7 +239,8 @@ class Moments:
 
     def _known_of(self, share: np.ndarray, players: slice) -> "Known":
         """`known` of these players."""
-        total, squares, counts = (part[..., players].sum(0) for part in (self.total, self.squares, self.counts))
+        total, counts = (part[..., players].sum(0) for part in (self.total, self.counts))
+        squares = self.squares[:, players]
         mass = counts if self.mass is None else self.mass[..., players].sum(0)
         with np.errstate(invalid="ignore", divide="ignore"):
             weight = np.sum(share * mass, 0)
@@ -245,7 +251,7 @@ class Moments:
             effective = weight**2 / np.sum(share**2 * heavy * mass, 0)
             spread = share**2 * spread
             if self.cross is not None:
-                cross = self.cross[..., players].sum(0) - mu * (total + total[::-1]) + mu**2 * counts
+                cross = self.cross[:, players] - mu * (total + total[::-1]) + mu**2 * counts
                 spread += share * share[::-1] * cross
                 effective = effective / 2
             if self.mass is None:
@@ -268,7 +274,9 @@ class Moments:
         share = self._share(weights)
         mass = self.counts if self.mass is None else self.mass
         with np.errstate(invalid="ignore", divide="ignore"):
-            even, odd = np.sum(share * self.total, 1) / np.sum(share * mass, 1)
+            # Without arrays of all products, which would be as large as the sums themselves.
+            worth, weight = (np.einsum("b,hbp->hp", share[:, 0], part) for part in (self.total, mass))
+            even, odd = worth / weight
         return even, odd
 
     def by_size(self) -> np.ndarray:

@@ -111,6 +111,7 @@ class TargetModel:
           InputError: there is something in the folder, or it cannot be written.
 
         Example:
+          >>> from tsds_jax import finetune
           >>> finetune("models/minilm", "train.csv").model.save_pretrained("models/tuned")
           PosixPath('models/tuned')
         """
@@ -168,7 +169,9 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
       InputError: as `load_encoder`, or a part of the head is missing.
 
     Example:
-      >>> load_target("models/tuned").probabilities(["a text"]).shape
+      >>> from tsds_jax import finetune
+      >>> folder = finetune("models/minilm", "train.csv").model.save_pretrained("models/target")
+      >>> load_target(folder).probabilities(["a text"]).shape
       (1, 2)
     """
     base = load_encoder(name)

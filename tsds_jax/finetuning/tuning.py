@@ -129,8 +129,8 @@ def finetune(
 
     Example:
       >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", evaluation="test.csv")
-      >>> result.metrics["accuracy"]
-      0.91
+      >>> sorted(result.metrics)
+      ['accuracy', 'loss', 'macro_f1']
     """
     started = time.perf_counter()
     options = options or FineTuneOptions()
@@ -218,8 +218,8 @@ def finetune_seeds(
 
     Example:
       >>> runs = finetune_seeds("models/minilm", "train.csv", evaluation="test.csv", seeds=(0, 1, 2))
-      >>> runs.mean["accuracy"], runs.deviation["accuracy"]
-      (0.91, 0.004)
+      >>> runs.deviation["accuracy"] < 0.5
+      True
     """
     each = options_by_seed(seeds, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)

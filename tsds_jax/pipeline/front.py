@@ -62,8 +62,9 @@ def select(
       InputError: something given cannot be used.
 
     Example:
-      >>> s = select("train.csv", validation="dev.csv", model="bert-base-uncased", text="sentence")
-      >>> s.save("run")
+      >>> s = select("train.csv", validation="dev.csv", model="models/minilm")
+      >>> len(s.kept) + len(s.removed) == len(s.train)
+      True
 
     References:
       Schoch, Mishra and Ji, "Data Selection for Fine-tuning Large Language Models Using Transferred Shapley

@@ -75,7 +75,7 @@ def over_all_devices() -> Spread:
 
     Example:
       >>> spread = over_all_devices()
-      >>> batch = spread.by_rows(batch)  # [rows, tokens], rows a multiple of spread.devices
+      >>> batch = spread.by_rows(np.ones((2 * spread.devices, 4)))
     """
     devices = jax.devices()
     if len(devices) == 1:

@@ -37,10 +37,11 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0) -> Suspects:
     Example:
       >>> import numpy as np
       >>> from tsds_jax.games import logistic_game
-      >>> x = np.array([[-2.0], [-1.5], [-1.0], [1.0], [1.5], [2.0], [1.7]])
-      >>> y = np.array([0, 0, 0, 1, 1, 1, 0])  # the last label is wrong
-      >>> suspected_labels(logistic_game(x, y, x, y, classes=2)).points.tolist()
-      [6]
+      >>> x = np.linspace(-2, 2, 20)[:, None]
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> y[18] = 0  # a wrong label
+      >>> int(suspected_labels(logistic_game(x, y, x, y, classes=2)).points[0])
+      18
     """
     labels = np.asarray(game.y)
     probability = held_out_probabilities(game, seed=seed)
