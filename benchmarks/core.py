@@ -114,11 +114,14 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "until-compiled-20000": lambda bench: compiled(*plan_many(bench, 20_000), bench.pydvl, 500, **bench.how),
     "knn-5000": lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in ("valda", "dattri", "pydvl")], 3),
     "knn-100000": lambda bench: knn(bench, 100_000, 1000, [], 3),
-    "memory-100000": lambda bench: memory(20_000 if bench.quick else 100_000, 64, 1000, 50, repeats=1),
-    "memory-2000000": lambda bench: mapped(20_000 if bench.quick else 2_000_000, 384, 100, 64),
+    "memory-100000": lambda bench: memory(*((5000, 10) if bench.quick else (100_000, 50)), 64, 1000, repeats=1),
+    "memory-2000000": lambda bench: mapped(*((5000, 10) if bench.quick else (2_000_000, 64)), 384, 100),
     "coverage": lambda bench: coverage(bench.points(POINTS, 300), bench.cache, quick=bench.quick),
     "agreement": lambda bench: agreement(bench.points(POINTS, POINTS), *bench.fitting, quick=bench.quick),
 }
+
+# At a trial's sizes the same as the case before.
+ALIKE = ("until-compiled-5000", "until-compiled-20000", "knn-100000")
 
 
 def knn(bench: Bench, points: int, rows: int, peers: list[Peer], wanted: float) -> Speed:
@@ -146,7 +149,7 @@ def main() -> None:
     measured: dict[str, Any] = {}
     with threadpool_limits(1):
         for name, case in CASES.items():
-            if name in (given.only or CASES):
+            if name in (given.only or CASES) and not (given.quick and name in ALIKE):
                 started, load = time.perf_counter(), os.getloadavg()[0]
                 found = case(bench)
                 some = found if isinstance(found, list) else [found]

@@ -24,7 +24,7 @@ from measures.rows import Memory
 COMPONENTS, AT_ONCE = 32, 20_000
 
 
-def mapped(points: int, features: int, rows: int, coalitions: int) -> Memory:
+def mapped(points: int, coalitions: int, features: int, rows: int) -> Memory:
     """Of `fit_pca`, `Pca.transform` and `tsds_jax.value`, imports included, of an array that is written before."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.npy"

@@ -5,7 +5,7 @@ from measures.problem import synthetic
 from measures.rows import Memory
 
 
-def memory(points: int, features: int, rows: int, coalitions: int, *, repeats: int) -> Memory:
+def memory(points: int, coalitions: int, features: int, rows: int, *, repeats: int) -> Memory:
     """Of `tsds_jax.value` by add-one marginals, arrays and imports included."""
     # Memory and time depend on the arrays' sizes alone; there is no real text of this many points at hand.
     data = synthetic(points, features, rows)
