@@ -24,10 +24,10 @@ import dataclasses
 import functools
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -50,8 +50,12 @@ from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.valuation import source_game
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from measures.code import stamp
+
 HERE, WRITTEN = Path(__file__).with_suffix(""), Path(__file__).with_suffix(".md")
 DRAWS, LENGTH = 3, 64
+MEASURED = ("baselines", "encoders", "estimators", "evaluation", "finetuning", "games", "pipeline", "selection")
 
 # finding, transfer: each ranking differs from the first in one thing. Name -> (how rows are represented, and ranked).
 RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -147,7 +151,7 @@ class Store:
             return
         began = time.perf_counter()
         found = compute()
-        about = self.content.setdefault(self.study, {"date": date.today().isoformat(), **environment(), "runs": {}})
+        about = self.content.setdefault(self.study, {**stamp(*MEASURED), **environment(), "runs": {}})
         about["runs"][key] = found | {"seconds": round(time.perf_counter() - began, 1)}
         part = self.file.with_suffix(".part")
         part.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")

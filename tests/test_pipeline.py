@@ -50,8 +50,8 @@ def test_a_run_leaves_every_file_it_promises(finished):
     assert manifest["data"]["train"]["rows"] == 120
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     done = [line["stage"] for line in lines if "seconds" in line and "step" not in line]
-    stages = ["representations", "values", "values-otherwise", "finetune-full", "finetune-selection", "finetune-random"]
-    assert done == stages
+    arms = ["finetune-full", "finetune-selection", "finetune-random"]
+    assert done == ["representations", "values", "values-otherwise", "curve", *arms]
     looks = [line for line in lines if line.get("arm") == "full" and "validation_accuracy" in line]
     assert looks[-1]["step"] == 12
 

@@ -1,8 +1,8 @@
 """When, and of which code, a result is; and whether that is the code as it is now.
 
-Whatever a benchmark keeps carries a `stamp`: the date, the commit, and a digest of each part of the package that it
-measured. benchmarks/results/README.md lists all results, and says of which a part has changed since:
-`python -m benchmarks index` writes it, and a test fails until it has been written.
+Whatever a benchmark or an example's study keeps carries a `stamp`: the date, the commit, and a digest of each part of
+the package that it measured. benchmarks/results/README.md lists all results, and says of which a part has changed
+since: `python -m benchmarks index` writes it, and a test fails until it has been written.
 """
 
 import ast
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tsds_jax"
 RESULTS = ROOT / "benchmarks" / "results"
+EXAMPLES = ROOT / "examples"
 INDEX = RESULTS / "README.md"
 _HEAD = """# What was measured, and whether it is still so
 
@@ -99,6 +100,10 @@ def results() -> Iterator[Kept]:
         found = json.loads(file.read_text("utf-8"))
         for case, entry in found.get("cases", {"": found}).items():
             yield Kept(file.name, case, entry, found["versions"]["jax"], where(found["machine"]))
+    for file in sorted(EXAMPLES.glob("*/results.json")):
+        for case, entry in json.loads(file.read_text("utf-8")).items():
+            name = f"../../examples/{file.parent.name}.json"
+            yield Kept(name, case, entry, entry["versions"]["jax"], f"{entry['cpus']} cores")
 
 
 def index() -> str:
@@ -107,7 +112,7 @@ def index() -> str:
     for kept in results():
         now = f"**stale**: {', '.join(kept.stale)}" if kept.stale else "current"
         page, commit = (RESULTS / kept.file).with_suffix(".md"), kept.stamp["commit"] or "unknown"
-        link = f"[{page.stem}]({page.name if page.exists() else kept.file})"
+        link = f"[{page.stem}]({Path(kept.file).with_suffix('.md') if page.exists() else kept.file})"
         cells = (link, kept.case, kept.stamp["date"], commit, kept.jax, kept.device, now)
         lines.append(f"| {' | '.join(cells)} |")
     return _HEAD + "\n".join(lines) + "\n"

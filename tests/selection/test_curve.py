@@ -102,3 +102,22 @@ def test_a_curve_cuts_between_units_alone():
     assert curve.removed.max() > 40
     for cut in curve.removed:
         assert not set(limits.units[order.points[:cut]]) & set(limits.units[order.points[cut:]])
+
+
+def test_a_curve_that_was_cut_goes_on_after_the_last_order_that_it_finished():
+    game, limits, folds = source_game(X, Y, X_VAL, Y_VAL), Limits.none(Y), np.arange(80) % 2
+    orders = [limits.removal_order(RNG.normal(size=100)) for _ in range(3)]
+    given, kept, computed = (game, orders[0], folds, orders[1:], wanted_cuts(100, 0.1, 0.3)), {}, []
+
+    def keep(name, compute):
+        if name not in kept:
+            computed.append(name)
+            kept[name] = compute()
+        return kept[name]
+
+    first = crossed_curve(*given, keep)
+    del kept["curve-1"]
+    again = crossed_curve(*given, keep)
+    assert computed == ["curve-0", "curve-1", "curve-1"]
+    np.testing.assert_array_equal(again.score, first.score)
+    np.testing.assert_array_equal(again.stderr, crossed_curve(*given).stderr)

@@ -80,7 +80,7 @@ def select_rows(
     # What is one number for each class to the points is accuracy to all of them together.
     utility = "accuracy" if settings.utility == "class_wise" else settings.utility
     game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
-    choice = choose(game, valuation, limits, folds, settings)
+    choice = choose(game, valuation, limits, folds, settings, keep)
     logistic = game
     if settings.source != "logistic":
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)

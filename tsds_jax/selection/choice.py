@@ -6,6 +6,7 @@ import numpy as np
 
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import SelectOptions
+from tsds_jax.runtime.folder import Keep, keep_nothing
 from tsds_jax.selection.curve import RemovalCurve, SourceGame, crossed_curve, ordered_curve, wanted_cuts
 from tsds_jax.selection.limits import Limits, RemovalOrder
 from tsds_jax.selection.rules import removal_index
@@ -44,7 +45,12 @@ def validation_folds(options: SelectOptions, labels: np.ndarray) -> np.ndarray |
 
 
 def choose(
-    game: SourceGame, valuation: Valuation, limits: Limits, folds: np.ndarray | None, options: SelectOptions
+    game: SourceGame,
+    valuation: Valuation,
+    limits: Limits,
+    folds: np.ndarray | None,
+    options: SelectOptions,
+    keep: Keep = keep_nothing,
 ) -> Choice:
     """The order of removal, the removal curve in it, and the cut that the options say or that the rule chooses.
 
@@ -54,17 +60,18 @@ def choose(
       limits: what the removal respects.
       folds: of the validation rows, see `validation_folds`.
       options: the rule, the grid, or how many rows are to go.
+      keep: stores the refits behind the curve.
     """
     points = len(valuation.values)
     order = limits.removal_order(valuation.values)
     wanted = wanted_cuts(points, options.grid, options.largest_cut)
     if folds is None:
-        curve = ordered_curve(game, order, wanted)
+        curve = ordered_curve(game, order, wanted, keep)
     else:
         assert valuation.by_row is not None
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
         crossed = [limits.removal_order(by_others[:, fold]) for fold in range(FOLDS)]
-        curve = crossed_curve(game, order, folds, crossed, wanted)
+        curve = crossed_curve(game, order, folds, crossed, wanted, keep)
     if options.remove_count is not None:
         rule, target = "count", options.remove_count
     elif options.remove_share is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
 from tsds_jax.games.utilities import row_scores
+from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
 from tsds_jax.selection.limits import RemovalOrder
 
 SourceGame = LogisticGame | RidgeGame | KernelGame
@@ -66,20 +68,27 @@ def removal_curve(
     return ordered_curve(game, order, wanted[wanted <= points - complete])
 
 
-def ordered_curve(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> RemovalCurve:
+def ordered_curve(game: SourceGame, order: RemovalOrder, wanted: np.ndarray, keep: Keep = keep_nothing) -> RemovalCurve:
     """`removal_curve` in an order that respects limits.
 
     Args:
       game: the game.
       order: of removal.
       wanted: int64 ``[cuts]``, points to remove; from 0 upwards.
+      keep: stores the refits' scores as "curve".
     """
     removed = np.unique(order.cuts(wanted))
-    return _curve(game, removed, *_by_row(game, order, removed), cross_fitted=False)
+    found = keep("curve", partial(_by_row, game, order, removed))
+    return _curve(game, removed, found["scores"], found["hits"], cross_fitted=False)
 
 
 def crossed_curve(
-    game: SourceGame, order: RemovalOrder, folds: np.ndarray, crossed: Sequence[RemovalOrder], wanted: np.ndarray
+    game: SourceGame,
+    order: RemovalOrder,
+    folds: np.ndarray,
+    crossed: Sequence[RemovalOrder],
+    wanted: np.ndarray,
+    keep: Keep = keep_nothing,
 ) -> RemovalCurve:
     """The removal curve with every validation row scored by values that it had no part in.
 
@@ -92,12 +101,13 @@ def crossed_curve(
       folds: int ``[rows]``, the fold of each validation row.
       crossed: for each fold, the order by the rows outside it.
       wanted: see `ordered_curve`.
+      keep: stores each order's scores as "curve-0" and so on.
     """
     scores = hits = np.empty((0, 0))
     for fold, of in enumerate(crossed):
-        own_scores, own_hits = _by_row(game, of, of.cuts(wanted))
-        scores = own_scores if fold == 0 else np.where(folds == fold, own_scores, scores)
-        hits = own_hits if fold == 0 else np.where(folds == fold, own_hits, hits)
+        own = keep(f"curve-{fold}", partial(_by_row, game, of, of.cuts(wanted)))
+        scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
+        hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
     removed, first = np.unique(order.cuts(wanted), return_index=True)
     return _curve(game, removed, scores[first], hits[first], cross_fitted=True)
 
@@ -114,12 +124,13 @@ def check_cuts(grid: float, largest_cut: float) -> None:
     number_in("largest_cut", largest_cut, grid, 0.99, whole=False)
 
 
-def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The utility's scores and the hits of each validation row after each cut, float64 ``[cuts, rows]``."""
+def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Arrays:
+    """The utility's "scores" and the "hits" of each validation row after each cut, float64 ``[cuts, rows]``."""
     # What is kept after a cut is a prefix of the reversed order.
     kept = jnp.asarray(order.points[::-1].copy(), jnp.int32)
     outcome, _ = jax.jit(type(game).prefix_outcomes)(game, kept, jnp.asarray(game.players - removed, jnp.int32))
-    return np.asarray(row_scores(game.utility, outcome), np.float64), np.asarray(outcome.hit, np.float64)
+    scores, hits = row_scores(game.utility, outcome), outcome.hit
+    return {"scores": np.asarray(scores, np.float64), "hits": np.asarray(hits, np.float64)}
 
 
 def _curve(
