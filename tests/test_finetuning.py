@@ -392,6 +392,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(encoder):
         ("lora_on", "keys"),
         ("dtype", "float16"),
         ("remat", 1),
+        ("shard", "yes"),
         ("best_by", "r2"),
     ],
 )

@@ -417,24 +417,41 @@ def test_a_fine_tuned_encoder_is_a_source_of_representations(encoder):
 MANY = """
 import sys
 import numpy as np
-sys.path.insert(0, {tests!r})
+tests, out = sys.argv[1:]
+sys.path.insert(0, tests)
 import jax
-from test_finetuning_options import films, load_encoder, MODEL, tune, weights
-assert jax.device_count() == {devices}
-result = tune(load_encoder(MODEL), batch_size=6, dropout=0.1, steps=3, learning_rate=1e-4, held=films(7, 1))
-np.savez({out!r}, **weights(result.model.module))
+from test_finetuning_options import films, load_encoder, MODEL, training, tune, weights
+step = training.train_step
+def watched(plan, spread, state, frozen, *rest):
+    arrays = [array for array in jax.tree.leaves((state, frozen)) if array.ndim]
+    here = sum(array.addressable_shards[0].data.nbytes for array in arrays)
+    held.append(here / sum(array.nbytes for array in arrays))
+    return step(plan, spread, state, frozen, *rest)
+training.train_step = watched
+how = dict(batch_size=6, dropout=0.1, learning_rate=1e-4, held=films(7, 1), steps=3, checkpoint_every=0.0)
+for tune_what in ("all", "lora"):
+    for shard in (False, True):
+        name, held = f"{out}-{tune_what}-{shard}", []
+        for resume in (False, True):  # once from the start, once from the last step's checkpoint
+            result = tune(load_encoder(MODEL), **how, tune=tune_what, shard=shard, folder=name, resume=resume)
+            np.savez(f"{name}-{resume}.npz", held=held, devices=jax.device_count(), **weights(result.model.module))
 """
 
 
-def test_several_devices_share_a_batch_and_give_the_same_weights(on_devices, tmp_path):
-    found = []
+def test_devices_share_a_batch_or_the_parameters_too_and_give_the_weights_of_one(on_devices, tmp_path):
     for devices in (1, 4):
-        out = str(tmp_path / f"{devices}.npz")
-        code = MANY.format(tests=str(Path(__file__).parent), devices=devices, out=out)
-        subprocess.run([sys.executable, "-c", code], check=True, env=on_devices(devices))
-        with np.load(out) as stored:
-            found.append(dict(stored))
-    for name, expected in found[0].items():
-        if not name.endswith("key.bias"):
-            # Of a step of 1e-4 each: Adam makes as much of a small gradient's rounding as of a large one's.
-            np.testing.assert_allclose(found[1][name], expected, atol=1e-5, err_msg=name)
+        command = [sys.executable, "-c", MANY, str(Path(__file__).parent), str(tmp_path / str(devices))]
+        subprocess.run(command, check=True, env=on_devices(devices))
+    paths = sorted(tmp_path.glob("4-*.npz"))
+    assert len(paths) == 8
+    for path in paths:
+        found, one = dict(np.load(path)), dict(np.load(tmp_path / path.name.replace("4-", "1-")))
+        assert (found.pop("devices"), one.pop("devices")) == (4, 1)
+        # Before every step a device holds all parameters and moments, or but its quarter and what is too short.
+        held = found.pop("held")
+        assert (held < 0.3).all() if "True" in path.name.split("-")[2] else (held == 1).all()
+        assert len(held) == len(one.pop("held")) == 3
+        for name, weight in found.items():
+            if not name.endswith("key.bias"):
+                # Of a step of 1e-4 each: Adam makes as much of a small gradient's rounding as of a large one's.
+                np.testing.assert_allclose(weight, one[name], atol=1e-5, err_msg=name)

@@ -136,6 +136,8 @@ class FineTuneOptions:
       dtype: ``"float32"``, or ``"bfloat16"`` to compute the encoder in it; weights, head and loss stay in float32.
       remat: compute each layer again in the backward pass in place of keeping what it computed: a fourth more time,
         far less memory.
+      shard: each device keeps its part alone of the parameters and the optimiser's state between steps, and asks the
+        others for theirs within a step: less memory, more talk. Nothing on one device.
       max_length: tokens that longer texts are cut to, at most the encoder's own limit.
       evaluate_every: steps from one look at the validation rows to the next; None looks 4 times a run.
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best
@@ -167,6 +169,7 @@ class FineTuneOptions:
     lora_on: str = _option("query_value", "Maps that LoRA adapts: query_value or all.")
     dtype: str = _option("float32", "Precision of the encoder: float32 or bfloat16.")
     remat: bool = _option(False, "Compute layers again in the backward pass, to save memory.")
+    shard: bool = _option(False, "Each device keeps its part alone of the parameters, to save memory.")
     max_length: int = _option(128, "Tokens a longer text is cut to.")
     evaluate_every: int | None = _option(None, "Steps between two looks at the validation rows.")
     patience: int | None = _option(None, "Looks without improvement after which to stop.")

@@ -58,7 +58,7 @@ def two(place, *arguments):
 
 def test_a_run_of_two_tasks_of_four_devices_under_slurm_is_that_of_one(tiny_files, tiny_model, on_devices, tmp_path):
     arguments = ["--model", tiny_model, "--cache", tmp_path / "cache", "--check-seeds", 0, "--remove-count", 12]
-    arguments += ["--samples", 20, "--pca", 8, "--subset-size", 40, "--steps", 2, "--batch-size", 6]
+    arguments += ["--samples", 20, "--pca", 8, "--subset-size", 40, "--steps", 2, "--batch-size", 6, "--shard"]
     arguments += [part for name, file in tiny_files.items() for part in (f"--{name}", file)]
     command = ["-m", "tsds_jax.cli", "run", *arguments, "--out"]
     code, _, errors = ends([[*command, tmp_path / "one"]], [{}])

@@ -78,6 +78,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lora_on": _among("query_value", "all"),
     "dtype": _among("float32", "bfloat16"),
     "remat": (lambda x: isinstance(x, bool), "True or False"),
+    "shard": (lambda x: isinstance(x, bool), "True or False"),
     "max_length": (lambda x: _whole(x) and x >= 4, "a whole number from 4"),
     "evaluate_every": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
     "patience": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),

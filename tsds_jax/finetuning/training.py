@@ -136,7 +136,7 @@ def train(
     scale = options.lora_alpha / options.lora_rank if options.tune == "lora" else 0.0
     lowered = _in_precision(graphdef, params, options.dtype)
     plan = the_plan(lowered, options.task, options.label_smoothing, scale, options.dtype, options.remat)
-    spread = over_all_devices()
+    spread = over_all_devices(cuts=options.shard)
     state = TrainState(trained, adamw(0.0, options.weight_decay, options.clip).init(trained))
     # A copy, for the next step gives the state's memory away.
     best = jax.tree.map(jnp.copy, trained)
@@ -144,11 +144,14 @@ def train(
     earlier = checkpoints.restore((state, best))
     if earlier is not None:
         (state, best), loop = earlier[0], Loop(**earlier[1])
-    state, frozen = spread.replicated(state), spread.replicated(frozen)
+    state, best, frozen = spread.kept(state), spread.kept(best), spread.kept(frozen)
+
+    def all_parameters(part: Trained) -> nnx.State:
+        return _merged(spread.gathered(part), spread.gathered(frozen), scale)
 
     def outputs(part: Trained) -> np.ndarray:
         assert watched is not None
-        target = nnx.merge(graphdef, _merged(part, frozen, scale))
+        target = nnx.merge(graphdef, all_parameters(part))
         return all_outputs(target, [watched.tokens], len(watched.labels), limit)
 
     batches = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
@@ -194,8 +197,8 @@ def train(
                 best = jax.tree.map(jnp.copy, state.trained)
             log(loop.history[-1])
         if checkpoints.due:
-            checkpoints.save(loop.step, (state, best), dataclasses.asdict(loop))
-    return Outcome(_merged(best, frozen, scale), loop, trained_count(best))
+            checkpoints.save(loop.step, spread.gathered((state, best)), dataclasses.asdict(loop))
+    return Outcome(all_parameters(best), loop, trained_count(best))
 
 
 def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions) -> bool:
@@ -245,7 +248,7 @@ def train_step(
     rows = real.sum()
 
     def loss_of(trained: Trained, part: tuple[Batch, jax.Array, jax.Array], key: jax.Array) -> jax.Array:
-        states = _lowered(whole(trained, frozen, plan.scale), plan.dtype)
+        states = _lowered(whole(*spread.whole((trained, frozen)), plan.scale), plan.dtype)
         target = nnx.merge(plan.graphdef, *states)
         outputs = target(part[0], rngs=nnx.Rngs(dropout=key), remat=plan.remat)
         return (_losses(plan, outputs, part[1]) * part[2]).sum() / rows
@@ -264,7 +267,7 @@ def train_step(
         (loss, gradient), _ = jax.lax.scan(add, nothing, (parts, jnp.arange(len(real))))
     updates, moments = adamw(*rates).update(gradient, state.moments, state.trained)
     trained = optax.apply_updates(state.trained, updates)
-    return spread.joined((TrainState(trained, moments), loss, optax.tree.norm(gradient)))
+    return spread.kept_on(TrainState(trained, moments)), *spread.joined((loss, optax.tree.norm(gradient)))
 
 
 def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:

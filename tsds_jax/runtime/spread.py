@@ -22,10 +22,12 @@ class Spread(NamedTuple):
     Attributes:
       devices: how many there are; what they share needs a multiple of so many rows.
       mesh: one axis, "rows", over the devices; None with one device, where everything stays as it is.
+      cuts: whether each device has its part alone of what is `kept` from call to call, not all of it.
     """
 
     devices: int
     mesh: Mesh | None
+    cuts: bool = False
 
     def replicated(self, tree: Tree) -> Tree:
         """The same arrays on every device."""
@@ -34,6 +36,24 @@ class Spread(NamedTuple):
     def by_rows(self, tree: Tree, axis: int = 0) -> Tree:
         """Each device has its share of the rows, along that axis, of every array."""
         return self._put(tree, PartitionSpec(*[None] * axis, _AXIS))
+
+    def kept(self, tree: Tree) -> Tree:
+        """What is kept from call to call: on every device, or cut, each array along the longest axis they divide."""
+        return jax.tree.map(lambda array: self._put(array, self._part(array)), tree)
+
+    def kept_on(self, tree: Tree) -> Tree:
+        """The same inside a jitted function, for what it returns."""
+        if not self.cuts or self.mesh is None:
+            return self.joined(tree)
+        return jax.tree.map(lambda array: self._laid(array, self._part(array)), tree)
+
+    def whole(self, tree: Tree) -> Tree:
+        """What is kept, whole on every device, inside a jitted function that uses it."""
+        return jax.tree.map(lambda array: self._laid(array, PartitionSpec()), tree) if self.cuts else tree
+
+    def gathered(self, tree: Tree) -> Tree:
+        """What is kept, whole on every device."""
+        return tree if self.mesh is None or not self.cuts else jax.jit(self.whole)(tree)
 
     def mapped(self, function: Callable[..., Tree], rows: Any, *shared: Any) -> Tree:
         """``function(rows, *shared)``, each device with its share of the rows, for use inside a jitted function.
@@ -55,7 +75,15 @@ class Spread(NamedTuple):
         """Arrays of which each device has its rows, made whole on all of them where another process has some."""
         if self.mesh is None or jax.process_count() == 1:
             return tree
-        return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return self._laid(tree, PartitionSpec())
+
+    def _laid(self, tree: Tree, spec: PartitionSpec) -> Tree:
+        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, spec))
+
+    def _part(self, array: Any) -> PartitionSpec:
+        shape = np.shape(array)
+        axes = [axis for axis, size in enumerate(shape) if size % self.devices == 0] if self.cuts else []
+        return PartitionSpec(*[None] * max(axes, key=lambda axis: shape[axis]), _AXIS) if axes else PartitionSpec()
 
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.mesh is None:
@@ -70,8 +98,11 @@ ONE_DEVICE = Spread(1, None)
 """Everything stays where it is."""
 
 
-def over_all_devices() -> Spread:
+def over_all_devices(cuts: bool = False) -> Spread:
     """Over the devices of JAX's default backend, of all processes.
+
+    Args:
+      cuts: see `Spread`.
 
     Example:
       >>> spread = over_all_devices()
@@ -81,7 +112,7 @@ def over_all_devices() -> Spread:
     if len(devices) == 1:
         return ONE_DEVICE
     # Auto axes: the compiler carries the split through every operation of the encoder.
-    return Spread(len(devices), Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,)))
+    return Spread(len(devices), Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,)), cuts)
 
 
 def _of_all_processes(sharding: NamedSharding, array: Any) -> jax.Array:
