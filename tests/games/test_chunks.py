@@ -1,8 +1,11 @@
 """How much is computed at once."""
 
 import jax
+import numpy as np
 import pytest
 
+from tsds_jax.estimators.add_one import add_one_rounds
+from tsds_jax.games import logistic_game
 from tsds_jax.games.chunks import even_chunk, numbers_at_once
 
 
@@ -12,3 +15,33 @@ def test_a_chunk_on_an_accelerator_fills_its_kernels_and_not_more_memory_than_tw
     chunk = even_chunk(100_000, numbers)
     assert chunk * numbers < 2 * numbers_at_once()
     assert chunk % 64 == 0 or chunk < 64
+
+
+@pytest.mark.parametrize(
+    ("used", "numbers"), [(0, 2**28), (1, 2**25 * 7), (2**33, 2**27), (2**34, 2**25), (2**35, 2**25)]
+)
+def test_a_chunk_goes_by_the_memory_that_is_free_in_eighths(used, numbers, monkeypatch):
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 2**34, "bytes_in_use": used}
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert numbers_at_once() == numbers
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(2, 1000), (3, 300)])
+def test_the_compiled_program_takes_the_memory_that_its_chunk_was_planned_for(classes, rows):
+    points = 30_000
+    x = np.random.default_rng(0).normal(size=(points, 16)).astype(np.float32)
+    y = np.arange(points) % classes
+    game = logistic_game(x, y, x[:rows], y[:rows], classes=classes, utility="log_likelihood")
+    how = {"subset_size": 64, "chunk": even_chunk(points, rows * classes)}
+    program = add_one_rounds.lower(game, jax.random.key(0), np.arange(16, dtype=np.int32), np.int32(16), **how)
+    temporary = program.compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 16 * numbers_at_once()
+    # Without chunks it would not be so.
+    whole = add_one_rounds.lower(
+        game, jax.random.key(0), np.arange(16, dtype=np.int32), np.int32(16), **{**how, "chunk": points}
+    )
+    assert whole.compile().memory_analysis().temp_size_in_bytes > 2 * temporary

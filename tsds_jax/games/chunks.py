@@ -6,8 +6,10 @@ from tsds_jax.games.fused import LANES
 
 # Numbers in one array on a CPU: 16 MiB of float32.
 _CPU = 2**22
-# On an accelerator at most so many, 4 GiB, and so many bytes of its memory for each: a dozen such arrays fit.
+# On an accelerator at most so many, 4 GiB, and so many bytes of its free memory for each: a dozen such arrays fit.
 _MOST, _BYTES = 2**30, 64
+# Free memory is told in such parts of all of it: other numbers compile other programs, a little more in use does not.
+_PARTS = 8
 # Its memory where it does not say.
 _UNKNOWN = 2**34
 
@@ -16,8 +18,11 @@ def numbers_at_once() -> int:
     """Numbers in the largest array that is made at once; above it, work goes chunk by chunk."""
     if jax.default_backend() == "cpu":
         return _CPU
-    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN)
-    return min(_MOST, int(memory) // _BYTES)
+    stats = jax.local_devices()[0].memory_stats() or {}
+    memory = int(stats.get("bytes_limit", _UNKNOWN))
+    part = max(1, memory // _PARTS)
+    free = max(1, (memory - int(stats.get("bytes_in_use", 0))) // part) * part
+    return min(_MOST, free // _BYTES)
 
 
 def even_chunk(entries: int, numbers: int) -> int:
