@@ -199,7 +199,7 @@ class Coverage:
     def table(rows: "list[Coverage]") -> str:
         """Markdown."""
         lines = [
-            "| 95 % intervals of values | runs | hold the converged value | reference |",
+            "| values +- 1.96 standard errors | runs | hold the converged value | reference |",
             "|---|---|---|---|",
         ]
         lines += [
