@@ -27,7 +27,7 @@ HOW = {"stdout": subprocess.PIPE, "check": True, "text": True}
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_row_of_384_features_takes_two_kilobytes_from_file_to_value(tmp_path):
-    few, many = 40_000, 140_000
+    few, many = 20_000, 80_000
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (many, 384))
     for first in range(0, many, 20_000):
         x[first : first + 20_000] = np.random.default_rng(first).normal(size=(20_000, 384))

@@ -117,7 +117,8 @@ def test_a_run_goes_on_within_each_fine_tuning_it_was_cut_in(tiny_files, tiny_mo
     how = {"represent_by": "cross_fitted", "check_seeds": 1, "check_steps": 3, "checkpoint_every": 0.0}
     whole = run(tiny_files, tiny_model, tmp_path / "whole", **how)
     cuts = [cut["removed"] for cut in json.loads((whole / "selection.json").read_text())["check"]["cuts"]]
-    moments = [("represent", 9, ""), ("check", 5, f"{cuts[0]} rows"), ("finetune", 7, "full")]
+    # The second time it is in the second model's fine-tuning: what the first one made of the texts is kept.
+    moments = [("represent", 9, ""), ("represent", 4, ""), ("check", 5, f"{cuts[0]} rows"), ("finetune", 7, "full")]
     before, out = [], tmp_path / "cut"
     for moment in moments:
         with pytest.raises(Cut):
@@ -125,27 +126,12 @@ def test_a_run_goes_on_within_each_fine_tuning_it_was_cut_in(tiny_files, tiny_mo
         if before:
             assert next(event for event in events if event.stage == before[0]).done == before[1]
         before = moment
+        embedded = [event.detail for event in events if event.stage == "embed"]
+        assert moment[0] != "check" or embedded[0] == "from the cache"
     run(tiny_files, tiny_model, out, resume=True, progress=(events := []).append, **how)
     assert next(event.done for event in events if event.stage == "finetune") == 7
     assert content(out) == content(whole)
     assert not list(out.glob("state/*-part*"))
-
-
-def test_representations_by_two_models_go_on_with_the_second(tiny_files, tiny_model, tmp_path):
-    how = {"represent_by": "cross_fitted", "checkpoint_every": 0.0}
-    first = {"n": 0}
-
-    def second_model(event):
-        first["n"] += event.stage == "represent" and event.done == 4
-        if first["n"] == 2:
-            raise Cut
-
-    with pytest.raises(Cut):
-        run(tiny_files, tiny_model, tmp_path / "cut", progress=second_model, **how)
-    run(tiny_files, tiny_model, tmp_path / "cut", resume=True, progress=(events := []).append, **how)
-    # Nothing is left to do for the first model but to read what it made of the texts.
-    assert next(event.detail for event in events if event.stage == "embed") == "from the cache"
-    assert next(event.done for event in events if event.stage == "represent") == 4
 
 
 def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files, tiny_model, tmp_path):
