@@ -199,7 +199,7 @@ class Coverage:
     def table(rows: "list[Coverage]") -> str:
         """Markdown."""
         lines = [
-            "| values +- 1.96 standard errors | runs | hold the converged value | reference |",
+            "| 95 % intervals of values | runs | hold the converged value | reference |",
             "|---|---|---|---|",
         ]
         lines += [
