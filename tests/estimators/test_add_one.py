@@ -1,5 +1,6 @@
 """Add-one marginals against exact values, exact refits, and what must not change them."""
 
+import sys
 from collections import deque
 
 import jax
@@ -97,6 +98,24 @@ def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
     assert add_one_rounds._cache_size() == before + 1
     chunked = last(add_one(game, subset_size=20, samples=30, seed=3, chunk=7)).moments.mean()[0]
     np.testing.assert_allclose(chunked, whole, atol=1e-6)
+
+
+def test_where_there_are_many_points_a_call_has_fewer_rounds_and_the_estimate_is_the_same(monkeypatch):
+    game, sizes = crowd(points=50), []
+    whole = last(add_one(game, subset_size=20, samples=10, seed=3)).moments
+
+    def counted(game, key, numbers, *rest, **how):
+        sizes.append(len(numbers))
+        return add_one_rounds(game, key, numbers, *rest, **how)
+
+    # Its package has a function of the module's name.
+    module = sys.modules["tsds_jax.estimators.add_one"]
+    monkeypatch.setattr(module, "numbers_at_once", lambda: 200)
+    monkeypatch.setattr(module, "add_one_rounds", counted)
+    few = last(add_one(game, subset_size=20, samples=10, seed=3)).moments
+    assert sizes == [4, 4, 4]
+    np.testing.assert_allclose(few.mean()[0], whole.mean()[0], atol=1e-6)
+    np.testing.assert_array_equal(few.drawn, whole.drawn)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

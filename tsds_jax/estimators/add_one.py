@@ -10,15 +10,13 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
-from tsds_jax.games.chunks import even_chunk
+from tsds_jax.games.chunks import even_chunk, numbers_at_once
 from tsds_jax.games.game import Game, PrefixUtilities, own_part
 from tsds_jax.runtime.ahead import ahead
 from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 _TOGETHER = 16
-# Contributions that one call returns, at most: 16 MB, where there are fewer players.
-_CONTRIBUTIONS = 4_000_000
 _GOLDEN = (5**0.5 - 1) / 2
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
 _SHIFT, _EVEN = 3.0, 1 / 3
@@ -228,7 +226,7 @@ def add_one(
     spread = over_all_devices()
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
-    while together > 1 and together * players > _CONTRIBUTIONS:
+    while together > 1 and together * players > numbers_at_once():
         together //= 2
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
