@@ -1,5 +1,6 @@
 """`value` as a user meets it: arrays in, values out, and one clear line for what cannot be used."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,6 +52,28 @@ def test_reliability_is_the_agreement_of_two_seeds():
         tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=20, seed=seed, estimator="permutation") for seed in (1, 2)
     )
     assert np.corrcoef(one.values, two.values)[0, 1] == pytest.approx(one.reliability, abs=0.12)
+
+
+def test_what_a_coalition_adds_to_all_points_alike_makes_no_ranking_less_reliable():
+    x, y = X[:60], X[:60] @ DIRECTION + RNG.normal(size=60)
+    how = {"source": "ridge", "utility": "neg_mean_squared_error", "subset_size": 60}
+    runs = [tsds.value(x, y, X_VAL, X_VAL @ DIRECTION, **how, samples=48, seed=seed) for seed in range(12)]
+    truth = tsds.value(x, y, X_VAL, X_VAL @ DIRECTION, **how, samples=1000, seed=99)
+    assert truth.reliability > 0.98
+    found = np.mean([np.corrcoef(run.values, truth.values)[0, 1] ** 2 for run in runs])
+    stated = np.mean([run.reliability for run in runs])
+    assert stated == pytest.approx(found, abs=0.04)
+    by_errors_alone = np.mean([dataclasses.replace(run, moments=None).reliability for run in runs])
+    assert by_errors_alone < stated - 0.04
+
+
+def test_a_semivalues_reliability_is_its_own():
+    noisy = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=20)
+    small, large = noisy.semivalue("beta", 16, 1), noisy.semivalue("beta", 1, 16)
+    assert len({noisy.split_half, small.split_half, large.split_half}) == 3
+    assert len({noisy.reliability, small.reliability, large.reliability}) == 3
+    again = tsds.Valuation.from_arrays(large.arrays())
+    assert (again.split_half, again.reliability) == (large.split_half, large.reliability)
 
 
 def test_exact_and_permutation_agree():

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import comb
 from scipy.stats import t as student
 
 from tsds_jax.arrays import check_largest, encode_labels, feature_matrix, label_array, number_in, one_of, real_array
@@ -76,9 +77,10 @@ class Valuation:
       seed: what decided every draw.
       stopped: why the run ended: ``"samples"`` (as many as asked for), ``"reliability"`` (as reliable as asked for),
         ``"budget"`` (not so after ``samples``) or ``"exact"`` (nothing was sampled).
-      fits: source classifiers fitted.
+      fits: source classifiers fitted; those with one point more, that contributions are computed of, where each was a
+        fit of its own.
       truncated_share: share of the contributions set to zero by truncation.
-      unconverged: fits that stopped before their tolerance or were damped.
+      unconverged: fits, and contributions computed from one, that stopped before their tolerance or were damped.
       bias: mean of what exact refits of random contributions say more than the estimator's own; 0 where these are
         exact.
       bias_stderr: its standard error; NaN where fewer than two were refitted.
@@ -90,6 +92,7 @@ class Valuation:
       by_row: float64 ``[points, rows]``, each value split by validation row, with ``per_validation_point=True``; or
         ``[points, groups]``, with ``row_groups``. What ``corrected`` added is in no part.
       freedom: float64 ``[points]``, degrees of freedom of each ``stderr``; None for infinitely many.
+      weights: float64 ``[subset_size]``, of coalition sizes, in another semivalue than was sampled; None for that one.
     """
 
     values: np.ndarray
@@ -116,6 +119,7 @@ class Valuation:
     checks: np.ndarray | None = None
     by_row: np.ndarray | None = None
     freedom: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Where each value lies that endless sampling would converge to: the ends of intervals, two ``[points]``.
@@ -146,16 +150,19 @@ class Valuation:
 
     @property
     def reliability(self) -> float:
-        """Share of the values' variance that is not sampling noise, ``1 - mean(stderr^2) / var(values)``.
+        """Share of the values' variance that is not sampling noise, ``1 - (mean(stderr^2) - e^2) / var(values)``.
 
         The expected squared correlation of the values with those of endless sampling: 0 says that the ranking is
-        noise, 1 that another seed would give the same. NaN where no point was drawn twice.
+        noise, 1 that another seed would give the same. ``e`` is the standard error of the values' mean: what a
+        coalition adds to all points alike moves none against another. NaN where no point was drawn twice.
         """
         known = np.isfinite(self.stderr)
         if not known.any():
             return float("nan")
-        spread = np.var(self.values[known])
-        return float(np.clip(1 - np.mean(self.stderr[known] ** 2) / spread, 0, 1)) if spread > 0 else 0.0
+        noise, spread = np.mean(self.stderr[known] ** 2), np.var(self.values[known])
+        if self.moments is not None:
+            noise -= np.nan_to_num(self.moments.common_error(self.weights)) ** 2
+        return float(np.clip(1 - noise / spread, 0, 1)) if spread > 0 else 0.0
 
     @property
     def split_half(self) -> float:
@@ -163,7 +170,7 @@ class Valuation:
 
         See `split_half_reliability`.
         """
-        return float("nan") if self.moments is None else split_half_reliability(*self.moments.halves())
+        return float("nan") if self.moments is None else split_half_reliability(*self.moments.halves(self.weights))
 
     @property
     def ranking(self) -> np.ndarray:
@@ -213,7 +220,7 @@ class Valuation:
         return self._weighed(semivalue_weights("truncated", self.subset_size, size=size), f"shapley below {size}")
 
     def for_members(self, groups: np.ndarray) -> "Valuation":
-        """A valuation of groups as one of their points, each with its group's value; other semivalues are left out.
+        """A valuation of groups as one of their points, each with its group's value.
 
         Args:
           groups: int ``[points]``, the group of each point.
@@ -221,7 +228,8 @@ class Valuation:
         each: dict[str, Any] = {name: getattr(self, name)[groups] for name in ("values", "stderr", "counts")}
         for name, part in (("by_row", self.by_row), ("freedom", self.freedom)):
             each[name] = None if part is None else part[groups]
-        return dataclasses.replace(self, **each, moments=None)
+        each["moments"] = None if self.moments is None else self.moments.of(groups)
+        return dataclasses.replace(self, **each)
 
     def summary(self) -> dict[str, str | int | float | None]:
         """Everything but the arrays, as JSON values."""
@@ -251,7 +259,7 @@ class Valuation:
         return Valuation(**plain, moments=Moments.from_arrays(parts) if parts else None)
 
     def _weighed(self, weights: np.ndarray, name: str) -> "Valuation":
-        if self.moments is None:
+        if self.moments is None or self.estimator.startswith("banzhaf"):
             raise InputError(f"a run of {self.estimator!r} gives no other semivalue: use 'add_one' or 'permutation'")
         values, stderr, freedom = self.moments.known(weights)
         bias, bias_stderr = (0.0, float("nan")) if self.checks is None else _bias(self.checks, weights)
@@ -260,6 +268,7 @@ class Valuation:
         if self.estimator == "exact":
             stderr = np.zeros_like(values)
         about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "by_row": None}
+        about["weights"] = weights
         return dataclasses.replace(self, **about, semivalue_name=name, bias=bias, bias_stderr=bias_stderr)
 
 
@@ -491,7 +500,7 @@ def value_game(
         enumeration = enumerate_coalitions(played)
         weights = semivalue_weights("truncated", points, size=size)
         split = None if enumeration.by_row is None else np.tensordot(weights, enumeration.by_row, 1)
-        counts = np.full(points, 2 ** (points - 1), np.int64)
+        counts = np.full(points, comb(points - 1, np.arange(size)).sum(), np.int64)
         about = {
             "fits": enumeration.fits,
             "truncated_share": 0.0,
@@ -549,7 +558,7 @@ def value_game(
         bias_stderr=bias_stderr,
         corrected=corrected,
         seconds=spent + time.perf_counter() - began,
-        moments=None if whole else sums,
+        moments=None if estimator == "banzhaf" else sums,
         checks=estimate.checks,
         by_row=estimate.by_row,
         freedom=freedom,
@@ -592,7 +601,7 @@ def _sampled(
     while hasattr(plain, "game"):
         plain = plain.game
     if estimator in ("add_one", "banzhaf_add_one"):
-        classes = getattr(plain, "classes", 1)
+        classes = getattr(game, "classes", 1)
         # Of two classes there is one number a row.
         rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
         half = estimator == "banzhaf_add_one"

@@ -2,15 +2,17 @@
 
 import sys
 from collections import deque
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from tsds_jax.estimators import add_one, enumerate_coalitions, semivalue_weights
-from tsds_jax.estimators.add_one import _first_of_a_shuffle, add_one_rounds, size_chance
-from tsds_jax.games import LogisticGame, TableGame, by_row, logistic_game
+from tsds_jax.estimators.add_one import _first_of_a_shuffle, add_one_rounds, size_chance, spread_sizes
+from tsds_jax.games import LogisticGame, TableGame, by_row, logistic_game, ridge_game
 
 
 def last(estimates):
@@ -136,6 +138,28 @@ def test_sizes_are_spread_in_proportion_and_members_are_as_many_as_the_size():
     assert np.abs(np.bincount(rounds.size, minlength=6) - 10 * size_chance(6)).max() < 2
 
 
+@pytest.mark.parametrize("sizes", [1, 12, 512])
+@pytest.mark.parametrize("first", [0, 10**6, 2**31 - 70_000])
+def test_sizes_keep_to_their_chances_however_many_rounds_went_before(first, sizes):
+    drawn = spread_sizes(jnp.uint32(12345), jnp.arange(first, first + 2**16, dtype=jnp.int32), sizes)
+    share = np.bincount(drawn, minlength=sizes) / 2**16 * sizes
+    np.testing.assert_allclose(share, size_chance(sizes), rtol=0.05)
+
+
+def test_intervals_of_banzhaf_values_hold_them():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 4))
+    y = (x[:, 0] + rng.normal(size=120) > 0).astype(int)
+    game = ridge_game(x[:60], y[:60], x[60:], y[60:], classes=2, utility="probability")
+    exact = last(add_one(game, subset_size=60, samples=10_000, seed=99, half=True)).moments.mean()[0]
+    held = []
+    for seed in range(60):
+        known = last(add_one(game, subset_size=60, samples=64, seed=seed, half=True)).moments.known()
+        held.append(np.abs(known.mean - exact) < student.ppf(0.975, known.freedom) * known.stderr)
+        assert (known.freedom >= 1).all()
+    assert 0.925 < np.mean(held) < 0.965
+
+
 def test_with_half_of_the_players_the_mean_is_the_banzhaf_value():
     game = random_table()
     exact = semivalue_weights("banzhaf", 8) @ enumerate_coalitions(game).by_size
@@ -156,12 +180,15 @@ def test_checked_contributions_are_those_of_exact_refits(classes):
 
 
 def test_a_bias_of_the_game_shows_in_the_checked_contributions():
+    @jax.tree_util.register_dataclass
+    @dataclass(frozen=True)
     class Biased(LogisticGame):
+        by: float = field(default=0.25, metadata={"static": True})
+
         def add_one_marginals(self, model, points):
             found = super().add_one_marginals(model, points)
-            return found._replace(marginal=found.marginal + 0.25)
+            return found._replace(marginal=found.marginal + self.by)
 
-    jax.tree_util.register_dataclass(Biased)
     honest = crowd()
     biased = Biased(**{name: getattr(honest, name) for name in honest.__dataclass_fields__})
     checks = last(add_one(biased, subset_size=40, samples=20, seed=0)).checks

@@ -7,7 +7,7 @@ import numpy as np
 
 from tsds_jax.estimators import enumerate_coalitions, semivalue_weights
 from tsds_jax.estimators.banzhaf import banzhaf
-from tsds_jax.games import TableGame, ridge_game
+from tsds_jax.games import TableGame, by_row, ridge_game
 
 
 def last(estimates):
@@ -42,3 +42,11 @@ def test_class_wise_utilities_count_for_their_own_class():
     exact = semivalue_weights("banzhaf", 9) @ enumerate_coalitions(game).by_size
     mean, error = last(banzhaf(game, samples=2000, seed=0)).moments.mean()
     assert np.abs((mean - exact) / error).max() < 4
+
+
+def test_a_utility_split_by_row_counts_whole_though_rows_are_as_many_as_players():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(24, 3)), np.arange(24) % 2
+    game = ridge_game(x[:12], y[:12], x[12:], y[12:], classes=2, utility="probability")
+    whole, split = (last(banzhaf(one, samples=64, seed=0)).moments.mean()[0] for one in (game, by_row(game)))
+    np.testing.assert_allclose(split, whole, atol=1e-6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.chains import balanced_chains
-from tsds_jax.estimators.permutation import walk_chain, walk_chains
+from tsds_jax.estimators.permutation import walk_chains
 from tsds_jax.games import TableGame
 from tsds_jax.games.game import PrefixUtilities
 
@@ -276,6 +276,6 @@ def test_a_difference_of_just_the_tolerance_is_not_close_whatever_the_rounding()
     shares = (np.arange(1, 1000) / 1000).astype(np.float32)
     for one, other in zip(shares[:-1:37], shares[1::37], strict=True):
         game = TableGame(jnp.asarray([0.0, one, 0.0, other]))
-        walk = walk_chain(game, jnp.array([0, 1]), jnp.float32(1e-3), 2)
-        assert int(walk.truncated) == 0
-        assert float(walk.marginals[1]) == pytest.approx(1e-3, abs=1e-6)
+        walk = walk_chains(game, jnp.array([[0, 1]]), jnp.float32(1e-3), block=2, lanes=1)
+        assert int(walk.truncated[0]) == 0
+        assert float(walk.marginals[0, 1]) == pytest.approx(1e-3, abs=1e-6)

@@ -34,12 +34,6 @@ def test_one_run_of_chains_gives_every_semivalue(random_table, last, kind, how):
     assert np.abs((mean - weights @ enumerate_coalitions(game).by_size) / error).max() < 4
 
 
-def test_a_run_of_short_chains_reaches_only_the_weights_below_their_length(random_table, last):
-    moments = last(permutation(random_table(8), subset_size=5, samples=10, seed=0)).moments
-    assert moments.reach(semivalue_weights("truncated", 8, size=5)) == pytest.approx(1)
-    assert moments.reach(semivalue_weights("shapley", 8)) == pytest.approx(5 / 8)
-
-
 def test_a_size_beyond_the_players_is_refused():
     with pytest.raises(InputError, match="size 9 is not a chain's: use 1 to the number of players, 8"):
         semivalue_weights("truncated", 8, size=9)

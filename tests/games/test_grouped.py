@@ -65,7 +65,14 @@ def test_a_points_value_is_its_groups():
     each = v.for_members(GROUPS)
     np.testing.assert_array_equal(each.values, v.values[GROUPS])
     assert each.by_row.shape == (24, 2)
-    assert each.moments is None
+    np.testing.assert_array_equal(each.semivalue("banzhaf").values, v.semivalue("banzhaf").values[GROUPS])
+    assert v.split_half < 1
+    assert each.split_half < 1
+
+
+def test_each_contribution_of_a_group_counts_as_the_fit_that_it_is():
+    v = tsds.value(X, Y, X_VAL, Y_VAL, source="ridge", groups=GROUPS, samples=8)
+    assert v.fits == 8 + v.counts.sum()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import laplacian_kernel
 
 from tsds_jax.errors import InputError
 from tsds_jax.estimators import enumerate_coalitions
-from tsds_jax.estimators.permutation import walk_chain
+from tsds_jax.estimators.permutation import walk_chains
 from tsds_jax.games import Game, utility
 from tsds_jax.games.kernel import kernel_game
 from tsds_jax.games.ridge import ridge_game
@@ -100,7 +100,7 @@ def test_duplicated_points_get_equal_values_and_a_point_of_no_kernel_gets_zero()
 def test_a_chains_marginals_sum_to_what_the_whole_chain_is_worth():
     game = kernel_game(*problem(), classes=2, utility="log_likelihood")
     order = jnp.asarray(np.random.default_rng(0).permutation(45)[:13])
-    walk = jax.jit(walk_chain, static_argnums=3)(game, order, jnp.float32(0), 5)
+    walk = walk_chains(game, order[None], jnp.float32(0), block=5, lanes=1)
     worth_of = jax.jit(utility)
     worth = worth_of(game, jnp.zeros(45, bool).at[order].set(True)) - worth_of(game, jnp.zeros(45, bool))
     assert float(walk.marginals.sum()) == pytest.approx(float(worth), abs=1e-5)

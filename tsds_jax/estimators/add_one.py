@@ -17,7 +17,8 @@ from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 _TOGETHER = 16
-_GOLDEN = (5**0.5 - 1) / 2
+# The golden ratio's fraction of 2^32.
+_GOLDEN = 2654435769
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
 _SHIFT, _EVEN = 3.0, 1 / 3
 
@@ -35,6 +36,24 @@ def size_chance(sizes: int) -> np.ndarray:
     """
     falling = 1 / (np.arange(sizes) + _SHIFT)
     return _EVEN + (1 - _EVEN) * falling / falling.mean()
+
+
+def spread_sizes(start: jax.Array, numbers: jax.Array, sizes: int) -> jax.Array:
+    """The sizes of the coalitions of these rounds, int32: spread in proportion to `size_chance`, however many.
+
+    Golden-ratio steps from ``start``, uint32, in whole numbers that wrap: of fractions a float32 has too few left
+    behind a large number, and after some 10,000 rounds sizes would come in other proportions, after a million most
+    never.
+
+    Example:
+      >>> numbers = jnp.arange(1_000_000, 1_000_400)
+      >>> np.bincount(spread_sizes(jnp.uint32(0), numbers, 4)).tolist()  # see `size_chance`
+      [127, 102, 90, 81]
+    """
+    ends = np.cumsum(size_chance(sizes)) / sizes * 2.0**32
+    below = jnp.asarray(np.minimum(ends, 2.0**32 - 1).astype(np.uint32))
+    place = start + numbers.astype(jnp.uint32) * np.uint32(_GOLDEN)
+    return jnp.minimum(jnp.searchsorted(below, place, side="right"), sizes - 1).astype(jnp.int32)
 
 
 class Round(NamedTuple):
@@ -84,7 +103,7 @@ def add_one_rounds(
     """The rounds of these numbers, each device's one after another, and their contributions by validation row.
 
     Round ``t`` draws its coalition from ``fold_in(key, t)``, and its size from ``0 .. subset_size - 1`` with the
-    chances of `size_chance` by a golden-ratio sequence: spread in proportion, however many rounds there are.
+    chances of `size_chance`, spread in proportion (`spread_sizes`).
 
     Args:
       game: the game.
@@ -120,9 +139,8 @@ def _rounds(
     players = game.players
     # The player behind the coalition in the random order is the one that is checked.
     length = min(subset_size, players)
-    start = jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
+    start = jax.random.bits(jax.random.fold_in(key, 2**31 - 1))
     chance = size_chance(subset_size)
-    below = jnp.asarray(np.cumsum(chance) / subset_size, jnp.float32)
     blocks = -(-players // chunk)
     points = jnp.minimum(jnp.arange(blocks * chunk), players - 1).reshape(blocks, chunk)
 
@@ -132,9 +150,7 @@ def _rounds(
         if half:
             member = jax.random.bernoulli(jax.random.fold_in(own_key, 1), 0.5, (players,))
             return order, jnp.sum(member, dtype=jnp.int32)
-        place = (start + number * _GOLDEN) % 1.0
-        size = jnp.searchsorted(below, place, side="right").astype(jnp.int32)
-        return order, jnp.minimum(size, subset_size - 1)
+        return order, spread_sizes(start, number, subset_size)
 
     def refit(order: jax.Array, size: jax.Array) -> PrefixUtilities:
         pair = game.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
@@ -230,11 +246,12 @@ def add_one(
         together //= 2
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
-    moments = Moments.zeros(players, subset_size, outside=not half, chance=chance)
+    # Of random halves the size is chance too, and says nothing: all contributions are kept as of one.
+    moments = Moments.zeros(players, 1 if half else subset_size, outside=True, chance=chance)
     differences: list[tuple[float, float, float]] = []
     by_row: np.ndarray | None = None
     start = fits = unconverged = 0
-    check = getattr(game, "approximate", False)
+    check, refits = getattr(game, "approximate", False), getattr(game, "refits", False)
     on_cpu = jax.default_backend() == "cpu"
     played, key = spread.replicated((game, key))
 
@@ -276,10 +293,10 @@ def add_one(
     for first, rounds, split in fetched(start):
         for t in range(min(len(rounds.size), samples - first)):
             size, done = int(rounds.size[t]), first + t + 1
-            fits += 3 if check else 1
+            fits += (3 if check else 1) + (players - size if refits else 0)
             unconverged += int(rounds.unconverged[t])
             if size < players:
-                moments.add_round(~rounds.member[t], size, rounds.marginals[t], first + t)
+                moments.add_round(~rounds.member[t], 0 if half else size, rounds.marginals[t], first + t)
                 if check:
                     difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
                     differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))

@@ -113,7 +113,8 @@ def banzhaf(game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray]
         members, found = jax.device_get(_coalitions(played, key, numbers, spread))
         for t in range(min(together, samples - first)):
             utility = found.utility[t, 0].astype(np.float64)
-            sums.add(members[t], utility if part is None else utility[part], first + t)
+            # Parts that are nobody's own add up.
+            sums.add(members[t], utility.sum() if part is None else utility[part], first + t)
             unconverged += int(found.unconverged[t])
             done = first + t + 1
             if done % _TOGETHER == 0 or done == samples:

@@ -70,6 +70,8 @@ class Moments:
       cross: float64 ``[bins, players]``, sums of ``m`` times the contribution of the same player in the reverse of
         the chain; None without antithetic pairs.
       chance: float64 ``[sizes]``, how likely each coalition size is drawn, relative to even; None where all are alike.
+      average: float64 ``[4, bins]``, of the mean contribution to each round's coalition: sums of ``v m``,
+        ``(v m)^2``, one and ``v``, with ``v = 1 / chance``; None where rounds are no coalitions.
     """
 
     edges: np.ndarray
@@ -79,6 +81,7 @@ class Moments:
     mass: np.ndarray | None = None
     cross: np.ndarray | None = None
     chance: np.ndarray | None = None
+    average: np.ndarray | None = None
 
     @staticmethod
     def zeros(
@@ -111,6 +114,7 @@ class Moments:
             np.zeros(shape) if outside else None,
             np.zeros(shape[1:]) if antithetic else None,
             None if chance is None else np.asarray(chance, np.float64),
+            np.zeros((4, len(edges) - 1)) if outside else None,
         )
 
     @property
@@ -179,6 +183,10 @@ class Moments:
         """
         half, place = number % 2, int(np.searchsorted(self.edges, size, side="right")) - 1
         what = np.where(outside, np.asarray(marginals, np.float64), 0.0)
+        if self.average is not None and (many := np.sum(outside)):
+            alike = 1.0 if self.chance is None else 1 / self.chance[size]
+            mean = alike * what.sum() / many
+            self.average[:, place] += mean, mean * mean, 1.0, alike
         if self.mass is not None:
             weight = float(self.inverse_chance(size))
             what *= weight
@@ -226,7 +234,7 @@ class Moments:
         many.
 
         Args:
-          weights: ``[sizes]``, or longer; what it says of sizes that were never sampled is left out (see `reach`).
+          weights: ``[sizes]``, or longer; what it says of sizes that were never sampled is left out.
 
         Returns:
           NaN for a player with no sample of weight (mean) or fewer than two (error).
@@ -269,6 +277,21 @@ class Moments:
         enough = np.sum(counts * (share > 0), 0) > (2 if self.cross is not None else 1)
         return Known(mu, np.where(enough, error, np.nan), freedom)
 
+    def common_error(self, weights: np.ndarray | None = None) -> float:
+        """Standard error of the mean of all values under weights over coalition sizes: noise that all have in common.
+
+        A coalition values everybody outside it, so what is peculiar to it moves all their values alike, and none
+        against another. It is 0 where every contribution is of a draw of its own.
+        """
+        if self.average is None:
+            return 0.0
+        total, squares, counts, mass = self.average[..., None]
+        none = np.zeros_like(total)
+        pairs = (np.stack([part, none]) for part in (total, counts, mass))
+        total, counts, mass = pairs
+        one = Moments(self.edges, total, squares, counts, mass, chance=self.chance)
+        return float(one.known(weights).stderr[0])
+
     def halves(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`mean`'s values from the even rounds alone and from the odd ones alone, two float64 ``[players]``."""
         share = self._share(weights)
@@ -279,15 +302,10 @@ class Moments:
             even, odd = worth / weight
         return even, odd
 
-    def by_size(self) -> np.ndarray:
-        """Mean contribution in each bin of coalition sizes, float64 ``[bins, players]``, NaN where there is none."""
-        mass = self.counts if self.mass is None else self.mass
-        with np.errstate(invalid="ignore"):
-            return self.total.sum(0) / mass.sum(0)
-
-    def reach(self, weights: np.ndarray) -> float:
-        """Share of a semivalue's weights that lies on sizes from which contributions were sampled."""
-        return float(np.sum(weights[: self.sizes]) / np.sum(weights))
+    def of(self, players: np.ndarray) -> "Moments":
+        """Those of these players, int ``[some]``, each as often as it is named."""
+        apart = ("edges", "chance", "average")
+        return Moments(**{name: a if name in apart else a[..., players] for name, a in self.arrays().items()})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Its arrays by name, to be saved; `from_arrays` is the way back."""

@@ -224,12 +224,6 @@ def chain_lanes(numbers: int) -> int:
     return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // numbers))
 
 
-def walk_chain(game: Game, order: jax.Array, truncation: jax.Array, block: int) -> Walk:
-    """`walk_chains` of one chain, int32 ``[size]``, without the leading axis; for use inside a jitted function."""
-    walk = _walk(order[None], game, truncation, block=block, lanes=1)
-    return Walk(*(array[0] for array in walk))
-
-
 def permutation(
     game: Game,
     *,

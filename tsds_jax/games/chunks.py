@@ -1,6 +1,10 @@
 """How much is computed at once: what fits into a CPU's caches, or fills an accelerator."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from tsds_jax.games.fused import LANES
 
@@ -20,6 +24,9 @@ def numbers_at_once() -> int:
         return _CPU
     stats = jax.local_devices()[0].memory_stats() or {}
     memory = int(stats.get("bytes_limit", _UNKNOWN))
+    if jax.process_count() > 1:
+        # Processes of one job run the same programs, and what is free differs between them.
+        return min(_MOST, memory // 2 // _BYTES)
     part = max(1, memory // _PARTS)
     free = max(1, (memory - int(stats.get("bytes_in_use", 0))) // part) * part
     return min(_MOST, free // _BYTES)
@@ -37,3 +44,15 @@ def even_chunk(entries: int, numbers: int) -> int:
     chunks = -(-entries // max(1, numbers_at_once() // max(numbers, 1)))
     even = -(-entries // max(1, chunks))
     return even if jax.default_backend() == "cpu" or even < LANES else -(-even // LANES) * LANES
+
+
+def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:
+    """``function`` of many entries, ``numbers`` each, as many at a time as make arrays of `numbers_at_once`."""
+    batch = even_chunk(len(entries), numbers)
+    if len(entries) <= batch:
+        return function(entries)
+    # Equal batches: lax.map compiles its function once more for a remainder.
+    count = -(-len(entries) // batch)
+    padded = jnp.concatenate([entries, jnp.broadcast_to(entries[:1], (count * batch - len(entries),))])
+    found = jax.lax.map(function, padded.reshape(count, batch))
+    return jax.tree.map(lambda part: part.reshape(count * batch, *part.shape[2:])[: len(entries)], found)

@@ -46,9 +46,16 @@ class Marginals(NamedTuple):
 class Game(Protocol):
     """A pytree of arrays whose players are numbered ``0 .. players - 1``.
 
-    Estimators know a game only through these members, so a new source classifier is one new file. A game whose
-    utility differs between players (class-wise) also has ``part``, int32 ``[players]``: which part of its utilities
-    counts for each.
+    Estimators know a game only through these members, so a new source classifier is one new file. Where they are not
+    there, nobody asks for these, which a game may have besides:
+
+      part: int32 ``[players]``, of a utility that differs between players (class-wise), which part counts for each.
+      approximate: whether `add_one_marginals` is: one contribution a coalition is then checked by two exact fits.
+      refits: whether each of its contributions is a whole fit, to be counted as one.
+      classes: how many numbers it holds for each of its ``y_val``, by which chunks of points go.
+
+    A registered dataclass with the very fields of another game's needs a static field of its own: JAX takes the two for
+    one structure (jaxlib 0.10 to 0.12), and now and then runs what it compiled for the other.
     """
 
     @property

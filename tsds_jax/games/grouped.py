@@ -1,7 +1,7 @@
 """Groups of points as players: documents, sources or annotators, each in a coalition as a whole or not at all."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +23,24 @@ class GroupGame:
       group: int32 ``[points]``, the group of each point.
       size: int32 ``[groups]``, points of each group.
       largest: points of the largest group.
+      refits: that each contribution is a whole fit.
     """
 
     game: Any
     group: jax.Array
     size: jax.Array
     largest: int = field(metadata={"static": True})
+    refits: ClassVar[bool] = True
 
     @property
     def players(self) -> int:
         """Number of groups."""
         return self.size.shape[0]
+
+    @property
+    def classes(self) -> int:
+        """As of the game."""
+        return getattr(self.game, "classes", 1)
 
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
         """Utilities of the points of the groups ``order[:k]`` for each ``k`` in ``sizes``."""

@@ -96,11 +96,13 @@ def _chunks(game: LogisticGame, weight: np.ndarray) -> list[np.ndarray]:
 @jax.jit
 def _probabilities(game: LogisticGame, weight: jax.Array) -> jax.Array:
     """Of every point by the fits to these weights ``[lanes, points]``: ``[lanes, points, classes]``."""
+    present = class_mass(game.y, weight, game.classes) > 0
     if game.classes == 2:
         parameters = fit_binary(game.x, game.y, weight, game.ridge).parameters
         second = jax.nn.sigmoid(dot("lf,pf->lp", parameters, game.x))
+        # Where a fit has seen one class alone it is sure of that, as fits of more classes are.
+        second = jnp.where(jnp.all(present, 1)[:, None], second, present[:, 1:].astype(second.dtype))
         return jnp.stack([1 - second, second], 2)
     parameters = fit_softmax(game.x, game.y, weight, game.ridge, game.classes).parameters
     logit = dot("lcf,pf->lcp", parameters.reshape(len(weight), game.classes, -1), game.x)
-    present = class_mass(game.y, weight, game.classes) > 0
     return jnp.moveaxis(softmax(logit, present)[1], 1, 2)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.chunks import even_chunk, numbers_at_once
+from tsds_jax.games.chunks import map_in_batches, numbers_at_once
 from tsds_jax.games.factors import cholesky, solve_lower
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.products import dot
@@ -26,6 +26,7 @@ from tsds_jax.games.utilities import (
     UTILITIES,
     Outcome,
     RegressionOutcome,
+    binary_outcome,
     checked_weights,
     row_weights,
 )
@@ -252,9 +253,7 @@ def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome:
     to the linear probability model at one half.
     """
     if classes == 2:
-        margin = scores[..., 0, :] * (2 * y_val - 1)
-        hit = jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype))
-        return Outcome(hit, -jax.nn.softplus(-2 * margin))
+        return binary_outcome(2 * scores[..., 0, :], y_val)
     mine = jnp.arange(classes)[:, None] == y_val
     true = jnp.sum(jnp.where(mine, scores, 0.0), -2)
     top = jnp.max(scores, -2)
@@ -357,15 +356,3 @@ def damped_fits(running: Running, sizes: jax.Array, always: jax.Array) -> jax.Ar
     block = running.left.shape[1]
     number = jnp.clip((sizes - 1) // block, 0, len(running.damped) - 1)
     return jnp.sum((running.damped[number] | always) & (sizes > 0), dtype=jnp.int32)
-
-
-def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:
-    """``function`` of many entries, ``numbers`` each, as many at a time as make arrays of `numbers_at_once`."""
-    batch = even_chunk(len(entries), numbers)
-    if len(entries) <= batch:
-        return function(entries)
-    # Equal batches: lax.map compiles its function once more for a remainder.
-    count = -(-len(entries) // batch)
-    padded = jnp.concatenate([entries, jnp.broadcast_to(entries[:1], (count * batch - len(entries),))])
-    found = jax.lax.map(function, padded.reshape(count, batch))
-    return jax.tree.map(lambda part: part.reshape(count * batch, *part.shape[2:])[: len(entries)], found)

@@ -23,15 +23,15 @@ import numpy as np
 from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
+from tsds_jax.games.chunks import map_in_batches
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
-from tsds_jax.games.least_squares import map_in_batches
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
 from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, pulled
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
 from tsds_jax.games.products import dot, in_three
 from tsds_jax.games.softmax import fit_softmax
-from tsds_jax.games.utilities import UTILITIES, Outcome, checked_weights, row_weights
+from tsds_jax.games.utilities import UTILITIES, Outcome, binary_outcome, checked_weights, row_weights
 from tsds_jax.runtime.environment import has_tf32
 
 # A coalition's contributions take a minute at so many, and grow with their number.
@@ -175,7 +175,7 @@ class LogisticGame(OutcomeGame):
             else:
                 change = accuracy.product("bf,rf->br", more.change, rows)
             logit = dot("f,rf->r", model.known.parameters, self.x_val) + change
-            outcome = _binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
+            outcome = binary_outcome(jnp.where(more.both[:, None], logit, more.log_odds[:, None]), self.y_val)
             return reduce(outcome), more.converged
 
         def by_size(fitted: Callable[[int, Accuracy], Any]) -> Any:
@@ -210,7 +210,7 @@ class LogisticGame(OutcomeGame):
     def _outcome(self, parameters: jax.Array, mass: jax.Array) -> Outcome:
         """Of fits ``[lanes, ...]`` to members of weight ``mass`` ``[lanes, classes]``."""
         if self.classes == 2:
-            return _binary_outcome(dot("bf,rf->br", parameters, self.x_val), self.y_val)
+            return binary_outcome(dot("bf,rf->br", parameters, self.x_val), self.y_val)
         return _softmax_outcome(parameters, mass, self.x_val, self.y_val)
 
 
@@ -285,14 +285,6 @@ def logistic_game(
         ridge=jnp.asarray(ridge),
         classes=int(classes),
         utility=utility,
-    )
-
-
-def _binary_outcome(logit: jax.Array, y_val: jax.Array) -> Outcome:
-    margin = logit * (2 * y_val - 1)
-    return Outcome(
-        hit=jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype)),
-        log_probability=-jax.nn.softplus(-margin),
     )
 
 

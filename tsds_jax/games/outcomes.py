@@ -119,6 +119,11 @@ class RowGame:
         """As of the game."""
         return getattr(self.game, "approximate", False)
 
+    @property
+    def classes(self) -> int:
+        """As of the game."""
+        return int(self.game.classes)
+
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
         """Utilities ``[sizes, parts]``."""
         return PrefixUtilities(

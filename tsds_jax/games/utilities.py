@@ -44,6 +44,13 @@ class RegressionOutcome(NamedTuple):
     variance: jax.Array
 
 
+def binary_outcome(logit: jax.Array, y_val: jax.Array) -> Outcome:
+    """What log odds ``[..., rows]`` of the second of two classes say of each validation row."""
+    margin = logit * (2 * y_val - 1)
+    hit = jnp.where(margin == 0, 0.5, (margin > 0).astype(margin.dtype))
+    return Outcome(hit, -jax.nn.softplus(-margin))
+
+
 def row_scores(utility: str, outcome: Outcome | RegressionOutcome) -> jax.Array:
     """The score of each validation row, ``[..., rows]``, whose weighted sum is the utility (r2: before clipping)."""
     if isinstance(outcome, RegressionOutcome):

@@ -50,7 +50,7 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
       what: of what, in the plural.
 
     Raises:
-      TsdsError: there was no room for a single one.
+      TsdsError: there was no room for a single one, or in a job of several processes, which would all have to halve.
       JaxRuntimeError: the same error, where it is another one.
 
     Example:
@@ -63,6 +63,11 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
     if size <= 1:
         raise TsdsError(
             f"the device has no memory left for {what}, one at a time: give fewer rows or features"
+        ) from None
+    if jax.process_count() > 1:
+        raise TsdsError(
+            f"a device of process {jax.process_index()} has no memory for {size:,} {what} at a time: use devices that"
+            " nothing else runs on, or with more memory"
         ) from None
     half = -(-size // 2)
     warnings.warn(

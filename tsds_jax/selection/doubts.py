@@ -27,7 +27,9 @@ def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuat
     """
     found = []
     if valuation.unconverged:
-        found.append(f"{valuation.unconverged} of {valuation.fits} source classifiers did not converge")
+        found.append(
+            f"{valuation.unconverged:,} fits of source classifiers, with one row more or not, did not converge"
+        )
     reliability = valuation.reliability
     if np.isnan(reliability):
         found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
@@ -88,11 +90,14 @@ def expected_overlap(valuation: Valuation, removed: int) -> float:
     """Share of the lowest points that two runs with other seeds are expected to have in common.
 
     Both are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
-    noise of each value's standard error; the mean of twenty pairs.
+    noise in proportion to each value's standard error; the mean of twenty pairs.
     """
     values, error = valuation.values, np.nan_to_num(valuation.stderr, nan=0.0)
-    # The spread of the true values is the reliable share of that of the estimates.
-    true = values.mean() + np.sqrt(valuation.reliability) * (values - values.mean())
+    reliable = valuation.reliability
+    # The spread of the true values is the reliable share of that of the estimates, and the rest is noise: standard
+    # errors also hold what moves all values alike.
+    true = values.mean() + np.sqrt(reliable) * (values - values.mean())
+    error *= np.sqrt((1 - reliable) * np.var(values) / max(np.mean(error**2), 1e-300))
     generator = np.random.default_rng(0)
     shares = []
     for _ in range(_DRAWS):
