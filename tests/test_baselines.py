@@ -104,6 +104,18 @@ def test_label_issues_and_scores_are_cleanlabs():
     np.testing.assert_allclose(np.exp(log_probability(probability, labels)), stored["self_confidence"], atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["knn_threshold", "kernel_shapley"])
+@pytest.mark.parametrize("kind", ["uint8", "bool"])
+def test_features_of_whole_numbers_are_valued_as_the_numbers_that_they_are(method, kind):
+    (x, y, x_val, y_val), _ = problem(60)
+    whole, whole_val = (
+        (some > 0 if kind == "bool" else np.clip(60 * some + 128, 0, 255)).astype(kind) for some in (x, x_val)
+    )
+    found = baseline(method, whole, y, whole_val, y_val, samples=8)
+    same = baseline(method, whole.astype(np.float32), y, whole_val.astype(np.float32), y_val, samples=8)
+    np.testing.assert_array_equal(found.values, same.values)
+
+
 def test_what_cannot_be_valued_is_refused():
     with pytest.raises(tsds.InputError, match="method 'magic' is unknown: use one of random, leave_one_out"):
         baseline("magic", *TWO)

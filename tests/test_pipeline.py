@@ -203,6 +203,10 @@ def test_the_cut_can_be_given_as_a_number_a_share_or_a_least_value(marked, tiny_
     least = float(np.sort(count.valuation.values)[15])
     below = chosen(marked, tiny_files, tiny_model, remove_below=least, tie_duplicates=False)
     assert (below.rule, len(below.removed)) == ("below", 15)
+    # Their scores are measured, on the grid or not, and however large.
+    all_but_few = chosen(marked, tiny_files, tiny_model, remove_share=0.9, tie_duplicates=False)
+    for s in (count, share, below, all_but_few):
+        assert s.removal_index in s.curve.removed
     assert (below.valuation.values[below.removed_rows] < least).all()
 
 
@@ -304,6 +308,24 @@ def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tin
     assert all(one != other for one, other in zip(about["label"], about["suggested"], strict=True))
     found = np.array([int(row) for row in about["row"]])
     assert tiny_flipped[found].mean() > 2 * tiny_flipped.mean()
+
+
+def test_a_class_without_a_training_row_is_suggested_to_nobody(tiny_files, tiny_model):
+    three = ("neg", "neutral", "pos")
+    train = tsds.load_data(tiny_files["train"], classes=three)
+    held = tsds.load_data(tiny_files["validation"], classes=three)
+    s = tsds.select(train, validation=held, model=tiny_model, layer=0, **QUICK)
+    assert len(s.suspects.points)
+    assert set(s.suspects.suggested) == {0, 2}
+    assert (s.suspects.suggested != train.labels[s.suspects.points]).all()
+    held.labels[3] = 1
+    with pytest.raises(tsds.InputError, match="class neutral has 1 validation rows and no training row"):
+        tsds.select(train, validation=held, model=tiny_model, layer=0, **QUICK)
+
+
+def test_rows_of_another_task_are_refused_before_the_work(tiny_files, tiny_model):
+    with pytest.raises(tsds.InputError, match="task regression has none"):
+        chosen("no.csv", tiny_files, tiny_model, finetuning=tsds.FineTuneOptions(task="regression"))
 
 
 def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path):

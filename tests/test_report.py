@@ -410,6 +410,20 @@ def test_a_run_without_fine_tuning_says_what_is_not_known(run):
     page = assert_harmless(render_report(read_run(run)))
     assert "no model was fine-tuned in this run" in page.words
     assert "Fine-tuned model" not in page.words
+    change_json(run / "selection.json", evidence="Checked by fine-tuning the model itself.")
+    words = page_of(run).words
+    assert "no model was fine-tuned" not in words
+    assert "the model itself was asked on validation rows alone" in words
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_a_cut_that_was_asked_for_is_not_said_to_be_chosen_for_its_score(run, crossed):
+    change_json(run / "selection.json", rule="count", cross_fitted=crossed)
+    words = page_of(run).words
+    assert "only the choice of the best cut flatters" not in words
+    assert "chose the cut" not in words
+    change_json(run / "selection.json", removal_index=0)
+    assert "by the number of rows that was asked for, nothing was removed" in page_of(run).words
 
 
 def test_a_run_that_removed_nothing_says_so(tmp_path):

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import one_of
+from tsds_jax.arrays import feature_matrix, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
@@ -124,7 +124,9 @@ def baseline(
     """
     one_of("method", method, tuple(BASELINES))
     began = time.perf_counter()
-    given = _Problem(np.asarray(x_train), np.asarray(y_train), np.asarray(x_val), np.asarray(y_val), C, samples, seed)
+    x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
+    check_baseline(method, len(x))
+    given = _Problem(x, np.asarray(y_train), x_rows, np.asarray(y_val), C, samples, seed)
     game = given.game()  # which checks all arrays
     found = BASELINES[method](given)
     points = game.players
@@ -152,6 +154,15 @@ def baseline(
         corrected=False,
         seconds=time.perf_counter() - began,
     )
+
+
+def check_baseline(method: str, points: int) -> None:
+    """Raises InputError where a method cannot value so many points."""
+    if method == "kernel_shapley" and points > _LARGEST_KERNEL:
+        raise InputError(
+            f"kernel_shapley keeps a matrix of points by points, too large for {points}: give at most"
+            f" {_LARGEST_KERNEL} points or use another method"
+        )
 
 
 def _random(given: _Problem) -> _Found:
@@ -189,11 +200,6 @@ def _data_oob(given: _Problem) -> _Found:
 
 
 def _kernel(given: _Problem) -> Valuation:
-    if len(given.x) > _LARGEST_KERNEL:
-        raise InputError(
-            f"kernel_shapley keeps a matrix of points by points, too large for {len(given.x)}: give at most"
-            f" {_LARGEST_KERNEL} points or use another method"
-        )
     squares = [np.square(some).sum(1) for some in (given.x, given.x_val)]
     apart, apart_val = (
         np.maximum(square[:, None] + squares[0] - 2 * some @ given.x.T, 0)

@@ -71,8 +71,17 @@ _SWITCHES = {
     "resume": "Go on with what an earlier try of this run finished.",
     "overwrite": "Remove the earlier run that the folder holds.",
 }
-# Of these a config file may have a list.
-_SEVERAL = {"text": str, "layer": int}
+# Of these there may be several: joined by commas, or in a config file a list.
+_SEVERAL: dict[str, Any] = {
+    "text": str,
+    "layer": int,
+    "methods": str,
+    "flip_shares": float,
+    "seeds": int,
+    "finetuned": str,
+    "finetuned_shares": float,
+}
+_ONE_OR_SEVERAL = ("text", "layer")
 # Which process of a job this is; and how launchers say how many it has, in whose jobs JAX finds its place itself.
 _JOB = ("coordinator", "processes", "process")
 _LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -110,19 +119,23 @@ def main(arguments: list[str] | None = None) -> None:
 def command(
     *,
     places: Iterable[str] = (),
+    needs: Iterable[str] = (),
     options: Iterable[type] = (),
     only: Iterable[str] = (),
     switches: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[dict[str, Any]], None]], None]:
     """Registers a command whose flags are made from `_PLACES`, option classes and switches.
 
     The function gets one dictionary of what was given, by flag or by file, and nothing else: defaults stay where
-    they are defined, and ``defaults`` only tells the help of those that this command changes.
+    they are defined, and ``defaults`` only tells the help of those that this command changes. What it ``needs`` is
+    there. Where a place means another thing to this command, ``meanings`` has it.
     """
 
     def register(body: Callable[[dict[str, Any]], None]) -> None:
         kinds = {name: _PLACES[name] for name in places}
+        kinds |= {name: (kinds[name][0], meaning) for name, meaning in (meanings or {}).items()}
         shown: dict[str, Any] = {}
         for options_class in options:
             hints = get_type_hints(options_class)
@@ -144,6 +157,9 @@ def command(
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()})
+                for name in needs:
+                    if name not in given:
+                        raise InputError(f"--{name} is missing: {kinds[name][1]}")
                 with _in_job(given) if shares else nullcontext(given) as own:
                     body(own)
             except KeyboardInterrupt:
@@ -192,7 +208,8 @@ def _in_job(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not join_job(coordinator, processes, process):
         yield given
         return
-    _need(given, "out")
+    if "out" not in given:
+        raise InputError("--out is missing: the folder of all processes of the job")
     with own_place(given["out"]) as out, open(os.devnull, "w") as nowhere:
         if is_first():
             yield given
@@ -221,13 +238,21 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any
     config = flagged.pop("config")
     given = {} if config is None else _read_config(config, kinds)
     given.update({name: entry for name, entry in flagged.items() if entry is not None})
-    text, layer = given.get("text"), given.get("layer")
-    if isinstance(text, str) and "," in text:
-        given["text"] = tuple(part.strip() for part in text.split(","))
-    if isinstance(layer, str):
-        layers = tuple(_numbers(layer, "layer", int) or ())
-        given["layer"] = layers[0] if len(layers) == 1 else layers
+    for name in _SEVERAL.keys() & given.keys():
+        entry = _parts(name, given[name])
+        given[name] = entry[0] if len(entry) == 1 and name in _ONE_OR_SEVERAL else entry
     return given
+
+
+def _parts(name: str, entry: Any) -> tuple[Any, ...]:
+    """What was given, one or several or several joined by commas, as several."""
+    kind = _SEVERAL[name]
+    given = entry.split(",") if isinstance(entry, str) else entry if isinstance(entry, tuple) else (entry,)
+    try:
+        return tuple(kind(part.strip() if isinstance(part, str) else part) for part in given)
+    except ValueError:
+        kinds = "whole numbers" if kind is int else "numbers"
+        raise InputError(f"{name} {entry!r:.60} are not {kinds}: give some, joined by commas") from None
 
 
 def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
@@ -244,21 +269,16 @@ def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in kinds:
             raise InputError(f"config {config} has {key!r}, which this command does not know: use {', '.join(kinds)}")
-        kind = kinds[name]
-        if kind is float and isinstance(entry, int) and not isinstance(entry, bool):
-            entry = float(entry)
-        several = _SEVERAL.get(name)
-        listed = isinstance(entry, list) and all(type(part) is several for part in entry)
-        if not listed and type(entry) is not (several or kind):
-            raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {_KINDS[kind]}")
-        given[name] = tuple(entry) if listed else entry
+        kind, several = _SEVERAL.get(name, kinds[name]), name in _SEVERAL
+        # A whole number is a number too, but true is none.
+        fit = {int, float} if kind is float else {kind}
+        parts = entry if several and isinstance(entry, list) else [entry]
+        joined = several and isinstance(entry, str)
+        if not parts or (not joined and not fit.issuperset(map(type, parts))):
+            words = _KINDS[kind] + (", or a list of such" if several else "")
+            raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {words}")
+        given[name] = entry if joined else tuple(map(kind, parts)) if several else kind(entry)
     return given
-
-
-def _need(given: dict[str, Any], *names: str) -> None:
-    for name in names:
-        if name not in given:
-            raise InputError(f"--{name} is missing: {_PLACES[name][1][0].lower() + _PLACES[name][1][1:]}")
 
 
 def _part(given: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -293,12 +313,12 @@ _DATA = ("train", "validation", "test", "text", "label")
 
 @command(
     places=(*_DATA, "model", "out", "cache", "checkpoint_every", *_JOB),
+    needs=("train", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     switches=("resume", "overwrite"),
 )
 def run(given: dict[str, Any]) -> None:
     """The main job: value, select, fine-tune with and without, report."""
-    _need(given, "train", "model", "out")
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
 
@@ -337,12 +357,12 @@ def demo(given: dict[str, Any]) -> None:
 
 @command(
     places=("train", "validation", "text", "label", "model", "out", "cache", *_JOB),
-    options=(SelectOptions,),
+    needs=("train", "model", "out"),
+    options=(SelectOptions, FineTuneOptions),
     switches=("overwrite",),
 )
 def select(given: dict[str, Any]) -> None:
     """Text in, the training rows worth keeping out; fine-tunes only to check what it would remove."""
-    _need(given, "train", "model", "out")
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import check_run_folder
@@ -350,14 +370,23 @@ def select(given: dict[str, Any]) -> None:
     out, overwrite = given.pop("out"), bool(given.pop("overwrite", False))
     check_run_folder(out, overwrite=overwrite)
     with console_progress() as progress:
-        selection = pipeline.select(progress=progress, **given)
+        selection = pipeline.select(
+            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
+            progress=progress,
+            **_rest(given, SelectOptions, FineTuneOptions),
+            **_part(given, SelectOptions),
+        )
     _show(selection.save(out, overwrite=overwrite))
 
 
-@command(places=(*_DATA, "out"), options=(SelectOptions,), only=("validation_fraction", "drop_overlap", "seed"))
+@command(
+    places=(*_DATA, "out"),
+    needs=("train", "out"),
+    options=(SelectOptions,),
+    only=("validation_fraction", "drop_overlap", "seed"),
+)
 def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
-    _need(given, "train", "out")
     from tsds_jax.data import file_name, load_splits, write_rows
     from tsds_jax.runtime.folder import as_path, check_writable
 
@@ -379,12 +408,12 @@ def data(given: dict[str, Any]) -> None:
 
 @command(
     places=("data", "text", "label", "model", "out", "cache", "checkpoint_every", "dtype", *_JOB),
+    needs=("data", "model", "out"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
 )
 def embed(given: dict[str, Any]) -> None:
     """Represent texts by a language model's hidden states: an .npz of x (and y, where --label is given)."""
-    _need(given, "data", "model", "out")
     import numpy as np
 
     from tsds_jax import encoders
@@ -413,6 +442,11 @@ def embed(given: dict[str, Any]) -> None:
 
 @command(
     places=("train", "validation", "out", "checkpoint_every", *_JOB),
+    meanings={
+        "train": "Training rows: an .npz with x (points by features) and y.",
+        "validation": "Validation rows: another such .npz.",
+    },
+    needs=("train", "validation", "out"),
     options=(SelectOptions,),
     only=("pca", *VALUED),
     switches=("resume", "overwrite"),
@@ -420,7 +454,6 @@ def embed(given: dict[str, Any]) -> None:
 )
 def value(given: dict[str, Any]) -> None:
     """Value the rows of arrays: .npz files with x (points by features) and y."""
-    _need(given, "train", "validation", "out")
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 
@@ -431,18 +464,19 @@ def value(given: dict[str, Any]) -> None:
 
 @command(
     places=(*_DATA, "model", "out", "seeds", "checkpoint_every", *_JOB),
+    meanings={"validation": "Validation rows, which choose the best step; without any the last one is taken."},
+    needs=("train", "model", "test", "out"),
     options=(FineTuneOptions,),
     switches=("resume", "overwrite"),
 )
 def finetune(given: dict[str, Any]) -> None:
     """Fine-tune the model on labelled text, test it and save it."""
-    _need(given, "train", "model", "test", "out")
     import json
 
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 
-    seeds = _seeds(given.pop("seeds", None))
+    seeds = given.pop("seeds", None)
     call: Callable[..., Path] = stages.finetune_files
     if seeds is not None:
         call = functools.partial(stages.finetune_seed_files, seeds)
@@ -477,6 +511,7 @@ def finetune(given: dict[str, Any]) -> None:
         *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
         *("checkpoint_every", *_JOB),
     ),
+    needs=("data", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
     defaults={"check_seeds": 0},
@@ -484,24 +519,18 @@ def finetune(given: dict[str, Any]) -> None:
 )
 def evaluate(given: dict[str, Any]) -> None:
     """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does."""
-    _need(given, "data", "model", "out")
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 
-    listed: dict[str, Any] = {
-        "sources": _words(given.pop("data")),
-        "methods": _words(given.pop("methods", None)),
-        "flips": _numbers(given.pop("flip_shares", None), "flip_shares", float),
-        "seeds": _seeds(given.pop("seeds", None)),
-        "finetuned": _words(given.pop("finetuned", None)),
-        "finetuned_shares": _numbers(given.pop("finetuned_shares", None), "finetuned_shares", float),
-    }
+    sources = [part.strip() for part in given.pop("data").split(",")]
+    if "flip_shares" in given:
+        given["flips"] = given.pop("flip_shares")
     with console_progress() as progress:
         folder = stages.evaluate_files(
+            sources,
             finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
             command=_command_line(),
             progress=progress,
-            **{name: entry for name, entry in listed.items() if entry is not None},
             **_rest(given, SelectOptions, FineTuneOptions),
             **_part(given, SelectOptions),
         )
@@ -509,29 +538,12 @@ def evaluate(given: dict[str, Any]) -> None:
     typer.echo(f"tables: {folder / 'evaluation.md'}, curves: {folder / 'curves'}")
 
 
-@command(places=("out",))
+@command(places=("out",), needs=("out",))
 def report(given: dict[str, Any]) -> None:
     """Make a run folder's report.html anew."""
-    _need(given, "out")
     from tsds_jax.report import write_report
 
     typer.echo(f"report: {write_report(Path(given['out']))}")
-
-
-def _seeds(given: str | None) -> list[int] | None:
-    return _numbers(given, "seeds", int)
-
-
-def _numbers(given: str | None, name: str, kind: type) -> list[Any] | None:
-    try:
-        return None if given is None else [kind(part) for part in given.split(",")]
-    except ValueError:
-        kinds = "whole numbers" if kind is int else "numbers"
-        raise InputError(f"{name} {given!r:.60} are not {kinds}: give some, joined by commas") from None
-
-
-def _words(given: str | None) -> list[str] | None:
-    return None if given is None else [part.strip() for part in given.split(",")]
 
 
 def _new_file(name: str, ending: str) -> Path:

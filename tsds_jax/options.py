@@ -20,10 +20,10 @@ class SelectOptions:
     """From text to a selection: representation, valuation, transfer.
 
     The defaults are the paper's mode as far as it says and as it served here: logistic regression with C = 1 on 32
-    principal components, and accuracy. They differ in the estimator of the same values (``"permutation"`` is the
-    paper's truncated sampling chains), the last layer's mean for the penultimate representation, a subset size that
-    follows the dimension for 2 % of the data, and the cross-fitted rule, checked on the target, for the largest score
-    (``rule="argmax"``, ``check_seeds=0``).
+    principal components. They differ in the utility (the paper's is ``"accuracy"``), the estimator of the same values
+    (``"permutation"`` is the paper's truncated sampling chains), the last layer's mean for the penultimate
+    representation, a subset size that follows the dimension for 2 % of the data, and the cross-fitted rule, checked on
+    the target, for the largest score (``rule="argmax"``, ``check_seeds=0``).
 
     Attributes:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
@@ -57,7 +57,7 @@ class SelectOptions:
       check_steps: gradient steps of each, at most; with three cuts and all rows, four fine-tunings a seed. Where the
         whole fine-tuning takes more, they are about fewer rows, so as to make as many passes.
       grid: share of the points between two cuts of the removal curve.
-      largest_cut: largest share of the points that may be removed.
+      largest_cut: largest share of the points that a rule may remove.
       validation_fraction: share of the training rows set apart where no validation data is given.
       drop_overlap: leave out training rows whose text stands in validation or test, and validation rows whose text
         stands in test.
@@ -95,7 +95,7 @@ class SelectOptions:
     check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
     check_steps: int = _option(100, "Gradient steps of each, at most; on fewer rows, for as many passes.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
-    largest_cut: float = _option(0.5, "Largest share of the points that may be removed.")
+    largest_cut: float = _option(0.5, "Largest share of the points that a rule may remove.")
     validation_fraction: float = _option(0.2, "Share of training rows set apart where no validation is given.")
     drop_overlap: bool = _option(False, "Leave out rows whose text also stands in a later split.")
     seed: int = _option(0, "Decides every draw.")

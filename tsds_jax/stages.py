@@ -85,9 +85,9 @@ def value_files(
         role: hashlib.sha256(Path(file).read_bytes()).hexdigest()
         for role, file in (("train", train), ("validation", validation))
     }
-    identity = {"tsds_jax": __version__, "stage": "value", "pca": pca, "options": options, "data": data}
     # What cannot be valued must say so before there is a folder.
     how = value_options(build(SelectOptions, options))
+    identity = {"tsds_jax": __version__, "stage": "value", "pca": pca, "options": how, "data": data}
     check_value_options(**how)
     game = source_game(x, y, x_val, y_val, **{name: how[name] for name in ("source", "utility", "C")})
     check_points(game.players, how["subset_size"], how["estimator"])

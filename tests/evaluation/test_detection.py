@@ -29,6 +29,13 @@ def test_values_that_say_nothing_are_at_chance_and_opposite_ones_below():
     assert detection(-np.arange(40.0), wrong).auroc == 0.0
 
 
+def test_of_equal_values_the_order_of_the_points_says_nothing():
+    for wrong in (np.arange(40) < 10, np.arange(40) >= 30):
+        assert detection(np.zeros(40), wrong).f1 == pytest.approx(0.25)
+    # The lowest is wrong; of the next two, alike, one is, and one place is left.
+    assert detection(np.array([0, 1, 1, 2.0]), np.array([True, True, False, False])).f1 == pytest.approx(0.75)
+
+
 def test_a_point_without_a_value_is_suspected_last():
     assert detection(np.array([np.nan, -1.0, 2.0]), np.array([True, False, False])).auroc == 0.0
 

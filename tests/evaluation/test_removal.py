@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+import tsds_jax as tsds
 from tsds_jax.evaluation import KeptCurve, kept_curve
 from tsds_jax.evaluation.removal import without_ties
 from tsds_jax.valuation import source_game
@@ -23,6 +24,17 @@ def test_each_step_is_scikit_learns_score_on_what_is_kept():
             fit = LogisticRegression(tol=1e-8).fit(X[order[:size]], Y[order[:size]])
             assert found[place] == pytest.approx(fit.score(X_TEST, Y_TEST), abs=1e-6)
     assert curve.best[-1] == curve.worst[-1]
+
+
+@pytest.mark.parametrize(("step", "steps"), [(0.3, 3), (0.4, 2), (0.15, 7), (1, 1)])
+def test_a_step_of_which_the_whole_is_no_multiple_ends_at_the_whole(step, steps):
+    curve = kept_curve(source_game(X, Y, X_TEST, Y_TEST), np.arange(80.0), step=step)
+    assert (len(curve.share), curve.share[-1]) == (steps, 1)
+
+
+def test_a_step_out_of_range_is_refused():
+    with pytest.raises(tsds.InputError, match="step is 0: give a number from"):
+        kept_curve(source_game(X, Y, X_TEST, Y_TEST), np.arange(80.0), step=0)
 
 
 def test_the_weighted_drop_counts_early_losses_more():

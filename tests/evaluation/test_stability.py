@@ -21,6 +21,11 @@ def test_it_is_the_mean_over_all_pairs():
     assert found.lowest == pytest.approx(expected)
 
 
+def test_equal_values_are_not_stable_for_their_order():
+    assert stability([np.repeat([0.0, 1.0], [100, 100]) for _ in range(4)]).lowest < 0.4
+    assert np.isnan(stability([np.zeros(20), np.arange(20.0)]).lowest)
+
+
 def test_one_run_is_compared_with_nothing():
     with pytest.raises(InputError, match="there is 1: give at least two"):
         stability([np.arange(3.0)])

@@ -64,6 +64,15 @@ def test_out_of_bag_counts_are_those_of_fits_to_the_bootstrap_samples(classes):
     assert np.abs(found.hits - hits).sum() <= 1  # a point on the line between two classes
 
 
+def test_the_only_point_of_a_class_is_no_suspect():
+    x, y, _ = game(3)
+    y[y == 2] = 0
+    y[7] = 2
+    found = suspected_labels(logistic_game(x, y, x, y, classes=3))
+    assert len(found.points) > 0
+    assert 7 not in found.points
+
+
 def test_flipped_labels_are_suspected_with_the_right_suggestion():
     x, y, _ = game(3, points=300)
     clear = np.sort(x[:, :3], 1)

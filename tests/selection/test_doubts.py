@@ -72,7 +72,8 @@ def test_fits_that_did_not_converge_and_rows_never_drawn_twice_are_named():
 
 def curve(accuracy: float, error: float, utility: str = "accuracy") -> RemovalCurve:
     score = np.array([accuracy, accuracy + 0.01])
-    return RemovalCurve(np.array([0, 5]), score, score - accuracy, np.array([0, error]), score, utility)
+    errors = np.array([0, error])
+    return RemovalCurve(np.array([0, 5]), score, score - accuracy, errors, score, errors, utility)
 
 
 def cut(of: RemovalCurve, kept: np.ndarray, rows: int = 200) -> list[str]:
@@ -93,9 +94,11 @@ def test_a_classifier_not_better_than_the_majority_class_is_named_with_its_inter
 
 
 def test_validation_rows_that_cannot_tell_cuts_apart_are_too_few():
-    (found,) = cut(curve(0.8, 0.02), np.arange(60))
-    assert "the 200 validation rows tell a cut from none only where it gains more than 3.9 points" in found
-    assert cut(curve(0.8, 0.02, "log_likelihood"), np.arange(60)) == []
+    for utility in ("accuracy", "log_likelihood"):
+        (found,) = cut(curve(0.8, 0.02, utility), np.arange(60))
+        assert "the 200 validation rows tell a cut from none only where it gains more than 3.9 points" in found
+    # Nor are ten rows many because no prediction of theirs changed.
+    assert "the 10 validation rows tell" in cut(curve(0.8, 0.0), np.arange(60), rows=10)[-1]
 
 
 def test_a_cut_that_takes_most_of_a_class_names_it():

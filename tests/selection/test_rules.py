@@ -8,8 +8,8 @@ from tsds_jax.selection import RemovalCurve, removal_index
 
 
 def curve_of(score, stderr):
-    score = np.array(score)
-    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], np.array(stderr), score, "accuracy")
+    score, errors = np.array(score), np.array(stderr)
+    return RemovalCurve(np.arange(len(score)) * 10, score, score - score[0], errors, score, errors, "accuracy")
 
 
 def test_argmax_takes_the_best_cut_and_the_smallest_in_a_tie():

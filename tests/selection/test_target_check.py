@@ -51,8 +51,8 @@ def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
 
     monkeypatch.setattr(module, "finetune", finetune)
     order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
-    settings = SelectOptions(check_seeds=seeds, check_steps=7, largest_cut=largest / ROWS)
-    how = (order, index, FineTuneOptions(seed=3, steps=7), settings)
+    settings = SelectOptions(check_seeds=seeds, check_steps=7)
+    how = (order, np.arange(0, largest + 1, 5), index, FineTuneOptions(seed=3, steps=7), settings)
     found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     return found, calls
 
@@ -61,6 +61,13 @@ def test_it_trains_at_half_the_index_at_it_at_twice_and_on_all_by_the_same_seeds
     found, calls = checked(monkeypatch, {0: 0, 10: 0, 20: 0, 40: 0})
     assert calls == [(rows, seed, 7) for seed in (3, 4) for rows in (100, 90, 80, 60)]
     assert [cut.removed for cut in found.cuts] == [10, 20, 40]
+
+
+def test_it_checks_cuts_of_the_curve_alone(monkeypatch):
+    found, _ = checked(monkeypatch, {0: 0, 5: 0, 15: 0, 30: 0}, index=15, largest=30)
+    assert [cut.removed for cut in found.cuts] == [5, 15, 30]
+    found, _ = checked(monkeypatch, {0: 0, 5: 0, 10: 0}, index=5, largest=30)
+    assert [cut.removed for cut in found.cuts] == [5, 10]
 
 
 def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_passes(monkeypatch):
@@ -74,7 +81,7 @@ def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_p
     values = np.random.default_rng(1).permutation(ROWS).astype(float)
     order = Limits.none(data(ROWS).labels).removal_order(values)
     options = FineTuneOptions(batch_size=10, epochs=3.0)  # 30 steps
-    how = (order, 20, options, SelectOptions(check_seeds=2, check_steps=6))
+    how = (order, np.arange(0, 51, 5), 20, options, SelectOptions(check_seeds=2, check_steps=6))
     found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     assert (found.rows, found.steps) == (20, 6)
     assert [(len(rows), seed, steps) for rows, seed, steps in seen] == [
@@ -95,7 +102,7 @@ def test_no_check_is_longer_than_the_fine_tuning(monkeypatch):
 
     monkeypatch.setattr(module, "finetune", finetune)
     order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
-    how = (order, 20, FineTuneOptions(batch_size=10, epochs=1.0), SelectOptions(check_seeds=1))
+    how = (order, np.arange(0, 51, 5), 20, FineTuneOptions(batch_size=10, epochs=1.0), SelectOptions(check_seeds=1))
     assert target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing).steps == 10
     assert calls == [(100, 10), (90, 10), (80, 10), (60, 10)]
 

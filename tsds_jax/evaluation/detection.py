@@ -14,7 +14,8 @@ class Detection(NamedTuple):
     Attributes:
       auroc: probability that a wrong point has a lower value than a right one, ties counting half.
       average_precision: mean over the wrong points of the share of wrong ones among all with values as low.
-      f1: where as many of the lowest points as are wrong are called so; precision and recall are the same there.
+      f1: where as many of the lowest points as are wrong are called so; precision and recall are the same there. Of
+        points with one value each counts as any other.
     """
 
     auroc: float
@@ -49,5 +50,8 @@ def detection(values: np.ndarray, wrong: np.ndarray) -> Detection:
     order = np.sort(suspicion)
     all_above = points - np.searchsorted(order, suspicion[wrong], side="left")
     wrong_above = count - np.searchsorted(np.sort(suspicion[wrong]), suspicion[wrong], side="left")
-    lowest = np.argsort(-suspicion, kind="stable")[:count]
-    return Detection(float(auroc), float(np.mean(wrong_above / all_above)), float(wrong[lowest].mean()))
+    # Of those of the value at which as many are called wrong as are, each is called so as likely as another.
+    edge = order[-count]
+    above, at = suspicion > edge, suspicion == edge
+    found = wrong[above].sum() + wrong[at].mean() * (count - above.sum())
+    return Detection(float(auroc), float(np.mean(wrong_above / all_above)), float(found / count))

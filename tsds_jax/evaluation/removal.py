@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games import LogisticGame
+from tsds_jax.arrays import number_in
+from tsds_jax.games.outcomes import OutcomeGame
 
 
 class KeptCurve(NamedTuple):
@@ -51,16 +52,20 @@ def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
     return ranks
 
 
-def kept_curve(game: LogisticGame, values: np.ndarray, *, step: float = 0.05) -> KeptCurve:
+def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05) -> KeptCurve:
     """Refits the source classifier on the points of the highest, and of the lowest, values.
 
     Args:
       game: training points, and test rows in place of validation rows.
       values: ``[points]``; a point that has none (NaN) counts as the highest.
-      step: share of the points between two fits.
+      step: share of the points between two fits, or the next share of which the whole is a multiple.
+
+    Raises:
+      InputError: a step out of range.
     """
-    points = game.players
-    shares = np.arange(1, round(1 / step) + 1) * step
+    number_in("step", step, 1e-4, 1, whole=False)
+    points, steps = game.players, round(1 / step)
+    shares = np.arange(1, steps + 1) / steps
     sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)
     ranking = np.argsort(values, kind="stable")
     outcomes = jax.jit(type(game).prefix_outcomes)

@@ -8,15 +8,16 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from tsds_jax.errors import InputError
+from tsds_jax.evaluation.removal import without_ties
 
 
 class Stability(NamedTuple):
-    """Means over all pairs of runs; correlations are NaN where all values of a run are the same.
+    """Means over all pairs of runs; NaN where all values of a run are the same.
 
     Attributes:
       spearman: rank correlation.
       kendall: Kendall's tau.
-      lowest: Jaccard index of the lowest tenth: points in both over points in either.
+      lowest: Jaccard index of the lowest tenth: points in both over points in either; of equal values some at random.
     """
 
     spearman: float
@@ -43,7 +44,9 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
     if len(shapes) > 1:
         raise InputError(f"runs have the shapes {sorted(shapes)}: give values of the same points")
     size = max(1, len(runs[0]) // 10)
-    lowest = [set(np.argsort(run, kind="stable")[:size].tolist()) for run in runs]
+    # Ties are broken for each run apart: in the order of the points, equal values would look stable.
+    ranks = [without_ties(np.asarray(run), number) for number, run in enumerate(runs)]
+    lowest = [set(np.argsort(rank)[:size].tolist()) for rank in ranks]
     pairs = list(combinations(range(len(runs)), 2))
     # Of a run whose values are all the same SciPy says so, once a pair.
     ranked = all(np.ptp(run) > 0 for run in runs)
@@ -51,7 +54,7 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
         (
             spearmanr(runs[a], runs[b]).statistic if ranked else np.nan,
             kendalltau(runs[a], runs[b]).statistic if ranked else np.nan,
-            len(lowest[a] & lowest[b]) / len(lowest[a] | lowest[b]),
+            len(lowest[a] & lowest[b]) / len(lowest[a] | lowest[b]) if ranked else np.nan,
         )
         for a, b in pairs
     ]

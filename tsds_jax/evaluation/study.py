@@ -12,7 +12,7 @@ import numpy as np
 
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
-from tsds_jax.baselines import BASELINES, baseline
+from tsds_jax.baselines import BASELINES, baseline, check_baseline
 from tsds_jax.data import Splits, TextData, flip_labels, numbers
 from tsds_jax.data.noise import NOISES
 from tsds_jax.encoders import Encoder, load_encoder
@@ -21,15 +21,22 @@ from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
-from tsds_jax.games import LogisticGame
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
-from tsds_jax.pipeline.checks import check_cache, check_precision, check_select_options, check_sizes, value_options
+from tsds_jax.pipeline.checks import (
+    check_cache,
+    check_for_comparison,
+    check_precision,
+    check_select_options,
+    check_sizes,
+    value_options,
+)
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.curve import SourceGame
 from tsds_jax.selection.limits import RemovalOrder
 from tsds_jax.selection.target_check import target_check
 from tsds_jax.valuation import source_game, value
@@ -80,13 +87,11 @@ class _Setting:
         """For file names."""
         return f"{self.name}-{self.flips:g}-{self.seed}"
 
-    def tested(self, options: SelectOptions) -> LogisticGame:
+    def tested(self, options: SelectOptions) -> SourceGame:
         """The source classifier's game with the test rows in place of validation rows."""
         assert self.splits.test is not None
         labels = self.splits.test.labels
-        game = source_game(self.x, self.train.labels, self.x_test, labels, C=options.C)
-        assert isinstance(game, LogisticGame)
-        return game
+        return source_game(self.x, self.train.labels, self.x_test, labels, source=options.source, C=options.C)
 
 
 def evaluate(
@@ -161,8 +166,9 @@ def evaluate(
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()
     check_options(tuning)
-    if tuning.task != "classification":
-        raise InputError(f"methods are compared by each row's class, and task {tuning.task} has none: leave it out")
+    check_for_comparison(tuning, compares=bool(finetuned))
+    for method, splits in itertools.product(methods, data.values()):
+        check_baseline(method, len(splits.train))
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
@@ -300,7 +306,7 @@ def _valued(
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
         index = choice.removal_index
         if options.check_seeds and index:
-            rows = (setting.train, setting.splits.validation, choice.order, index)
+            rows = (setting.train, setting.splits.validation, choice.order, choice.curve.removed, index)
 
             def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
                 return folder.keep(f"{setting.key}-{name}", compute)
@@ -316,7 +322,7 @@ def _valued(
     return folder.keep(stage, compute)
 
 
-def _scored(setting: _Setting, game: LogisticGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
+def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
     """What the values say of wrong rows, and what the source classifier does on the test rows without the lowest."""
     values = found["values"]
     curve = kept_curve(game, setting.ranks(values))

@@ -102,8 +102,9 @@ def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float,
     lines = [
         f"## {data}, {flips:.0%} of the labels flipped",
         "",
-        f"Means of {rows[0]['runs']} runs, with half the width of their 95 % interval. Gains are in points of test "
-        f"accuracy, of the source classifier ({accuracy:.1%} on all rows) where nothing else is said{index}.",
+        f"Means of {rows[0]['runs']} runs, with half the width of their 95 % interval over seeds, which draw flips and "
+        "samples: splits are the same in all, and another choice of test rows is not covered. Gains are in points of "
+        f"test accuracy, of the source classifier ({accuracy:.1%} on all rows) where nothing else is said{index}.",
         "",
         f"| method | {' | '.join(heads)} |",
         "|---" * (len(heads) + 1) + "|",

@@ -11,7 +11,7 @@ from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
-from tsds_jax.options import VALUED, SelectOptions
+from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
 from tsds_jax.valuation import check_points, check_value_options
@@ -96,6 +96,14 @@ def check_precision(encoder: Encoder) -> None:
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
 
 
+def check_for_comparison(finetuning: FineTuneOptions, *, compares: bool) -> None:
+    """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared."""
+    if finetuning.task != "classification":
+        raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
+    if compares and finetuning.patience is not None:
+        raise InputError("patience would give the compared models different numbers of steps: leave it out")
+
+
 def value_options(settings: SelectOptions) -> dict[str, Any]:
     """Those of `value`."""
     return {name: getattr(settings, name) for name in VALUED}
@@ -111,6 +119,12 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
         raise InputError(
             f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
         )
+    trained, held = (np.bincount(part.labels, minlength=classes) for part in (splits.train, splits.validation))
+    if np.count_nonzero(trained) < 2:
+        raise InputError("the training rows have one class only: valuation needs two or more")
+    for name, many, others in zip(splits.train.classes, trained, held, strict=True):
+        if others and not many:
+            raise InputError(f"class {name} has {others} validation rows and no training row: remove them, or add some")
     if settings.remove_count is not None:
         number_in("remove_count", settings.remove_count, 0, points - 1)
     for layer in layers_of(settings):

@@ -9,12 +9,12 @@ from typing import Any
 from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
 from tsds_jax.pipeline.checks import (
     check_cache,
+    check_for_comparison,
     check_precision,
     check_select_options,
     check_sizes,
@@ -71,12 +71,13 @@ def select(
       Values", ACL SRW 2023.
     """
     settings = build(SelectOptions, options)
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
+    check_for_comparison(finetuning, compares=False)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_sizes(splits, encoder, settings, limits)
-    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     represents = settings.represent_by != "pretrained"
     fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
     if fine_tunes:
@@ -140,10 +141,7 @@ def run(
     check_select_options(settings)
     check_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
-    if finetuning.patience is not None:
-        raise InputError("patience would give the compared models different numbers of steps: leave it out of a run")
-    if finetuning.task != "classification":
-        raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
+    check_for_comparison(finetuning, compares=True)
     check_run_folder(out, resume=resume, overwrite=overwrite)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)

@@ -86,6 +86,8 @@ def select_rows(
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
     assert isinstance(logistic, LogisticGame)
     suspects = suspected_labels(logistic, seed=settings.seed)
+    # The game numbers the classes that there are rows of.
+    suspects = suspects._replace(suggested=np.unique(train.labels)[suspects.suggested])
     cuts = len(choice.curve.removed)
     progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
     stages = {
@@ -98,7 +100,7 @@ def select_rows(
     to_check, checkable = settings.check_seeds > 0 and index > 0 and rule in RULES, encoder.dtype == "float32"
     if to_check and checkable:
         began = time.perf_counter()
-        what_for = (encoder, train, validation, choice.order, index, finetuning, settings)
+        what_for = (encoder, train, validation, choice.order, choice.curve.removed, index, finetuning, settings)
         check = target_check(*what_for, keep=keep, part=part, progress=progress)
         index, rule = check.recommended, "target"
         stages["check"] = round(time.perf_counter() - began, 3)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,6 +14,7 @@ from markupsafe import Markup
 
 from tsds_jax.report import plots, words
 from tsds_jax.report.contents import RunContents, Values, as_float, read_run
+from tsds_jax.runtime.folder import atomic
 
 _EXAMPLES = 20
 _TEXT = 4000  # characters of one text; forty of them stay far below the size a browser is slow at
@@ -42,12 +42,8 @@ def write_report(folder: Path | str) -> Path:
     """
     page = render_report(read_run(folder))
     target = Path(folder) / "report.html"
-    beside = target.with_name(f".report.html.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic(target) as temporary:
+        Path(temporary).write_text(page, encoding="utf-8", newline="\n")
     return target
 
 

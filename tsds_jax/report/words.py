@@ -14,22 +14,19 @@ DASH = "\u2013"
 NBSP = "\u00a0"
 
 # Utilities that are shares of something, shown in percent.
-_SHARES = {"accuracy", "macro_f1", "probability", "balanced_accuracy"}
+_SHARES = {"accuracy", "probability", "balanced_accuracy"}
 _UTILITIES = {
     "accuracy": "validation accuracy",
     "log_likelihood": "mean validation log-likelihood",
     "probability": "mean probability of the true class on validation rows",
     "balanced_accuracy": "balanced validation accuracy",
     "class_wise": "class-wise validation accuracy",
-    "macro_f1": "validation macro-F1",
 }
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 _ARMS = {"full": "all rows", "selection": "kept rows", "random": "as many rows at random"}
 _SOURCES = {
     "logistic": "a logistic regression",
     "ridge": "a ridge classifier",
-    "kernel": "a kernel ridge classifier",
-    "knn": "a nearest-neighbour classifier",
 }
 _ESTIMATORS = {
     "add_one": "the classifier was fitted on random subsets, and each other row\u2019s effect on it computed",
@@ -51,11 +48,14 @@ _RULES = {
     "below": "the least value that was asked for",
     "target": "the check on the model itself",
 }
-# By whether each validation row was scored by values that it had no part in.
+# By whether each validation row was scored by values that it had no part in, and whether the number was asked for.
+_ASKED = ("count", "share", "below")
 _FLATTERED = {
-    True: "Each validation row was scored after removals that other rows had decided; only the choice of the best cut "
-    "flatters this gain.",
-    False: "The same validation rows chose the cut and measure it, so this gain is flattered.",
+    (True, False): "Each validation row was scored after removals that other rows had decided; only the choice of the "
+    "best cut flatters this gain.",
+    (True, True): "Each validation row was scored after removals that other rows had decided.",
+    (False, False): "The same validation rows chose the cut and measure it, so this gain is flattered.",
+    (False, True): "The same validation rows valued the rows and measure the cut, so this gain is flattered.",
 }
 
 
@@ -145,6 +145,8 @@ def summary(contents: RunContents) -> str:
         start = f"{_valued(valued, len(values))} and the {removed:,} least valuable ({part}) removed"
     tuned = contents.finetuning
     if tuned is None:
+        if contents.cut.evidence:
+            return f"{start}; the model itself was asked on validation rows alone, as the check at the curve says."
         return f"{start}; no model was fine-tuned in this run, so what that does to one is not known."
     if removed == 0:
         best = tuned.arms[0]
@@ -204,12 +206,12 @@ def cut_in_words(cut: Cut) -> str:
     curve, name = cut.curve, utility_name(cut.utility)
     rule = _RULES.get(cut.rule, f"the rule {short(cut.rule, 40)}")
     at = float(np.interp(cut.removal_index, curve.removed, curve.score))
+    asked = cut.rule in _ASKED
     before = score(float(curve.score[0]), cut.utility)
     if cut.removal_index == 0:
-        return (
-            f"With nothing removed the source classifier\u2019s {name} is {before}; by {rule}, "
-            f"no cut was good enough to remove anything. {cut.evidence}".rstrip()
-        )
+        end = "nothing was removed" if asked else "no cut was good enough to remove anything"
+        start = f"With nothing removed the source classifier\u2019s {name} is {before}; by {rule}, {end}."
+        return f"{start} {cut.evidence}".rstrip()
     gain = float(np.interp(cut.removal_index, curve.removed, curve.difference))
     error = float(np.interp(cut.removal_index, curve.removed, curve.stderr))
     if is_share(cut.utility):
@@ -219,7 +221,7 @@ def cut_in_words(cut: Cut) -> str:
     return (
         f"The cut at {rows(cut.removal_index)} was chosen by {rule}: the source classifier\u2019s {name} "
         f"goes from {before} to {score(at, cut.utility)} ({change}: one standard error, paired over "
-        f"validation rows). {_FLATTERED[cut.cross_fitted]} {cut.evidence}".rstrip()
+        f"validation rows). {_FLATTERED[cut.cross_fitted, asked]} {cut.evidence}".rstrip()
     )
 
 
@@ -231,7 +233,7 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
     if model.get("name"):
         size = as_float(model.get("parameters"))
         weights = f" ({whole(size)} parameters)" if math.isfinite(size) else ""
-        pca = next((as_float(options[key]) for key in ("pca", "pca_size") if key in options), math.nan)
+        pca = as_float(options.get("pca"))
         explained = as_float(_mapping(manifest, "representation").get("explained"))
         kept = f" ({share(explained)} of the variance)" if math.isfinite(explained) else ""
         reduced = f", reduced to {whole(pca)} principal components{kept}" if pca > 0 else ""

@@ -62,9 +62,11 @@ def choose(
       options: the rule, the grid, or how many rows are to go.
       keep: stores the refits behind the curve.
     """
-    points = len(valuation.values)
     order = limits.removal_order(valuation.values)
-    wanted = wanted_cuts(points, options.grid, options.largest_cut)
+    wanted = wanted_cuts(len(valuation.values), options.grid, options.largest_cut)
+    asked = _asked_for(valuation.values, limits, order, options)
+    if asked is not None:
+        wanted = np.union1d(wanted, asked[1])  # so that its score is measured too, not read off between others
     if folds is None:
         curve = ordered_curve(game, order, wanted, keep)
     else:
@@ -72,16 +74,23 @@ def choose(
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
         crossed = [limits.removal_order(by_others[:, fold]) for fold in range(FOLDS)]
         curve = crossed_curve(game, order, folds, crossed, wanted, keep)
+    return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)))
+
+
+def _asked_for(
+    values: np.ndarray, limits: Limits, order: RemovalOrder, options: SelectOptions
+) -> tuple[str, int, int] | None:
+    """What says how many points go in place of a rule, how many, and how many more the limits forbid; None: a rule."""
+    if options.remove_below is not None:
+        value = limits.unit_values(values)
+        below = value[order.points[: order.ends[-1]]] < options.remove_below
+        index = int(np.argmin(np.append(below, False)))  # the first that is not
+        return "below", index, int(np.sum(value < options.remove_below)) - index
     if options.remove_count is not None:
         rule, target = "count", options.remove_count
     elif options.remove_share is not None:
-        rule, target = "share", int(options.remove_share * points + 1e-9)
-    elif options.remove_below is not None:
-        value = limits.unit_values(valuation.values)
-        below = value[order.points[: order.ends[-1]]] < options.remove_below
-        index = int(np.argmin(np.append(below, False)))  # the first that is not
-        return Choice(order, curve, "below", index, int(np.sum(value < options.remove_below)) - index)
+        rule, target = "share", int(options.remove_share * len(values) + 1e-9)
     else:
-        return Choice(order, curve, options.rule, removal_index(curve, options.rule), 0)
+        return None
     index = int(order.cuts(np.array([target]))[0])
-    return Choice(order, curve, rule, index, target - index)
+    return rule, index, target - index

@@ -28,6 +28,7 @@ class RemovalCurve:
       difference: float64 ``[cuts]``, score minus the score with nothing removed.
       stderr: float64 ``[cuts]``, standard error of that difference over validation rows, each row paired with itself.
       accuracy: float64 ``[cuts]``, share of validation rows that the rest gets right, whatever the utility.
+      accuracy_stderr: float64 ``[cuts]``, standard error of its difference from nothing removed, paired likewise.
       utility: which utility.
       cross_fitted: whether each validation row was scored by values that it had no part in.
     """
@@ -37,6 +38,7 @@ class RemovalCurve:
     difference: np.ndarray
     stderr: np.ndarray
     accuracy: np.ndarray
+    accuracy_stderr: np.ndarray
     utility: str
     cross_fitted: bool = False
 
@@ -139,7 +141,8 @@ def _curve(
     weight = np.asarray(game.row_weight, np.float64)
     paired = scores - scores[0]
     error = _paired_error(paired, game)
-    return RemovalCurve(removed, scores @ weight, paired @ weight, error, hits.mean(1), game.utility, cross_fitted)
+    about = (hits.mean(1), (hits - hits[0]).std(1) / np.sqrt(hits.shape[1]), game.utility, cross_fitted)
+    return RemovalCurve(removed, scores @ weight, paired @ weight, error, *about)
 
 
 def _paired_error(paired: np.ndarray, game: SourceGame) -> np.ndarray:

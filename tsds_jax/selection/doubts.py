@@ -71,13 +71,13 @@ def doubts_about_cut(
             f" {about.high:.3f}), {how} the majority class's share of the validation rows, {majority:.3f}: its values"
             " mean little here"
         )
-    # Of a log-likelihood no number of points is large or small by itself.
     best = int(np.argmax(curve.difference[1:])) + 1 if len(curve.difference) > 1 else 0
-    unseen = 1.96 * float(curve.stderr[best])
-    if curve.utility in ("accuracy", "balanced_accuracy", "probability") and unseen > _LARGEST_UNSEEN:
+    # Where no prediction changes, as if one had.
+    unseen = 1.96 * max(float(curve.accuracy_stderr[best]), 1 / rows)
+    if unseen > _LARGEST_UNSEEN:
         found.append(
-            f"the {rows} validation rows tell a cut from none only where it gains more than {100 * unseen:.1f} points:"
-            " too few to choose one by"
+            f"the {rows} validation rows tell a cut from none only where it gains more than {100 * unseen:.1f} points"
+            " of accuracy: few to choose one by"
         )
     before, after = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[kept]))
     for name, many, left in zip(classes, before, after, strict=True):

@@ -27,7 +27,7 @@ def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
       >>> import numpy as np
       >>> score = np.array([0.70, 0.74, 0.75, 0.72])
       >>> error = np.array([0, 0.01, 0.02, 0.02])
-      >>> curve = RemovalCurve(np.array([0, 5, 10, 15]), score, score - 0.70, error, score, "accuracy")
+      >>> curve = RemovalCurve(np.array([0, 5, 10, 15]), score, score - 0.70, error, score, error, "accuracy")
       >>> removal_index(curve, "argmax"), removal_index(curve, "one_se"), removal_index(curve)
       (10, 5, 5)
     """

@@ -28,7 +28,8 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0) -> Suspects:
     """The points that five-fold cross-validation of the source classifier would label otherwise.
 
     Of labels flipped on purpose it finds more than values do: a value says what a point does to the validation score,
-    and a wrong label far from all validation rows does little.
+    and a wrong label far from all validation rows does little. The only point of a class is not asked about: the others
+    cannot know that class.
 
     Args:
       game: its training points; utility and validation rows have no part.
@@ -47,6 +48,6 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0) -> Suspects:
     probability = held_out_probabilities(game, seed=seed)
     suggested = probability.argmax(1).astype(np.int32)
     own = probability[np.arange(len(labels)), labels]
-    points = np.flatnonzero(suggested != labels)
+    points = np.flatnonzero((suggested != labels) & (np.bincount(labels)[labels] > 1))
     points = points[np.argsort(own[points], kind="stable")]
     return Suspects(points, suggested[points], probability[points, suggested[points]], own[points])

@@ -82,6 +82,7 @@ def target_check(
     train: TextData,
     validation: TextData,
     order: RemovalOrder,
+    removed: np.ndarray,
     index: int,
     options: FineTuneOptions,
     settings: SelectOptions,
@@ -90,7 +91,7 @@ def target_check(
     part: PartOf = no_part,
     progress: ProgressFn = silent,
 ) -> TargetCheck:
-    """Fine-tunes at half the removal index, at it, and at twice as much, and on everything.
+    """Fine-tunes at half the removal index, at it, and at twice as much, or the cuts before these, and on everything.
 
     The budget is ``4 * check_seeds`` fine-tunings of ``check_steps`` steps, three at the least cuts. Where the whole
     fine-tuning has more steps, each seed draws the same share of the rows, evenly along the order of removal, so that
@@ -101,19 +102,19 @@ def target_check(
       train: all training rows.
       validation: rows to compare on; they choose no step, the last is taken.
       order: of removal.
-      index: the removal index to check, above 0.
+      removed: int64 ``[cuts]``, the cuts of the removal curve, from 0 upwards.
+      index: the removal index to check, one of them, above 0.
       options: how to fine-tune; ``seed`` and those after it are used.
-      settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``; ``largest_cut``, the
-        share of the rows that no cut exceeds.
+      settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``.
       keep: stores what is finished, by name.
       part: what of it is under way, by the same names.
       progress: called after each step, stage "check".
     """
-    seeds, largest = settings.check_seeds, int(settings.largest_cut * len(train))
+    seeds = settings.check_seeds
     whole = steps_for(options, len(train))
     steps = min(settings.check_steps, whole)
     drawn = max(round(len(train) * steps / whole), 1)
-    cuts = np.unique(order.cuts(np.minimum([0, index // 2, index, 2 * index], max(index, largest))))
+    cuts = np.unique(removed[np.searchsorted(removed, [0, index // 2, index, 2 * index], side="right") - 1])
     total, done = steps * seeds * len(cuts), 0
     found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
 
