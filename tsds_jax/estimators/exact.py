@@ -1,6 +1,5 @@
 """Exact values of small games, by evaluating every coalition."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -72,6 +71,6 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
     return np.add.reduceat(marginal[order], first, 0) / many.reshape(-1, *[1] * (marginal.ndim - 1))
 
 
-@partial(jax.jit, static_argnames="batch")
-def _utilities(game: Game, members: jax.Array, batch: int = 256) -> PrefixUtilities:
-    return jax.lax.map(lambda coalition: coalition_utility(game, coalition), members, batch_size=batch)
+@jax.jit
+def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
+    return jax.lax.map(lambda coalition: coalition_utility(game, coalition), members, batch_size=256)
