@@ -69,9 +69,9 @@ class Bench:
         return {"repeats": self.repeats, "quick": self.quick}
 
     @property
-    def fitting(self) -> tuple[Peer, Peer]:
+    def fitting(self) -> tuple[Peer, Peer, Peer]:
         """Those that fit a model a contribution."""
-        return self.peers["pydvl"], self.peers["valda"]
+        return self.peers["pydvl"], self.peers["valda"], self.peers["opendataval"]
 
     @property
     def goal(self) -> float:
@@ -103,6 +103,7 @@ def plan_many(bench: Bench, points: int) -> tuple[Arrays, Plan]:
     return data, plan(data, reference, bench.goal, seeds=3 if bench.quick else 7, peer=200)
 
 
+KNN_PEERS = ("valda", "dattri", "opendataval", "pydvl")
 CASES: dict[str, Callable[[Bench], Any]] = {
     "logistic-200": lambda bench: logistic_rate(bench.points(200, 100), *bench.fitting, 50, **bench.how),
     "logistic-1000": lambda bench: logistic_rate(bench.points(1000, 300), *bench.fitting, 30, **bench.how),
@@ -112,7 +113,7 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "until-compiled-5000": lambda bench: compiled(*plan_many(bench, 5000), bench.pydvl, 500, **bench.how),
     "until-cold-10000": lambda bench: cold(*plan_many(bench, MANY), bench.pydvl, 300, **bench.how),
     "until-compiled-20000": lambda bench: compiled(*plan_many(bench, 20_000), bench.pydvl, 500, **bench.how),
-    "knn-5000": lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in ("valda", "dattri", "pydvl")], 3),
+    "knn-5000": lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in KNN_PEERS], 3),
     "knn-100000": lambda bench: knn(bench, 100_000, 1000, [], 3),
     "memory-100000": lambda bench: memory(*((5000, 10) if bench.quick else (100_000, 50)), 64, 1000, repeats=1),
     "memory-2000000": lambda bench: mapped(*((5000, 10) if bench.quick else (2_000_000, 64)), 384, 100),
@@ -142,7 +143,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=cache, help=kept)
     given = parser.parse_args()
 
-    peers = {name: Peer(name, given.cache) for name in ("pydvl", "valda", "dattri")}
+    peers = {name: Peer(name, given.cache) for name in ("pydvl", "valda", "dattri", "opendataval")}
     bench = Bench(given.cache, peers, 1 if given.quick else 5, given.quick)
     began = time.perf_counter()
     rows: list[Any] = []

@@ -5,7 +5,8 @@
 1,000 positive and negative tweets as MiniLM represents them, in 32 components, 500 validation rows; a tenth of the
 training labels is flipped, by five seeds. Every method gets the same arrays. Seconds are those of one call that has
 compiled all it needs; peers run in environments of their own with one BLAS thread a process, pyDVL in two processes,
-dattri in two threads of PyTorch and valda in the only process that it knows. The time they take to start is left out.
+dattri in two threads of PyTorch, valda and OpenDataVal in the only process that they know. The time they take to start
+is left out.
 
 Prints a Markdown table; a whole run also writes benchmarks/results/detection.json and detection.svg. Some ten minutes
 on two cores, nearly all of them the peers'.
@@ -74,7 +75,8 @@ def theirs(data: Arrays, seed: int, peer: Peer, **options: Any) -> Ranked:
 
 def methods(folder: Path, quick: bool) -> list[Method]:
     """All of them."""
-    pydvl, valda, dattri, cleanlab = (Peer(name, folder) for name in ("pydvl", "valda", "dattri", "cleanlab"))
+    names = ("pydvl", "valda", "opendataval", "dattri", "cleanlab")
+    pydvl, valda, opendataval, dattri, cleanlab = (Peer(name, folder) for name in names)
     budgets = (2,) if quick else (2, 20)
     return [
         *(Method(f"value, {samples} samples", partial(ours, samples=samples)) for samples in (10, 30, 100, 300)),
@@ -88,8 +90,9 @@ def methods(folder: Path, quick: bool) -> list[Method]:
                 f"{name}, {number} permutations", partial(theirs, peer=peer, task="permutations", permutations=number)
             )
             for number in budgets
-            for name, peer in (("pyDVL", pydvl), ("valda", valda))
+            for name, peer in (("pyDVL", pydvl), ("valda", valda), ("OpenDataVal", opendataval))
         ),
+        Method("OpenDataVal, Data-OOB", partial(theirs, peer=opendataval, task="data_oob", bags=300)),
     ]
 
 

@@ -417,7 +417,7 @@ def test_a_damaged_run_folder_says_which_file_to_delete(arrays, capsys):
     code, printed = command(capsys, *run)
     assert (code, "holds another run" in printed.err) == (2, True)
     code, printed = command(capsys, *run, "--resume", "--seed", "3")
-    assert (code, "options.seed None instead of 3" in printed.err) == (2, True)
+    assert (code, "options.seed 0 instead of 3" in printed.err) == (2, True)
     code, printed = command(capsys, *run, "--resume", "--overwrite")
     assert (code, "both resume and overwrite" in printed.err) == (2, True)
 

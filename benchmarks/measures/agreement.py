@@ -10,7 +10,7 @@ from peers.environment import Peer
 import tsds_jax
 
 
-def agreement(data: Arrays, pydvl: Peer, valda: Peer, *, quick: bool) -> list[Agreement]:
+def agreement(data: Arrays, pydvl: Peer, valda: Peer, opendataval: Peer, *, quick: bool) -> list[Agreement]:
     """Enumeration of both, then permutations of each against our enumeration."""
     small, larger = (data.first(8), data.first(9)) if quick else (data.first(10), data.first(12))
     permutations = 100 if quick else 500
@@ -18,6 +18,7 @@ def agreement(data: Arrays, pydvl: Peer, valda: Peer, *, quick: bool) -> list[Ag
     how_peers: dict[str, Any] = {"task": "permutations", "permutations": permutations, "seed": 0, "converged": True}
     sampled = pydvl.run(*larger.double(), **how_peers)
     unsure = valda.run(*larger.double(), **how_peers)
+    other = opendataval.run(*larger.double(), **how_peers)
     exact = tsds_jax.value(*larger, estimator="exact", utility="accuracy").values
     how: dict[str, Any] = {"utility": "accuracy", "samples": permutations, "truncation": 0.0}
     ours = tsds_jax.value(*larger, estimator="permutation", **how)
@@ -34,6 +35,8 @@ def agreement(data: Arrays, pydvl: Peer, valda: Peer, *, quick: bool) -> list[Ag
         # It tells no errors. Ours are of the same estimator and as many permutations; to them comes how often a point
         # happened to be first, which valda credits with what a guess is right.
         _compared(f"valda, {name}", np.array(unsure["values"]), exact, np.hypot(ours.stderr, first * guess)),
+        # It tells none either, and takes means for each size of coalition apart, which are no less sure.
+        _compared(f"OpenDataVal, {name}", np.array(other["values"]), exact, ours.stderr),
         _compared(f"ours, {name}", ours.values, exact, ours.stderr),
     ]
 

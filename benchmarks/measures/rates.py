@@ -13,8 +13,10 @@ from peers.scikit_learn import prefix_accuracy
 from sklearn.linear_model import LogisticRegression, Ridge
 
 
-def logistic_rate(data: Arrays, pydvl: Peer, valda: Peer, wanted: float, *, repeats: int, quick: bool) -> Speed:
-    """Exact logistic fits a second along whole permutations, no truncation; valda's in one process, as it is."""
+def logistic_rate(
+    data: Arrays, pydvl: Peer, valda: Peer, opendataval: Peer, wanted: float, *, repeats: int, quick: bool
+) -> Speed:
+    """Exact logistic fits a second along permutations; valda's and OpenDataVal's in one process, as they are."""
     points, double = len(data.x), data.double()
     ours = Logistic(data, max(4, (4000 if quick else 20_000) // points))
 
@@ -33,6 +35,7 @@ def logistic_rate(data: Arrays, pydvl: Peer, valda: Peer, wanted: float, *, repe
             "ours": ours.rate,
             "pyDVL": lambda repeat: pydvl.rate(*double, seed=repeat, quick=quick)[0],
             "valda": lambda repeat: valda.rate(*double, seed=repeat, quick=quick)[0],
+            "OpenDataVal": lambda repeat: opendataval.rate(*double, seed=repeat, quick=quick)[0],
             "scikit-learn": loop,
         },
     )

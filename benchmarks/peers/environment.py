@@ -71,7 +71,10 @@ class Peer:
     def _python(self) -> Path:
         """The environment's interpreter."""
         python, requirements = self._venv / "bin" / "python", HERE / f"requirements-{self.name}.txt"
+        # What asks for gigabytes that nothing here uses is installed without what it asks for.
+        bare = HERE / f"requirements-{self.name}-bare.txt"
         wanted, made_of = requirements.read_text(), self._venv / "tsds-requirements.txt"
+        wanted += bare.read_text() if bare.exists() else ""
         if made_of.exists() and made_of.read_text() == wanted:
             return python
         base = (
@@ -80,6 +83,9 @@ class Peer:
         if not base:
             raise SystemExit(f"{self.name} needs Python 3.11 or 3.12: install one of them")
         subprocess.run([base, "-m", "venv", "--clear", str(self._venv)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, "-r", str(requirements)], check=True)
+        if bare.exists():
+            subprocess.run([*install, "--no-deps", "-r", str(bare)], check=True)
         made_of.write_text(wanted)
         return python
