@@ -154,7 +154,8 @@ class Valuation:
 
         The expected squared correlation of the values with those of endless sampling: 0 says that the ranking is
         noise, 1 that another seed would give the same. ``e`` is the standard error of the values' mean: what a
-        coalition adds to all points alike moves none against another. NaN where no point was drawn twice.
+        coalition adds to all points alike, or a correction, moves none against another. NaN where no point was drawn
+        twice.
         """
         known = np.isfinite(self.stderr)
         if not known.any():
@@ -162,6 +163,8 @@ class Valuation:
         noise, spread = np.mean(self.stderr[known] ** 2), np.var(self.values[known])
         if self.moments is not None:
             noise -= np.nan_to_num(self.moments.common_error(self.weights)) ** 2
+        if self.corrected:
+            noise -= np.nan_to_num(self.bias_stderr) ** 2
         return float(np.clip(1 - noise / spread, 0, 1)) if spread > 0 else 0.0
 
     @property

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.chains import balanced_chains
-from tsds_jax.estimators.permutation import walk_chains
-from tsds_jax.games import TableGame
+from tsds_jax.estimators.permutation import chain_lanes, walk_chains
+from tsds_jax.games import TableGame, ridge_game
 from tsds_jax.games.game import PrefixUtilities
 
 AS_THE_GAME_SAYS = {"truncation": 0.0}
@@ -269,6 +269,12 @@ def test_parts_that_add_up_are_estimated_one_by_one_and_sum_to_the_value(parts_t
     one = last(permutation(TableGame(game.utilities[:, 2]), **{**how, "truncation": 0.0}))
     every = last(permutation(game, lanes=lanes, **{**how, "truncation": 0.0}))
     np.testing.assert_allclose(every.by_row[:, 2], one.moments.mean()[0], atol=1e-6)
+
+
+def test_a_regression_which_has_no_classes_has_lanes_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    game = ridge_game(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), classes=None, utility="r2")
+    assert chain_lanes(50 * game.classes) > 1
 
 
 def test_a_difference_of_just_the_tolerance_is_not_close_whatever_the_rounding():

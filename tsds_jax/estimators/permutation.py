@@ -220,8 +220,8 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
 
 
 def chain_lanes(numbers: int) -> int:
-    """Chains that are best walked together, where each holds arrays of so many numbers."""
-    return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // numbers))
+    """Chains that are best walked together, where each holds arrays of so many numbers; a regression has no classes."""
+    return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // max(1, numbers)))
 
 
 def permutation(
