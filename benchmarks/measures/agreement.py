@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from measures.problem import Arrays
 from measures.rows import Agreement
 from peers.environment import Peer
 
 import tsds_jax
+from tsds_jax.games import TableGame, utility
+from tsds_jax.valuation import source_game
 
 
 def agreement(data: Arrays, pydvl: Peer, valda: Peer, opendataval: Peer, *, quick: bool) -> list[Agreement]:
@@ -36,9 +40,24 @@ def agreement(data: Arrays, pydvl: Peer, valda: Peer, opendataval: Peer, *, quic
         # happened to be first, which valda credits with what a guess is right.
         _compared(f"valda, {name}", np.array(unsure["values"]), exact, np.hypot(ours.stderr, first * guess)),
         # It tells none either, and takes means for each size of coalition apart, which are no less sure.
-        _compared(f"OpenDataVal, {name}", np.array(other["values"]), exact, ours.stderr),
+        _compared(
+            f"OpenDataVal, {name} of its game (one class says the first)",
+            np.array(other["values"]),
+            first_class_alone(larger),
+            ours.stderr,
+        ),
         _compared(f"ours, {name}", ours.values, exact, ours.stderr),
     ]
+
+
+def first_class_alone(data: Arrays) -> np.ndarray:
+    """Values by enumeration of the game in which a coalition of fewer than two classes says the first class."""
+    game = source_game(*data)
+    members = (np.arange(2 ** len(data.x))[:, None] >> np.arange(len(data.x))) % 2 == 1
+    found = jax.jit(lambda some: jax.lax.map(lambda one: utility(game, one), some))(jnp.asarray(members))
+    both = (members & (data.y == 0)).any(1) & (members & (data.y == 1)).any(1)
+    table = TableGame(jnp.where(jnp.asarray(both), found, float(np.mean(data.y_val == 0))))
+    return tsds_jax.value_game(table, estimator="exact").values
 
 
 def _compared(measure: str, a: np.ndarray, b: np.ndarray, stderr: np.ndarray | None = None) -> Agreement:

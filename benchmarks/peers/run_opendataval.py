@@ -2,9 +2,9 @@
 
 Tasks: "permutations" (that many), "knn" and "data_oob". Its sampler has no option against truncation, which ends a
 permutation after ten contributions in a row that are nothing beside their sum: what it fitted is counted. A coalition
-of one class is given that class, and the empty one the first, which moves each value by what that is better than a
-guess, over the points. It imports torchvision for pictures that nothing here has; its pinned torch of 2023 brings
-gigabytes of another vendor's libraries, so it runs on the torch of the other peers, and without torchvision.
+of one class, whichever, and the empty one say the first class. It imports torchvision for pictures that nothing here
+has; its pinned torch of 2023 brings gigabytes of another vendor's libraries, so it runs on the torch of the other
+peers, and without torchvision.
 """
 
 import contextlib
@@ -61,10 +61,7 @@ def valued(given: Given, evaluator) -> dict:
 def permutations(given: Given) -> dict:
     """Permutations of all points."""
     sampler = Counted(given.options["permutations"], min_cardinality=0, random_state=given.options["seed"])
-    found = valued(given, DataShapley(sampler))
-    first = np.mean(given.y_val == 0) - 1 / len(np.unique(given.y))
-    found["values"] = [value + first / len(given.y) for value in found["values"]]
-    return found | {"fits": sampler.fits}
+    return valued(given, DataShapley(sampler)) | {"fits": sampler.fits}
 
 
 def knn(given: Given) -> dict:
