@@ -239,12 +239,12 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any
     given = {} if config is None else _read_config(config, kinds)
     given.update({name: entry for name, entry in flagged.items() if entry is not None})
     for name in _SEVERAL.keys() & given.keys():
-        entry = _parts(name, given[name])
+        entry = _split(name, given[name])
         given[name] = entry[0] if len(entry) == 1 and name in _ONE_OR_SEVERAL else entry
     return given
 
 
-def _parts(name: str, entry: Any) -> tuple[Any, ...]:
+def _split(name: str, entry: Any) -> tuple[Any, ...]:
     """What was given, one or several or several joined by commas, as several."""
     kind = _SEVERAL[name]
     given = entry.split(",") if isinstance(entry, str) else entry if isinstance(entry, tuple) else (entry,)
@@ -277,7 +277,7 @@ def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
         if not parts or (not joined and not fit.issuperset(map(type, parts))):
             words = _KINDS[kind] + (", or a list of such" if several else "")
             raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {words}")
-        given[name] = entry if joined else tuple(map(kind, parts)) if several else kind(entry)
+        given[name] = entry if joined else tuple(parts) if several else kind(entry)
     return given
 
 

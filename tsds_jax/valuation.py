@@ -270,9 +270,9 @@ class Valuation:
             values, stderr = values + bias, np.hypot(stderr, bias_stderr)
         if self.estimator == "exact":
             stderr = np.zeros_like(values)
-        about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "by_row": None}
-        about["weights"] = weights
-        return dataclasses.replace(self, **about, semivalue_name=name, bias=bias, bias_stderr=bias_stderr)
+        about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "weights": weights}
+        about |= {"semivalue_name": name, "bias": bias, "bias_stderr": bias_stderr, "by_row": None}
+        return dataclasses.replace(self, **about)
 
 
 def default_subset_size(points: int, features: int) -> int:

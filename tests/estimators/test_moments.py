@@ -98,6 +98,7 @@ def test_halves_hold_every_other_round_and_together_are_the_mean():
 def test_a_round_of_a_coalition_is_the_sum_of_its_contributions_and_says_nothing_of_members(outside):
     rng = np.random.default_rng(0)
     rounds, singly = Moments.zeros(30, 30, outside=outside), Moments.zeros(30, 30, outside=outside)
+    means = []
     for number in range(20):
         size = int(rng.integers(0, 30))
         free = np.ones(30, bool)
@@ -105,9 +106,13 @@ def test_a_round_of_a_coalition_is_the_sum_of_its_contributions_and_says_nothing
         marginals = np.where(free, rng.normal(size=30), np.nan).astype(np.float32)
         rounds = rounds.add_round(free, size, marginals, number)
         singly = singly.add(np.flatnonzero(free), size, marginals[free], number)
+        means.append(marginals[free].astype(np.float64).mean())
     for name, array in rounds.arrays().items():
         if name != "average":
             np.testing.assert_allclose(array, singly.arrays()[name], atol=1e-12)
+    if outside:
+        squares = np.square(means).sum()
+        np.testing.assert_allclose(rounds.average.sum(1), [np.sum(means), squares, 20, 20], atol=1e-12)
     assert rounds.drawn.dtype == np.int64
 
 

@@ -285,12 +285,8 @@ class Moments:
         """
         if self.average is None:
             return 0.0
-        total, squares, counts, mass = self.average[..., None]
-        none = np.zeros_like(total)
-        pairs = (np.stack([part, none]) for part in (total, counts, mass))
-        total, counts, mass = pairs
-        one = Moments(self.edges, total, squares, counts, mass, chance=self.chance)
-        return float(one.known(weights).stderr[0])
+        total, squares, counts, mass = self.average[:, None, :, None]  # of one player, in one half
+        return float(Moments(self.edges, total, squares[0], counts, mass, chance=self.chance).known(weights).stderr[0])
 
     def halves(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """`mean`'s values from the even rounds alone and from the odd ones alone, two float64 ``[players]``."""

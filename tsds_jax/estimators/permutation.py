@@ -220,8 +220,8 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
 
 
 def chain_lanes(numbers: int) -> int:
-    """Chains that are best walked together, where each holds arrays of so many numbers; a regression has no classes."""
-    return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // max(1, numbers)))
+    """Chains that are best walked together, where each holds arrays of so many numbers."""
+    return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // numbers))
 
 
 def permutation(
@@ -275,7 +275,8 @@ def permutation(
     planned = ceil(ceil(samples / each) * players / subset_size)
     pass_rounds = ceil(players / subset_size)
     if lanes is None:
-        lanes = chain_lanes(block * subset_size * getattr(game, "classes", 1))
+        # A regression's classes are none, and it holds one number for each.
+        lanes = chain_lanes(block * subset_size * max(1, getattr(game, "classes", 1)))
     spread = over_all_devices()
     if chunk is None:
         chunk = spread.devices * max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
