@@ -32,6 +32,14 @@ with own_place(out) as own:
 """
 
 
+# What the library says that processes on CPUs talk through: a line for each connection, in pieces, which mix where two
+# are made at once.
+GLOO = re.compile(
+    r"\[Gloo\] Rank (?:\[Gloo\] Rank |\d+| is connected to | peer ranks\. |"
+    r"Expected number of connected peer ranks is : |\s)*"
+)
+
+
 def ends(commands, environments=({}, {}), limit=300):
     """Exit codes, and what was printed, of the commands that are started together."""
     running = [
@@ -45,8 +53,7 @@ def ends(commands, environments=({}, {}), limit=300):
         for command, environment in zip(commands, environments, strict=True)
     ]
     found = [one.communicate(timeout=limit) for one in running]
-    # The library that processes on CPUs talk through prints a line of its own.
-    printed = [re.sub(r"^\[Gloo\].*\n", "", output, flags=re.MULTILINE) for output, _ in found]
+    printed = [GLOO.sub("", output) for output, _ in found]
     return [one.returncode for one in running], printed, [errors for _, errors in found]
 
 
