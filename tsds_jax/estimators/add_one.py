@@ -10,11 +10,11 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
-from tsds_jax.games.chunks import even_chunk, numbers_at_once
-from tsds_jax.games.game import Game, PrefixUtilities, own_part
+from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
+from tsds_jax.games.game import Game, PrefixUtilities, by_player, own_part
 from tsds_jax.runtime.ahead import ahead
 from tsds_jax.runtime.memory import halved
-from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
+from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
 
 _TOGETHER = 16
 # The golden ratio's fraction of 2^32.
@@ -76,18 +76,24 @@ class Round(NamedTuple):
     exact: jax.Array
 
 
-class _Coalition(NamedTuple):
-    """A round's coalition, fitted: its number, the order of players, how many of them are members, and the fit."""
+class _Drawn(NamedTuple):
+    """A round's coalition: its number, an order of players of whom the first ``size`` are members."""
 
     number: jax.Array
     order: jax.Array
     size: jax.Array
+
+
+class _Coalition(NamedTuple):
+    """A round's coalition, fitted."""
+
+    drawn: _Drawn
     model: Any
     exact: jax.Array  # see `Round`
     unconverged: jax.Array
 
 
-@partial(jax.jit, static_argnames=("subset_size", "chunk", "half", "fits_ahead", "spread"))
+@partial(jax.jit, static_argnames=("subset_size", "chunk", "half", "fits_ahead", "spread", "players"))
 def add_one_rounds(
     game: Game,
     key: jax.Array,
@@ -99,8 +105,13 @@ def add_one_rounds(
     half: bool = False,
     fits_ahead: bool = False,
     spread: Spread = ONE_DEVICE,
+    players: int | None = None,
 ) -> tuple[Round, jax.Array | None]:
     """The rounds of these numbers, each device's one after another, and their contributions by validation row.
+
+    Each device values all players, in its share of the rounds. Or, where ``spread.cuts``, each has some players alone:
+    it fits its share of the coalitions, to members whose rows all devices send it, gets the fits of the others, and
+    values its own players in all rounds.
 
     Round ``t`` draws its coalition from ``fold_in(key, t)``, and its size from ``0 .. subset_size - 1`` with the
     chances of `size_chance`, spread in proportion (`spread_sizes`).
@@ -115,14 +126,21 @@ def add_one_rounds(
       half: whether every player is a member with probability one half instead, ``subset_size`` being all players.
       fits_ahead: whether the coalitions of all rounds are fitted first, and together: an accelerator waits for a small
         fit's many steps as long as for those of many. Takes the memory of all of them; only rounding depends on it.
-      spread: the devices that share the rounds.
+      spread: the devices that share the rounds, and where it cuts the players too: then the game is `by_player`, the
+        arrays with an entry for each `Spread.filled`.
+      players: how many there are without such filling; None for all that the game has.
 
     Returns:
       `Round` with a leading axis; of a `RowGame` the sums of weighted contributions to each device's rounds, float32
       ``[devices, players, rows]``.
     """
     how: dict[str, Any] = {"subset_size": subset_size, "chunk": chunk, "half": half, "fits_ahead": fits_ahead}
-    return spread.mapped(partial(_rounds, **how), numbers, game, key, end)
+    rounds = partial(_rounds, **how, players=game.players if players is None else players, spread=spread)
+    if not spread.cuts:
+        return spread.mapped(rounds, numbers, game, key, end)
+    parts = by_player(game, lambda _: along(0), lambda _: WHOLE)
+    found = Round._make((WHOLE, along(1), along(1), WHOLE, WHOLE, WHOLE))
+    return spread.laid_out(rounds, (along(0), parts, WHOLE, WHOLE), (found, along(1)))(numbers, game, key, end)
 
 
 def _rounds(
@@ -135,52 +153,84 @@ def _rounds(
     chunk: int,
     half: bool,
     fits_ahead: bool,
+    players: int,
+    spread: Spread,
 ) -> tuple[Round, jax.Array | None]:
-    players = game.players
+    # Of the players this device has `here`, from the `first` on.
+    here = game.players
+    first = spread.own() * here if spread.cuts else 0
     # The player behind the coalition in the random order is the one that is checked.
     length = min(subset_size, players)
     start = jax.random.bits(jax.random.fold_in(key, 2**31 - 1))
     chance = size_chance(subset_size)
-    blocks = -(-players // chunk)
-    points = jnp.minimum(jnp.arange(blocks * chunk), players - 1).reshape(blocks, chunk)
+    blocks = -(-here // chunk)
+    points = jnp.minimum(jnp.arange(blocks * chunk), here - 1).reshape(blocks, chunk)
 
-    def draw(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(number: jax.Array) -> _Drawn:
         own_key = jax.random.fold_in(key, number)
         order = _first_of_a_shuffle(own_key, players, length)
         if half:
             member = jax.random.bernoulli(jax.random.fold_in(own_key, 1), 0.5, (players,))
-            return order, jnp.sum(member, dtype=jnp.int32)
-        return order, spread_sizes(start, number, subset_size)
+            return _Drawn(number, order, jnp.sum(member, dtype=jnp.int32))
+        return _Drawn(number, order, spread_sizes(start, number, subset_size))
 
-    def refit(order: jax.Array, size: jax.Array) -> PrefixUtilities:
-        pair = game.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
+    def refit(among: Game, order: jax.Array, size: jax.Array) -> PrefixUtilities:
+        pair = among.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
         change = pair.utility[1] - pair.utility[0]
         # A coalition of everybody leaves nobody to check; it is left out later.
         checked = order[jnp.minimum(size, length - 1)]
-        return PrefixUtilities(own_part(game, change, checked), pair.unconverged)
+        return PrefixUtilities(own_part(among, change, checked), pair.unconverged)
 
     check = getattr(game, "approximate", False)
     others = length if half else max(1, length - 1)
 
-    def fitted(number: jax.Array) -> _Coalition:
-        order, size = draw(number)
-        fit = game.fit(order[:others], size)
+    def fitted(drawn: _Drawn, among: Game, order: jax.Array) -> _Coalition:
+        """Of a game in which the coalition's players have these numbers."""
+        fit = among.fit(order[:others], drawn.size)
         exact, failed = jnp.zeros(()), fit.unconverged
         if check:
-            pair = refit(order, size)
+            pair = refit(among, order, drawn.size)
             exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
-        return _Coalition(number, order, size, fit.model, exact, failed)
+        return _Coalition(drawn, fit.model, exact, failed)
 
-    def one(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
-        number, order, size, model, exact, failed = given if isinstance(given, _Coalition) else fitted(given)
+    def drawn_and_fitted(number: jax.Array) -> _Coalition:
+        drawn = draw(number)
+        return fitted(drawn, game, drawn.order)
+
+    def all_fitted() -> _Coalition:
+        """All devices' rounds, each fitted where its number is, to rows that come from where its members are."""
+        own = jax.lax.map(draw, numbers)
+        orders = spread.collected(own.order)  # [all rounds, length]
+        place, there = _places(orders, first, here)
+
+        def sent(array: jax.Array) -> jax.Array:
+            rows = jnp.where(there.reshape(there.shape + (1,) * (array.ndim - 1)), array[place], 0)
+            return spread.added_up(rows, shared_out=True)
+
+        games = by_player(game, sent, lambda array: array)  # [own rounds, length]
+
+        def one(number: jax.Array) -> _Coalition:
+            drawn = jax.tree.map(lambda part: part[number], own)
+            return fitted(drawn, by_player(games, lambda array: array[number], lambda array: array), jnp.arange(length))
+
+        which = jnp.arange(len(numbers))
+        return spread.collected(jax.vmap(one)(which) if fits_ahead else jax.lax.map(one, which))
+
+    def valued(by_row: jax.Array | None, given: Any) -> tuple[jax.Array | None, Round]:
+        (number, order, size), model, exact, failed = (
+            given if isinstance(given, _Coalition) else drawn_and_fitted(given)
+        )
         found = jax.lax.map(lambda some: game.add_one_marginals(model, some), points)
-        marginal, unconverged = (part.reshape(-1, *part.shape[2:])[:players] for part in found)
-        member = jnp.zeros(players, bool).at[order].set(jnp.arange(length) < size)
+        marginal, unconverged = (part.reshape(-1, *part.shape[2:])[:here] for part in found)
+        place, there = _places(order, first, here)
+        member = jnp.zeros(here, bool).at[jnp.where(there, place, here)].set(jnp.arange(length) < size, mode="drop")
         if by_row is not None:
             weight = 1.0 if half else 1 / (jnp.asarray(chance, jnp.float32)[size] * (1 - size / players))
             by_row += jnp.where(member[:, None], 0.0, weight * (number < end) * marginal)
             marginal = jnp.sum(marginal, 1)
-        failed += jnp.sum(jnp.where(member, 0, unconverged), dtype=jnp.int32)
+        counted = ~member & (first + jnp.arange(here) < players)
+        stopped_early = jnp.sum(jnp.where(counted, unconverged, 0), dtype=jnp.int32)
+        failed += spread.added_up(stopped_early) if spread.cuts else stopped_early
         checked = order[jnp.minimum(size, length - 1)]
         return by_row, Round(size, member, marginal, failed, checked, exact)
 
@@ -188,9 +238,19 @@ def _rounds(
         lambda: game.add_one_marginals(game.fit(points[0, :1], points[0, 0]).model, points[0])
     ).marginal.shape[1:]
     # One after another: the memory of one coalition's contributions, however many rounds.
-    each = jax.vmap(fitted)(numbers) if fits_ahead else numbers
-    by_row, rounds = jax.lax.scan(one, jnp.zeros((players, *rows)) if rows else None, each)
-    return rounds, None if by_row is None else by_row[None]
+    begun = jnp.zeros((here, *rows)) if rows else None
+    if spread.cuts:
+        each = jax.tree.map(lambda part: part.reshape(spread.devices, -1, *part.shape[1:]), all_fitted())
+        by_row, found = jax.lax.map(lambda some: jax.lax.scan(valued, begun, some), each)
+        return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), found), by_row
+    by_row, found = jax.lax.scan(valued, begun, jax.vmap(drawn_and_fitted)(numbers) if fits_ahead else numbers)
+    return found, None if by_row is None else by_row[None]
+
+
+def _places(players: jax.Array, first: jax.Array | int, here: int) -> tuple[jax.Array, jax.Array]:
+    """Where these players are among ``here`` from the first on, and whether they are there at all."""
+    place = players - first
+    return jnp.clip(place, 0, here - 1), (place >= 0) & (place < here)
 
 
 def add_one(
@@ -202,6 +262,7 @@ def add_one(
     rows: int = 1,
     half: bool = False,
     chunk: int | None = None,
+    cut: bool | None = None,
     since: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Estimate]:
     """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
@@ -227,6 +288,9 @@ def add_one(
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
         array (up to 4 GiB on an accelerator). Where the device has no memory left it is halved, with a warning. The
         estimate does not depend on it.
+      cut: whether each device has its share of the players' rows alone, not all of them, and values these; of games
+        with ``per_player``, without ``half``. None where the rows would fill a quarter of a device's memory. The
+        estimate does not depend on it.
       since: see `Estimate.state`.
 
     Yields:
@@ -238,8 +302,14 @@ def add_one(
     players = game.players
     if half and subset_size != players:
         raise ValueError(f"half draws from all {players} players, not {subset_size}")
-    at_once = even_chunk(players, rows) if chunk is None else chunk
-    spread = over_all_devices()
+    cuttable = not half and bool(getattr(game, "per_player", ()))
+    if cut is None:
+        cut = cuttable and _is_large(game)
+    if cut and not cuttable:
+        raise ValueError(f"a {type(game).__name__}'s players cannot be cut here, or not with half")
+    spread = over_all_devices(cuts=cut)
+    here = -(-players // spread.devices) if spread.cuts else players
+    at_once = even_chunk(here, rows) if chunk is None else chunk
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
     while together > 1 and together * players > numbers_at_once():
@@ -253,12 +323,14 @@ def add_one(
     start = fits = unconverged = 0
     check, refits = getattr(game, "approximate", False), getattr(game, "refits", False)
     on_cpu = jax.default_backend() == "cpu"
-    played, key = spread.replicated((game, key))
+    key = spread.replicated(key)
+    played = by_player(game, spread.filled, spread.replicated) if spread.cuts else spread.replicated(game)
 
     def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
         numbers = np.arange(first, first + together * spread.devices, dtype=np.int32)
         how: dict[str, Any] = {"subset_size": subset_size, "chunk": at_once, "half": half, "spread": spread}
+        how |= {"players": players}
         ahead_of = not on_cpu and not half
         return first, add_one_rounds(played, key, numbers, np.int32(samples), **how, fits_ahead=ahead_of)
 
@@ -296,14 +368,22 @@ def add_one(
             fits += (3 if check else 1) + (players - size if refits else 0)
             unconverged += int(rounds.unconverged[t])
             if size < players:
-                moments.add_round(~rounds.member[t], 0 if half else size, rounds.marginals[t], first + t)
+                outside, marginals = ~rounds.member[t, :players], rounds.marginals[t, :players]
+                moments.add_round(outside, 0 if half else size, marginals, first + t)
                 if check:
                     difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
                     differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
             if split is not None and ((t + 1) % together == 0 or done == samples):
-                by_row = split[t // together].astype(np.float64) + (0.0 if by_row is None else by_row)
+                by_row = split[t // together, :players].astype(np.float64) + (0.0 if by_row is None else by_row)
             if done % _TOGETHER == 0 or done == samples:
                 yield estimate(done)
+
+
+def _is_large(game: Any) -> bool:
+    """Whether an array with an entry for each player leaves a device little room."""
+    found: list[bool] = []
+    by_player(game, lambda array: found.append(is_large(array)), lambda array: array)
+    return any(found)
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tsds_jax.games.fused import LANES
 
@@ -16,20 +17,38 @@ _MOST, _BYTES = 2**30, 64
 _PARTS = 8
 # Its memory where it does not say.
 _UNKNOWN = 2**34
+# An array of more than such a part of a device's memory is cut, if it can be.
+_LARGE = 4
 
 
 def numbers_at_once() -> int:
     """Numbers in the largest array that is made at once; above it, work goes chunk by chunk."""
     if jax.default_backend() == "cpu":
         return _CPU
-    stats = jax.local_devices()[0].memory_stats() or {}
-    memory = int(stats.get("bytes_limit", _UNKNOWN))
+    stats, memory = jax.local_devices()[0].memory_stats() or {}, _memory()
     if jax.process_count() > 1:
         # Processes of one job run the same programs, and what is free differs between them.
         return min(_MOST, memory // 2 // _BYTES)
     part = max(1, memory // _PARTS)
     free = max(1, (memory - int(stats.get("bytes_in_use", 0))) // part) * part
     return min(_MOST, free // _BYTES)
+
+
+def _memory() -> int:
+    """Bytes of a device's memory. Devices that a CPU is taken for have all of it in common: no array is too large."""
+    if jax.default_backend() == "cpu":
+        return 2**62
+    return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN))
+
+
+def is_large(array: Any) -> bool:
+    """Whether the array leaves a device little room for anything else, and there are several to cut it for."""
+    return jax.device_count() > 1 and array.nbytes > _memory() // _LARGE
+
+
+def held(array: np.ndarray) -> Any:
+    """The array on the device; of one that is large (`is_large`) the device will have a part."""
+    return array if is_large(array) else jnp.asarray(array)
 
 
 def even_chunk(entries: int, numbers: int) -> int:

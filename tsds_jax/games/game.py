@@ -1,5 +1,7 @@
 """What a game is: players, and the utility of any coalition of them."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -53,6 +55,8 @@ class Game(Protocol):
       approximate: whether `add_one_marginals` is: one contribution a coalition is then checked by two exact fits.
       refits: whether each of its contributions is a whole fit, to be counted as one.
       classes: how many numbers it holds for each of its ``y_val``, by which chunks of points go.
+      per_player: names of its arrays with an entry for each player, where these and no others tell players apart: then
+        devices can have some players each (`by_player`).
 
     A registered dataclass with the very fields of another game's needs a static field of its own: JAX takes the two for
     one structure (jaxlib 0.10 to 0.12), and now and then runs what it compiled for the other.
@@ -87,6 +91,33 @@ class Game(Protocol):
         What it says of a member of S means nothing.
         """
         ...
+
+
+def by_player(game: Any, own: Callable[[Any], Any], shared: Callable[[Any], Any]) -> Any:
+    """The game with ``own`` of every array that has an entry for each player, and ``shared`` of the others.
+
+    Args:
+      game: one with ``per_player``, see `Game`, or one that has such a ``game``.
+      own: of an array with a leading axis of players.
+      shared: of another array.
+
+    Example:
+      >>> import numpy as np
+      >>> from tsds_jax.games import ridge_game
+      >>> x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([0, 1, 1])
+      >>> last_two = by_player(ridge_game(x, y, x, y, classes=2), lambda array: array[1:], lambda array: array)
+      >>> last_two.players
+      2
+    """
+
+    def changed(name: str) -> Any:
+        held = getattr(game, name)
+        if name == "game":
+            return by_player(held, own, shared)
+        return own(held) if name in game.per_player else jax.tree.map(shared, held)
+
+    arrays = [part.name for part in dataclasses.fields(game) if not part.metadata.get("static")]
+    return dataclasses.replace(game, **{name: changed(name) for name in arrays})
 
 
 def part_of(game: Game) -> jax.Array | None:

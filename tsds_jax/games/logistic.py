@@ -14,7 +14,7 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ import numpy as np
 from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
-from tsds_jax.games.chunks import map_in_batches
+from tsds_jax.games.chunks import held, map_in_batches
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
@@ -96,6 +96,7 @@ class LogisticGame(OutcomeGame):
     ridge: jax.Array
     classes: int = field(metadata={"static": True})
     utility: str = field(metadata={"static": True})
+    per_player: ClassVar[tuple[str, ...]] = ("x", "y", "weight")
 
     @property
     def approximate(self) -> bool:
@@ -265,10 +266,10 @@ def logistic_game(
     # An accelerator reads four floats at once where rows begin at a multiple of four. Nothing comes of zeros.
     spare = 0 if jax.default_backend() == "cpu" else -(width + 1) % 4
 
-    def with_constant(features: np.ndarray, constant: float) -> jax.Array:
+    def with_constant(features: np.ndarray, constant: float) -> Any:
         whole = np.zeros((len(features), width + spare + 1), np.float32)
         whole[:, :width], whole[:, -1] = features, constant
-        return jnp.asarray(whole)
+        return held(whole)
 
     y_val = np.asarray(y_val, np.int32)
     ridge = np.full(width + spare + 1, 1.0 / C, np.float32)

@@ -124,6 +124,11 @@ class RowGame:
         """As of the game."""
         return int(self.game.classes)
 
+    @property
+    def per_player(self) -> tuple[str, ...]:
+        """As of the game."""
+        return getattr(self.game, "per_player", ())
+
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
         """Utilities ``[sizes, parts]``."""
         return PrefixUtilities(

@@ -25,13 +25,14 @@ A penalised intercept is the weight of one more feature that is 1 everywhere.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import one_of
+from tsds_jax.games.chunks import held
 from tsds_jax.games.factors import solve_lower
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
@@ -110,6 +111,7 @@ class RidgeGame(LeastSquaresGame):
     x: jax.Array
     x_val: jax.Array
     intercept: str = field(metadata={"static": True})
+    per_player: ClassVar[tuple[str, ...]] = ("x", "y", "root_weight")
 
     def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
         """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
@@ -250,7 +252,7 @@ def ridge_game(
     scale = power_of_two(float(np.sqrt(np.max(np.einsum("pf,pf->p", features, features)))))
     penalty, damped = scaled_penalty(C * labels.heaviest, scale**2)
     return RidgeGame(
-        x=jnp.asarray(features / scale, dtype=float),
+        x=held((features / scale).astype(jax.dtypes.canonicalize_dtype(float))),
         x_val=jnp.asarray(features_val / scale, dtype=float),
         y=labels.y,
         y_val=labels.y_val,

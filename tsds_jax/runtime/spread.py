@@ -14,6 +14,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 _AXIS = "rows"
+WHOLE = PartitionSpec()
+"""Where an array goes that every device has."""
+
+
+def along(axis: int) -> PartitionSpec:
+    """Where an array goes that is cut along that axis."""
+    return PartitionSpec(*[None] * axis, _AXIS)
 
 
 class Spread(NamedTuple):
@@ -31,11 +38,24 @@ class Spread(NamedTuple):
 
     def replicated(self, tree: Tree) -> Tree:
         """The same arrays on every device."""
-        return self._put(tree, PartitionSpec())
+        return self._put(tree, WHOLE)
 
     def by_rows(self, tree: Tree, axis: int = 0) -> Tree:
         """Each device has its share of the rows, along that axis, of every array."""
-        return self._put(tree, PartitionSpec(*[None] * axis, _AXIS))
+        return self._put(tree, along(axis))
+
+    def filled(self, array: Any) -> Any:
+        """Each device has its share of the rows; where they do not come out even, the last stands there again."""
+        if self.mesh is None:
+            return array
+        rows, each = len(array), -(-len(array) // self.devices)
+
+        def part(index: Any) -> np.ndarray:
+            first, behind, _ = index[0].indices(each * self.devices)
+            return np.asarray(array[np.minimum(np.arange(first, behind), rows - 1)])
+
+        shape = (each * self.devices, *array.shape[1:])
+        return jax.make_array_from_callback(shape, NamedSharding(self.mesh, along(0)), part)
 
     def kept(self, tree: Tree) -> Tree:
         """What is kept from call to call: on every device, or cut, each array along the longest axis they divide."""
@@ -49,7 +69,7 @@ class Spread(NamedTuple):
 
     def whole(self, tree: Tree) -> Tree:
         """What is kept, whole on every device, inside a jitted function that uses it."""
-        return jax.tree.map(lambda array: self._laid(array, PartitionSpec()), tree) if self.cuts else tree
+        return jax.tree.map(lambda array: self._laid(array, WHOLE), tree) if self.cuts else tree
 
     def gathered(self, tree: Tree) -> Tree:
         """What is kept, whole on every device."""
@@ -65,17 +85,42 @@ class Spread(NamedTuple):
         """
         if self.mesh is None:
             return function(rows, *shared)
-        split, whole = PartitionSpec(_AXIS), PartitionSpec()
-        specs = (split, *[whole] * len(shared))
+        return self.laid_out(function, (along(0), *[WHOLE] * len(shared)), along(0))(rows, *shared)
+
+    def laid_out(self, function: Callable[..., Tree], given: Any, found: Any) -> Callable[..., Tree]:
+        """The function on every device's part of its arguments, for use inside a jitted function, of several devices.
+
+        Args:
+          function: of parts; it may use `own`, `added_up` and `collected`.
+          given: where each argument is, of `WHOLE` and `along`: trees like the arguments, or the beginnings of such.
+          found: where what it returns is.
+        """
         # Nothing is asked of how the function's values differ between devices: kernels would not know.
-        over = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False)
-        return self.joined(over(rows, *shared))
+        over = jax.shard_map(function, mesh=self.mesh, in_specs=given, out_specs=found, check_vma=False)
+        return lambda *arguments: self.joined(over(*arguments))
+
+    @staticmethod
+    def own() -> jax.Array:
+        """This device's number, inside a function that is `laid_out`."""
+        return jax.lax.axis_index(_AXIS)
+
+    @staticmethod
+    def added_up(tree: Tree, shared_out: bool = False) -> Tree:
+        """The sum over devices, inside a function that is `laid_out`: all of it, or each device its share of rows."""
+        if shared_out:
+            return jax.tree.map(lambda part: jax.lax.psum_scatter(part, _AXIS, tiled=True), tree)
+        return jax.lax.psum(tree, _AXIS)
+
+    @staticmethod
+    def collected(tree: Tree) -> Tree:
+        """The rows of all devices, one device's after the other's, inside a function that is `laid_out`."""
+        return jax.lax.all_gather(tree, _AXIS, tiled=True)
 
     def joined(self, tree: Tree) -> Tree:
         """Arrays of which each device has its rows, made whole on all of them where another process has some."""
         if self.mesh is None or jax.process_count() == 1:
             return tree
-        return self._laid(tree, PartitionSpec())
+        return self._laid(tree, WHOLE)
 
     def _laid(self, tree: Tree, spec: PartitionSpec) -> Tree:
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, spec))
@@ -83,7 +128,7 @@ class Spread(NamedTuple):
     def _part(self, array: Any) -> PartitionSpec:
         shape = np.shape(array)
         axes = [axis for axis, size in enumerate(shape) if size % self.devices == 0] if self.cuts else []
-        return PartitionSpec(*[None] * max(axes, key=lambda axis: shape[axis]), _AXIS) if axes else PartitionSpec()
+        return along(max(axes, key=lambda axis: shape[axis])) if axes else WHOLE
 
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.mesh is None:
