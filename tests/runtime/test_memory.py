@@ -1,5 +1,6 @@
 """Where a device's memory is full, less is computed together, and the values are the same."""
 
+import contextlib
 import sys
 
 import jax
@@ -38,9 +39,73 @@ def crowded(monkeypatch, module, name, argument, room, after=0):
     return calls
 
 
+@contextlib.contextmanager
+def compilations(name):
+    """One entry for every time that a jitted function of this name is compiled, or read where it was kept."""
+    counted, on = [], True
+
+    def listen(event, seconds, **about):
+        if on and event.endswith("backend_compile_duration") and about["fun_name"] == f"jit({name})":
+            counted.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield counted
+    on = False
+
+
 def values(estimates):
     *_, last = estimates
     return last.moments.mean()[0]
+
+
+@pytest.mark.parametrize("estimator", ["add_one", "permutation"])
+def test_so_many_are_computed_together_as_the_compiled_program_has_room_for_and_it_is_compiled_once(
+    game, monkeypatch, estimator
+):
+    run, name, size = {
+        "add_one": (add_one, "add_one_rounds", {"chunk": 20}),
+        "permutation": (permutation, "walk_chains", {"lanes": 20}),
+    }[estimator]
+    options = {"subset_size": 8, "samples": 17, "seed": 0, **size}
+    expected = values(run(game, **options))
+    module, (argument,) = sys.modules[f"tsds_jax.estimators.{estimator}"], size
+    real = getattr(module, name)
+    wanted, called = {}, []
+
+    class Program:
+        def __call__(self, *arguments, **how):
+            called.append(how[argument])
+            return real(*arguments, **how)
+
+        def lower(self, *arguments, **how):
+            lowered = real.lower(*arguments, **how)
+            wanted[how[argument]] = lowered.compile().memory_analysis()
+            return lowered
+
+    def needs(size):
+        return wanted[size].temp_size_in_bytes + wanted[size].output_size_in_bytes
+
+    monkeypatch.setattr(module, name, Program())
+
+    def full_but_for(room):
+        for place in ("memory", "spread"):
+            monkeypatch.setattr(f"tsds_jax.runtime.{place}.device_memory", lambda: (2**30, 2**30 - room))
+
+    full_but_for(0)
+    np.testing.assert_allclose(values(run(game, **options)), expected, rtol=1e-5, atol=1e-6)
+    # The program for one is not asked about: there is nothing smaller.
+    assert list(wanted) == [20, 10, 5, 3, 2]
+    assert set(called) == {1}
+    assert needs(20) > needs(5)
+
+    called.clear()
+    jax.clear_caches()
+    full_but_for(needs(5))
+    with compilations(name) as counted:
+        np.testing.assert_allclose(values(run(game, **options)), expected, rtol=1e-5, atol=1e-6)
+    assert set(called) == {5}
+    # Of programs for 20, 10 and 5.
+    assert len(counted) == 3
 
 
 @pytest.mark.parametrize("ahead", [False, True])

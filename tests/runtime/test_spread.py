@@ -18,7 +18,7 @@ if int(processes) > 1:
 import tsds_jax as tsds
 if memory:
     from tsds_jax.games import chunks
-    chunks._memory = lambda: int(memory)
+    chunks.device_memory = lambda: (int(memory), 0)
 
 rng = np.random.default_rng(0)
 x, x_val = rng.normal(size=(40, 3)), rng.normal(size=(30, 3))

@@ -13,7 +13,7 @@ from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
 from tsds_jax.games.game import Game, PrefixUtilities, by_player, own_part
 from tsds_jax.runtime.ahead import ahead
-from tsds_jax.runtime.memory import halved
+from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
 
 _TOGETHER = 16
@@ -326,17 +326,22 @@ def add_one(
     key = spread.replicated(key)
     played = by_player(game, spread.filled, spread.replicated) if spread.cuts else spread.replicated(game)
 
-    def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
+    def arguments(first: int) -> tuple[Any, ...]:
         # The last call computes rounds beyond the plan, so that every call has one shape; they are left out.
         numbers = np.arange(first, first + together * spread.devices, dtype=np.int32)
-        how: dict[str, Any] = {"subset_size": subset_size, "chunk": at_once, "half": half, "spread": spread}
-        how |= {"players": players}
-        ahead_of = not on_cpu and not half
-        return first, add_one_rounds(played, key, numbers, np.int32(samples), **how, fits_ahead=ahead_of)
+        return played, key, numbers, np.int32(samples)
+
+    how: dict[str, Any] = {"subset_size": subset_size, "half": half, "spread": spread, "players": players}
+    how |= {"fits_ahead": not on_cpu and not half}
+
+    def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
+        return first, add_one_rounds(*arguments(first), chunk=at_once, **how)
 
     def fetched(start: int) -> Iterator[tuple[int, Any, Any]]:
         """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""
         nonlocal at_once
+        if start < samples:
+            at_once = with_room(lambda size: add_one_rounds.lower(*arguments(start), chunk=size, **how), at_once)
         while start < samples:
             calls = (call(first) for first in range(start, samples, together * spread.devices))
             try:

@@ -20,7 +20,7 @@ from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
-from tsds_jax.runtime.memory import halved
+from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
@@ -287,12 +287,16 @@ def permutation(
     by_row = None
     done = fits = truncated = unconverged = 0
 
+    how: dict[str, Any] = {"block": min(block, subset_size), "spread": spread}
+
     def walked(orders: np.ndarray, lanes: int) -> tuple[Walk, int]:
         """What chains find, and how many there was memory for together."""
+        arguments = (played, orders, np.float32(truncation))
+        if done == start:
+            lanes = with_room(lambda size: walk_chains.lower(*arguments, lanes=size, **how), lanes)
         while True:
-            how: dict[str, Any] = {"block": min(block, subset_size), "lanes": lanes, "spread": spread}
             try:
-                return jax.device_get(walk_chains(played, orders, np.float32(truncation), **how)), lanes
+                return jax.device_get(walk_chains(*arguments, lanes=lanes, **how)), lanes
             except jax.errors.JaxRuntimeError as error:
                 lanes = halved(error, lanes, "chains")
 
@@ -308,7 +312,7 @@ def permutation(
         moments, by_row, occurrence = Moments.from_arrays(since), since.get("by_row"), since["occurrence"]
         done, fits, truncated, unconverged = since["counted"].tolist()
         yield estimate()
-    drawn = islice(balanced_chains(seed, players, subset_size), done, None)
+    start, drawn = done, islice(balanced_chains(seed, players, subset_size), done, None)
     while done < planned:
         # Every call has one shape, so there is one compilation: the last may compute rounds that are left out.
         rounds = np.stack(list(islice(drawn, chunk)))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.games.fused import LANES
+from tsds_jax.runtime.memory import device_memory
 
 # Numbers in one array on a CPU: 16 MiB of float32.
 _CPU = 2**22
@@ -25,25 +26,22 @@ def numbers_at_once() -> int:
     """Numbers in the largest array that is made at once; above it, work goes chunk by chunk."""
     if jax.default_backend() == "cpu":
         return _CPU
-    stats, memory = jax.local_devices()[0].memory_stats() or {}, _memory()
+    memory, used = device_memory() or (_UNKNOWN, 0)
     if jax.process_count() > 1:
         # Processes of one job run the same programs, and what is free differs between them.
         return min(_MOST, memory // 2 // _BYTES)
     part = max(1, memory // _PARTS)
-    free = max(1, (memory - int(stats.get("bytes_in_use", 0))) // part) * part
+    free = max(1, (memory - used) // part) * part
     return min(_MOST, free // _BYTES)
 
 
-def _memory() -> int:
-    """Bytes of a device's memory. Devices that a CPU is taken for have all of it in common: no array is too large."""
-    if jax.default_backend() == "cpu":
-        return 2**62
-    return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _UNKNOWN))
-
-
 def is_large(array: Any) -> bool:
-    """Whether the array leaves a device little room for anything else, and there are several to cut it for."""
-    return jax.device_count() > 1 and array.nbytes > _memory() // _LARGE
+    """Whether the array leaves a device little room for anything else, and there are several to cut it for.
+
+    Devices that a CPU is taken for have its memory in common: none of their arrays is.
+    """
+    memory = device_memory()
+    return memory is not None and jax.device_count() > 1 and array.nbytes > memory[0] // _LARGE
 
 
 def held(array: np.ndarray) -> Any:

@@ -2,7 +2,7 @@
 
 import mmap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -39,6 +39,48 @@ def _mapped_file(x: object) -> mmap.mmap | None:
         x = x.base
     alike = isinstance(x, mmap.mmap) and mapped is not None and mapped.mode == "r"
     return x if alike and hasattr(mmap, "MADV_DONTNEED") else None  # type: ignore[return-value]
+
+
+def device_memory() -> tuple[int, int] | None:
+    """Bytes of a device's memory, and how many of them are in use; None where it does not say, as a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return (int(stats["bytes_limit"]), int(stats.get("bytes_in_use", 0))) if "bytes_limit" in stats else None
+
+
+def with_room(lowered: Callable[[int], jax.stages.Lowered], size: int) -> int:
+    """The size, or the half of it, the quarter and so on, rounded up, whose program finds room on the device.
+
+    The compiler's own account of the program is what is asked: what it holds beside its arguments must be free. Of a
+    job of several processes all must decide alike, so there it is program and arguments in all the memory. What is
+    compiled here a call does not compile again, if its arguments are NumPy's or were put on a device (`Spread`).
+
+    Args:
+      lowered: the program that computes so many together, on the arguments that it will have.
+      size: how many at most.
+
+    Example:
+      >>> with_room(lambda size: jax.jit(lambda x: x * 2).lower(np.ones(size)), 8)
+      8
+    """
+    memory = device_memory()
+    if memory is None:
+        return size
+    limit, used = memory
+    several = jax.process_count() > 1
+    while size > 1:
+        try:
+            needs = lowered(size).compile().memory_analysis()
+        except jax.errors.JaxRuntimeError as error:  # some compilers do not make what has no room
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+        else:
+            if needs is None:
+                return size
+            held = needs.temp_size_in_bytes + needs.output_size_in_bytes
+            if held <= (limit - needs.argument_size_in_bytes if several else limit - used):
+                return size
+        size = -(-size // 2)
+    return size
 
 
 def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:

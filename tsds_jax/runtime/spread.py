@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tsds_jax.runtime.memory import device_memory
+
 Tree = TypeVar("Tree")
 _AXIS = "rows"
 WHOLE = PartitionSpec()
@@ -37,7 +39,12 @@ class Spread(NamedTuple):
     cuts: bool = False
 
     def replicated(self, tree: Tree) -> Tree:
-        """The same arrays on every device."""
+        """The same arrays on every device; on the only one, if it is an accelerator.
+
+        A call on arrays that JAX may still move would not run what was compiled ahead for them (see `with_room`).
+        """
+        if self.mesh is None and device_memory() is not None:
+            return jax.device_put(tree, jax.local_devices()[0])
         return self._put(tree, WHOLE)
 
     def by_rows(self, tree: Tree, axis: int = 0) -> Tree:
