@@ -1,6 +1,7 @@
 """Finding flipped labels: how well, and in how many seconds; ours, its baselines, and the peers.
 
     python benchmarks/detection.py [--quick]
+    python benchmarks/detection.py --data FILE [--model FOLDER] [--quick]
 
 1,000 positive and negative tweets as MiniLM represents them, in 32 components, 500 validation rows; a tenth of the
 training labels is flipped, by five seeds. Every method gets the same arrays. Seconds are those of one call that has
@@ -8,8 +9,11 @@ compiled all it needs; peers run in environments of their own with one BLAS thre
 dattri in two threads of PyTorch, valda and OpenDataVal in the only process that they know. The time they take to start
 is left out.
 
-Prints a Markdown table; a whole run also writes benchmarks/results/detection.json and detection.svg. Some ten minutes
-on two cores, nearly all of them the peers'.
+With --data the rows are of your own file: two classes, in columns "text" and "label", a part of them for validation,
+the first 1,000 of a shuffle of the others to find wrong labels in.
+
+Prints a Markdown table; a whole run of the tweets also writes benchmarks/results/detection.json and detection.svg.
+Some ten minutes on two cores, nearly all of them the peers'.
 """
 
 import argparse
@@ -26,13 +30,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from measures.code import stamp
 from measures.machine import machine, versions
-from measures.problem import POINTS, Arrays, say, timed, tweets
+from measures.problem import POINTS, Arrays, represented, say, timed, tweets
 from measures.results import write
 from peers.environment import Peer
 from scipy.stats import t
 from threadpoolctl import threadpool_limits
 
 import tsds_jax as tsds
+from tsds_jax.demo import minilm_folder
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 FLIPS, SEEDS = 0.1, 5
@@ -99,10 +104,12 @@ def methods(folder: Path, quick: bool) -> list[Method]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Finding flipped labels: how well, and in how many seconds.")
     parser.add_argument("--quick", action="store_true", help="one seed and 300 points; writes no file")
-    quick = parser.parse_args().quick
-    folder = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
-    data = tweets(folder, POINTS)
-    data = data.first(300) if quick else data
+    parser.add_argument("--data", help="rows of your own in place of the tweets, of two classes; writes no file")
+    parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
+    given = parser.parse_args()
+    quick, folder = given.quick, Path(tempfile.gettempdir()) / "tsds-core-benchmark"
+    data = tweets(folder, POINTS) if given.data is None else named(given.data, given.model)
+    data = data.first(300) if quick else data.first(POINTS)
     runs = []
     with threadpool_limits(1):
         for method in methods(folder, quick):
@@ -116,9 +123,17 @@ def main() -> None:
             say(json.dumps(runs[-1]))
     about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
-    if not quick:
+    if not quick and given.data is None:
         write(RESULTS, {**about, "runs": runs}, f"{table(runs)}\n\n![AUROC against seconds](detection.svg)")
         plot(runs).savefig(RESULTS.with_suffix(".svg"), metadata={"Date": None})
+
+
+def named(file: str, model: str | None) -> Arrays:
+    """The problem of a user's file."""
+    splits = tsds.load_splits(file)
+    if (classes := len(splits.train.classes)) != 2:
+        raise SystemExit(f"{file} has {classes} classes: give two, or use benchmarks/selection.py --data")
+    return represented(splits, model or str(minilm_folder()))
 
 
 def flipped(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,25 +35,31 @@ def tweets(folder: Path, points: int) -> Arrays:
         # Arrays that are there need no tokenizer.
         from tsds_jax.data.tweets import load_tweets
         from tsds_jax.demo import minilm_folder
-        from tsds_jax.encoders import fit_pca, load_encoder
 
         say(f"representing {points:,} tweets, this once" + (": some minutes" if points > 2000 else ""))
         splits = load_tweets(train=points, validation=ROWS, test=1, seed=0)
-        encoder = load_encoder(str(minilm_folder()))
-        train, validation = (encoder.embed(part.texts) for part in (splits.train, splits.validation))
-        projection = fit_pca(train, DIMENSIONS)
-        # The corpus is in an order of its own; the first points of a shuffle are a sample of it.
-        shuffle = np.random.default_rng(0).permutation(points)
-        made = Arrays(
-            projection.transform(train)[shuffle],
-            splits.train.labels[shuffle],
-            projection.transform(validation),
-            splits.validation.labels,
-        )
+        made = represented(splits, str(minilm_folder()))
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, **made._asdict())
     with np.load(file) as found:
         return Arrays(*(found[name] for name in Arrays._fields))
+
+
+def represented(splits: Any, model: str) -> Arrays:
+    """Training and validation rows of text as the model represents them, in `DIMENSIONS` components."""
+    from tsds_jax.encoders import fit_pca, load_encoder
+
+    encoder = load_encoder(model)
+    train, validation = (encoder.embed(part.texts) for part in (splits.train, splits.validation))
+    projection = fit_pca(train, DIMENSIONS)
+    # Rows are in an order of their own; the first points of a shuffle are a sample of them.
+    shuffle = np.random.default_rng(0).permutation(len(train))
+    return Arrays(
+        projection.transform(train)[shuffle],
+        splits.train.labels[shuffle],
+        projection.transform(validation),
+        splits.validation.labels,
+    )
 
 
 def synthetic(points: int, features: int, rows: int, seed: int = 0) -> Arrays:
