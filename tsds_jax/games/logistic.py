@@ -52,8 +52,8 @@ class LogisticFit(NamedTuple):
       labels: ``[length]``.
       weight: ``[length]``, 0 behind the members.
       parameters: ``[features]``, or ``[classes * features]``.
-      known: where the fits of one point more start, `Known`, or of more than two classes `KnownSoftmax`; zeros where
-        the members are of one class.
+      known: where the fits of one point more start, `KnownBinary`, or of more than two classes `KnownSoftmax`; zeros
+        where the members are of one class.
       mass: ``[classes]``, the members' weight in each class.
       size: members.
     """

@@ -47,7 +47,7 @@ def close_accuracy() -> Accuracy:
     return Accuracy(3e-4 if jax.default_backend() == "cpu" else 1e-3, (1, 4, ITERATIONS), near)
 
 
-class Known(NamedTuple):
+class KnownBinary(NamedTuple):
     """A fit, and coordinates about it in which its Hessian is the identity: parameters are ``root`` times these.
 
     Attributes:
@@ -190,7 +190,9 @@ class _Fits(NamedTuple):
     both: jax.Array
 
 
-def known_fit(rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Known:
+def known_fit(
+    rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array
+) -> KnownBinary:
     """The coordinates about a fit.
 
     The root of the inverse Hessian is a Cholesky factor's, or where there is none a multiple of the identity, improved
@@ -233,11 +235,11 @@ def known_fit(rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters:
     gradient = dot("p,pg->g", weight * (jax.nn.sigmoid(logit) - labels), turned) + penalty
     # The inverse of the root is its transpose times the Hessian.
     place = dot("p,pg->g", curved * logit, turned) + penalty
-    return Known(parameters, root, gradient, place, off(excess) < _SOUND)
+    return KnownBinary(parameters, root, gradient, place, off(excess) < _SOUND)
 
 
 def fit_one_more(
-    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: Known, own: Own, accuracy: Accuracy
+    rows: jax.Array, labels: jax.Array, weight: jax.Array, known: KnownBinary, own: Own, accuracy: Accuracy
 ) -> OneMore:
     """Logistic regressions of the rows and one point more, each from the fit without it.
 
