@@ -1,9 +1,12 @@
 """What TS-DShapley's paper leaves open, asked of tweets: which source classifier, which subset size, how many chains.
 
-    python examples/open_questions.py [--only finding|transfer|size|chains] [--out FOLDER] [--quick]
+    python examples/open_questions.py [--only finding|smoothing|transfer|size|chains] [--out FOLDER] [--quick]
 
 **finding**: which source classifier, representation and utility find flipped labels best, and how many rows the
 default rule would then remove: of 2,500 tweets as the crowd labelled them, and with 10 and 20 % flipped; three draws.
+
+**smoothing**: whether a value finds more wrong labels when it is averaged with those of the nearest neighbours of the
+same label: of 2,500 tweets with 10 and 20 % flipped; three draws.
 
 **transfer**: which source classifier, representation and utility best say what helps the model that is fine-tuned, and
 is there a cheap test beforehand? MiniLM is fine-tuned on 1,000 tweets without the tenth that each ranking puts lowest,
@@ -78,6 +81,21 @@ RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 FLIPS, REMOVED = (0.0, 0.2), 0.1
 FINDING_POINTS, FINDING_FLIPS = 2500, (0.0, 0.1, 0.2)
+SMOOTHED: dict[str, dict[str, Any]] = {
+    "values": {"utility": "log_likelihood"},
+    "values of 10 coalitions": {"utility": "log_likelihood", "samples": 10},
+    "values by accuracy": {"utility": "accuracy"},
+    "values by accuracy of 10 coalitions": {"utility": "accuracy", "samples": 10},
+    "nearest neighbours": {"method": "knn_shapley"},
+    "no values: cross-validated loss": {"method": "loss"},
+}
+# Name -> how many neighbours, and whether a point's own value counts half or as one of them.
+SMOOTHINGS = {
+    "5, all alike": (5, False),
+    "5, own half": (5, True),
+    "20, all alike": (20, False),
+    "20, own half": (20, True),
+}
 TESTS = {
     "source_accuracy": "source classifier's gain of accuracy on validation rows",
     "source_likelihood": "its gain of log-likelihood there",
@@ -97,6 +115,7 @@ Runs = dict[str, dict[str, Any]]
 def main() -> None:
     studies: dict[str, Callable[..., None]] = {
         "finding": finding,
+        "smoothing": smoothing,
         "transfer": transfer,
         "size": size,
         "chains": chains,
@@ -182,6 +201,37 @@ def found_flips(points: int, draw: int, flips: float, options: dict[str, Any], h
         removed = choice.order.points[: choice.removal_index]
         run = {"removed": len(removed), "flipped": int(wrong[removed].sum())}
     return run | ({"auroc": tsds.detection(found.values, wrong).auroc} if flips else {})
+
+
+def smoothing(store: Store, quick: bool) -> None:
+    for draw in range(1 if quick else DRAWS):
+        for flips in FINDING_FLIPS[1:]:
+            for name, how in SMOOTHED.items():
+                run = functools.partial(found_smoothed, 300 if quick else FINDING_POINTS, draw, flips, how)
+                store.keep(f"{flips:g}|{draw}|{name}", run)
+
+
+def found_smoothed(points: int, draw: int, flips: float, how: dict[str, Any]) -> dict[str, Any]:
+    """How well a ranking finds flips as it is, and smoothed."""
+    x, y, wrong, x_val, y_val = flipped(points, draw, flips)
+    values = ranked((x, y, x_val, y_val), {"seed": draw, **how}).values
+    found = {"as they are": values} | {name: smoothed(values, x, y, *way) for name, way in SMOOTHINGS.items()}
+    scores = {name: tsds.detection(some, wrong) for name, some in found.items()}
+    return {name: {"auroc": one.auroc, "f1": one.f1} for name, one in scores.items()}
+
+
+def smoothed(values: np.ndarray, x: np.ndarray, y: np.ndarray, neighbours: int, own_half: bool) -> np.ndarray:
+    """The mean of each point's value and those of its nearest neighbours, by angle, that have the same label."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = np.empty(len(values))
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        near = unit[rows] @ unit[rows].T
+        np.fill_diagonal(near, -np.inf)
+        some = np.argsort(-near, 1)[:, :neighbours]
+        share = 1 / 2 if own_half else 1 / (1 + neighbours)
+        found[rows] = share * values[rows] + (1 - share) * values[rows][some].mean(1)
+    return found
 
 
 def ranked(arrays: tuple[np.ndarray, ...], how: dict[str, Any], folds: np.ndarray | None = None) -> tsds.Valuation:
@@ -376,6 +426,24 @@ def finding_table(store: Store) -> str:
     return "\n".join(lines)
 
 
+def smoothing_table(store: Store) -> str:
+    ways = " | ".join(f"{name}: changes" for name in SMOOTHINGS)
+    lines = [f"| flipped | ranking | F1; AUROC as they are | {ways} |", "|---" * (len(SMOOTHINGS) + 3) + "|"]
+    for flips in FINDING_FLIPS[1:]:
+        for name in SMOOTHED:
+            some = by(store, f"{flips:g}", None, name)
+            plain = [[run["as they are"][score] for run in some] for score in ("f1", "auroc")]
+            cells = ["; ".join(interval(one, 1, 3, "") for one in plain)]
+            for way in SMOOTHINGS:
+                changed = [
+                    [run[way][score] - base for run, base in zip(some, one, strict=True)]
+                    for score, one in zip(("f1", "auroc"), plain, strict=True)
+                ]
+                cells.append("; ".join(interval(one, 1, 3) for one in changed))
+            lines.append(f"| {flips:.0%} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def transfer_tables(store: Store) -> str:
     head = "accuracy, points | sharpened log-likelihood, thousandths"
     lines = [
@@ -463,6 +531,25 @@ def finding_plot(store: Store) -> Figure:
     return figure
 
 
+def smoothing_plot(store: Store) -> Figure:
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axes, score in zip(figure.subplots(1, 2, sharey=True), ("f1", "auroc"), strict=True):
+        for number, way in enumerate(SMOOTHINGS):
+            changed = [
+                [run[way][score] - run["as they are"][score] for run in by(store, None, None, name)]
+                for name in SMOOTHED
+            ]
+            error = [stdev(some) / np.sqrt(len(some)) if len(some) > 1 else 0 for some in changed]
+            place = np.arange(len(SMOOTHED)) + 0.15 * (number - 1.5)
+            axes.errorbar([mean(some) for some in changed], place, xerr=error, fmt="osD^"[number], label=way)
+        axes.axvline(0, color="0.7", lw=0.8)
+        axes.set_xlabel({"f1": "change of F1", "auroc": "change of AUROC"}[score] + " by smoothing (± one error)")
+    figure.axes[0].set_yticks(range(len(SMOOTHED)), list(SMOOTHED))
+    figure.axes[0].invert_yaxis()
+    figure.axes[1].legend(fontsize="x-small")
+    return figure
+
+
 def transfer_plot(store: Store) -> Figure:
     """What each ranking finds of the flips, against what removing by it does to the target."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
@@ -513,8 +600,20 @@ def chains_plot(store: Store) -> Figure:
     return figure
 
 
-TABLES = {"finding": finding_table, "transfer": transfer_tables, "size": size_table, "chains": chains_table}
-PLOTS = {"finding": finding_plot, "transfer": transfer_plot, "size": size_plot, "chains": chains_plot}
+TABLES = {
+    "finding": finding_table,
+    "smoothing": smoothing_table,
+    "transfer": transfer_tables,
+    "size": size_table,
+    "chains": chains_table,
+}
+PLOTS = {
+    "finding": finding_plot,
+    "smoothing": smoothing_plot,
+    "transfer": transfer_plot,
+    "size": size_plot,
+    "chains": chains_plot,
+}
 
 if __name__ == "__main__":
     main()
