@@ -14,7 +14,7 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class LogisticGame(OutcomeGame):
     ridge: jax.Array
     classes: int = field(metadata={"static": True})
     utility: str = field(metadata={"static": True})
-    per_player: ClassVar[tuple[str, ...]] = ("x", "y", "weight")
+    per_player = ("x", "y", "weight")
 
     @property
     def approximate(self) -> bool:

@@ -25,7 +25,7 @@ A penalised intercept is the weight of one more feature that is 1 everywhere.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,7 @@ class RidgeGame(LeastSquaresGame):
     x: jax.Array
     x_val: jax.Array
     intercept: str = field(metadata={"static": True})
-    per_player: ClassVar[tuple[str, ...]] = ("x", "y", "root_weight")
+    per_player = ("x", "y", "root_weight")
 
     def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
         """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
