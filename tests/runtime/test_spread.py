@@ -16,15 +16,14 @@ place, processes, number, out, memory = sys.argv[1:]
 if int(processes) > 1:
     jax.distributed.initialize(place, int(processes), int(number))
 import tsds_jax as tsds
-if memory:
-    from tsds_jax.games import chunks
-    chunks.device_memory = lambda: (int(memory), 0)
 
 rng = np.random.default_rng(0)
 x, x_val = rng.normal(size=(40, 3)), rng.normal(size=(30, 3))
 y, y_val = (features[:, 0] + rng.normal(size=len(features)) > 0 for features in (x, x_val))
 if memory:
+    from tsds_jax.games import chunks
     from tsds_jax.valuation import source_game
+    chunks.device_memory = lambda: (int(memory), 0)
     assert type(source_game(x, y, x_val, y_val).x) is np.ndarray  # no device has taken it
 runs = {
     "add_one": dict(samples=70, reliability=0.9, top_overlap=0.5),

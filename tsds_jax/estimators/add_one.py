@@ -304,7 +304,7 @@ def add_one(
         raise ValueError(f"half draws from all {players} players, not {subset_size}")
     cuttable = not half and bool(getattr(game, "per_player", ()))
     if cut is None:
-        cut = cuttable and _is_large(game)
+        cut = cuttable and any(jax.tree.leaves(by_player(game, is_large, lambda _: False)))
     if cut and not cuttable:
         raise ValueError(f"a {type(game).__name__}'s players cannot be cut here, or not with half")
     spread = over_all_devices(cuts=cut)
@@ -382,13 +382,6 @@ def add_one(
                 by_row = split[t // together, :players].astype(np.float64) + (0.0 if by_row is None else by_row)
             if done % _TOGETHER == 0 or done == samples:
                 yield estimate(done)
-
-
-def _is_large(game: Any) -> bool:
-    """Whether an array with an entry for each player leaves a device little room."""
-    found: list[bool] = []
-    by_player(game, lambda array: found.append(is_large(array)), lambda array: array)
-    return any(found)
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

@@ -71,7 +71,7 @@ def with_room(lowered: Callable[[int], jax.stages.Lowered], size: int) -> int:
         try:
             needs = lowered(size).compile().memory_analysis()
         except jax.errors.JaxRuntimeError as error:  # some compilers do not make what has no room
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not _says_full(error):
                 raise
         else:
             if needs is None:
@@ -81,6 +81,11 @@ def with_room(lowered: Callable[[int], jax.stages.Lowered], size: int) -> int:
                 return size
         size = -(-size // 2)
     return size
+
+
+def _says_full(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether the error is that a device's memory was full."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
@@ -100,7 +105,7 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
       ...     halved(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"), 15, "points")
       8
     """
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if not _says_full(error):
         raise error
     if size <= 1:
         raise TsdsError(
