@@ -361,6 +361,18 @@ def test_a_signal_has_the_last_step_written_before_the_run_ends(number, encoder,
         np.testing.assert_array_equal(weights(resumed.model.module)[name], expected, err_msg=name)
 
 
+def test_a_slow_disk_is_no_reason_for_orbax_to_warn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from orbax.checkpoint import checkpoint_manager
+
+    monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", 2e-3)
+    with Checkpoints(tmp_path / "kept", 3600.0) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, [np.zeros(1_000_000)], {})
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_a_signal_that_comes_after_the_last_step_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "kept", 3600.0):
         os.kill(os.getpid(), signal.SIGINT)

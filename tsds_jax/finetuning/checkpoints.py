@@ -30,7 +30,13 @@ class Checkpoints(PutOff):
             # A job's processes each have a folder of their own, and the same to write.
             me = jax.process_index()
             alone = ocp.options.MultiprocessingOptions(me, {me}, f"process {me}")
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, create=False, multiprocessing_options=alone)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=1,
+                create=False,
+                # The next step gives the arrays' memory away: a save has to be over when `save` comes back.
+                enable_async_checkpointing=False,
+                multiprocessing_options=alone,
+            )
             folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -68,8 +74,6 @@ class Checkpoints(PutOff):
             args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
             force=True,
         )
-        # The next step gives the arrays' memory away.
-        self.manager.wait_until_finished()
         self.written = time.monotonic()
         if self.asked:
             raise KeyboardInterrupt
