@@ -38,7 +38,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr, t
+from scipy.stats import friedmanchisquare, spearmanr, t
 
 import tsds_jax as tsds
 from tsds_jax.data import load_tweets
@@ -80,6 +80,8 @@ RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random": ({}, {"method": "random"}),
 }
 FLIPS, REMOVED = (0.0, 0.2), 0.1
+# What fine-tuning without the removed rows gains on test rows: name, factor and digits of a table.
+GAINS = (("gain_accuracy", 100, 2), ("gain_sharpened", 1000, 1))
 FINDING_POINTS, FINDING_FLIPS = 2500, (0.0, 0.1, 0.2)
 SMOOTHED: dict[str, dict[str, Any]] = {
     "values": {"utility": "log_likelihood"},
@@ -457,27 +459,44 @@ def transfer_tables(store: Store) -> str:
         cells.append(interval([run["auroc"] for run in some], 1, 3, "") if "auroc" in some[0] else "")
         for flips in ("0.2", "0"):
             some = by(store, flips, None, name)
-            for measure, times, digits in (("gain_accuracy", 100, 2), ("gain_sharpened", 1000, 1)):
+            for measure, times, digits in GAINS:
                 cells.append(interval([run[measure] for run in some], times, digits) if some else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    rankings = [name for name in names if name in RANKINGS and name != "random"]
+    cells = [[], []]
+    for flips in ("0.2", "0"):
+        for measure, times, digits in GAINS:
+            gains = np.array([[run[measure] for run in by(store, flips, None, name)] for name in rankings])
+            chance = np.array([run[measure] for run in by(store, flips, None, "random")])
+            cells[0].append(interval(list(gains.mean(0) - chance), times, digits))
+            cells[1].append(f"p = {friedmanchisquare(*gains).pvalue:.2f}" if gains.shape[1] > 1 else "")
+    lines.append(f"| mean of the first {len(rankings)}, minus random | | {' | '.join(cells[0])} |")
+    lines.append(f"| do these {len(rankings)} differ? (Friedman's test) | | {' | '.join(cells[1])} |")
     lines += [
         "",
         "| what one can know before | 20 % flipped: rank correlation with the gain of accuracy | of sharpened "
         "log-likelihood | no flips: of accuracy | of sharpened log-likelihood |",
         "|---|---|---|---|---|",
     ]
-    for test, words in TESTS.items():
+    for test, words in (TESTS | {"auroc": "(how well it finds the flips, which one cannot know)"}).items():
         cells = []
         for flips in ("0.2", "0"):
-            some = [run for run in by(store, flips, None, None) if test in run and "skew" in run]
-            cells += [correlation(some, test, measure) for measure in ("gain_accuracy", "gain_sharpened")]
+            draws = [
+                [run for run in by(store, flips, draw, None) if test in run and "skew" in run] for draw in range(DRAWS)
+            ]
+            cells += [correlation(draws, test, measure) if any(draws) else "" for measure, *_ in GAINS]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def correlation(runs: list[dict[str, Any]], test: str, measure: str) -> str:
-    """Spearman's, with an interval by resampling runs."""
-    pairs = np.array([(run[test], run[measure]) for run in runs])
+def correlation(draws: list[list[dict[str, Any]]], test: str, measure: str) -> str:
+    """Spearman's, with an interval by resampling runs.
+
+    Of what each run has more than the others of its draw: all gains of a draw are against one model, whose luck would
+    make what is measured against the same model on other rows look like a test.
+    """
+    parts = [np.array([(run[test], run[measure]) for run in runs]) for runs in draws if runs]
+    pairs = np.concatenate([part - part.mean(0) for part in parts])
     rng = np.random.default_rng(0)
     with np.errstate(invalid="ignore"):
         drawn = [spearmanr(*pairs[rng.integers(len(pairs), size=len(pairs))].T).statistic for _ in range(500)]
@@ -554,14 +573,16 @@ def transfer_plot(store: Store) -> Figure:
     """What each ranking finds of the flips, against what removing by it does to the target."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    names = [name for name in RANKINGS if by(store, 0.2, None, name)]
+    names = [name for name in RANKINGS if name != "random" and by(store, 0.2, None, name)]
     for number, name in enumerate(names):
         some = by(store, 0.2, None, name)
         x, y = ([run[key] for run in some] for key in ("auroc", "gain_sharpened"))
         error = 1000 * stdev(y) / np.sqrt(len(y)) if len(y) > 1 else 0
-        marker = "osD^v"[number % 5]
+        marker = "os"[number // 10]
         axes.errorbar(mean(x), 1000 * mean(y), error, fmt=marker, color=f"C{number % 10}", label=name)
     axes.axhline(0, color="0.7", lw=0.8)
+    chance = 1000 * mean(run["gain_sharpened"] for run in by(store, 0.2, None, "random"))
+    axes.axhline(chance, color="0.5", ls="--", lw=0.8, label="random rows")
     axes.set_xlabel("AUROC of finding the flipped labels (20 %)")
     axes.set_ylabel("fine-tuned model's gain of sharpened\nlog-likelihood, thousandths (± one error)")
     figure.legend(loc="outside right upper", fontsize="x-small")
