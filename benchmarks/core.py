@@ -122,7 +122,7 @@ CASES: dict[str, Callable[[Bench], Any]] = {
 }
 
 # At a trial's sizes the same as the case before.
-ALIKE = ("until-compiled-5000", "until-compiled-20000", "knn-100000")
+ALIKE = ("logistic-1000", "until-compiled-5000", "until-compiled-20000", "knn-100000")
 
 
 def knn(bench: Bench, points: int, rows: int, peers: list[Peer], wanted: float) -> Speed:
