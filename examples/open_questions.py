@@ -456,23 +456,24 @@ def transfer_tables(store: Store) -> str:
     for name in names:
         cells = []
         some = by(store, 0.2, None, name)
-        cells.append(interval([run["auroc"] for run in some], 1, 3, "") if "auroc" in some[0] else "")
+        cells.append(interval([run["auroc"] for run in some], 1, 3, "") if some and "auroc" in some[0] else "")
         for flips in ("0.2", "0"):
             some = by(store, flips, None, name)
             for measure, times, digits in GAINS:
                 cells.append(interval([run[measure] for run in some], times, digits) if some else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    rankings = [name for name in names if name in RANKINGS and name != "random"]
-    cells = [[], []]
+    rankings = [name for name in RANKINGS if name != "random"]
+    means, tests = [], []
     for flips in ("0.2", "0"):
+        draws = min(len(by(store, flips, None, name)) for name in RANKINGS)  # in which all of them have run
         for measure, times, digits in GAINS:
-            gains = np.array([[run[measure] for run in by(store, flips, None, name)] for name in rankings])
-            chance = np.array([run[measure] for run in by(store, flips, None, "random")])
-            cells[0].append(interval(list(gains.mean(0) - chance), times, digits))
-            cells[1].append(f"p = {friedmanchisquare(*gains).pvalue:.2f}" if gains.shape[1] > 1 else "")
-    lines.append(f"| mean of the first {len(rankings)}, minus random | | {' | '.join(cells[0])} |")
-    lines.append(f"| do these {len(rankings)} differ? (Friedman's test) | | {' | '.join(cells[1])} |")
+            gains = np.array([[run[measure] for run in by(store, flips, None, name)[:draws]] for name in rankings])
+            chance = np.array([run[measure] for run in by(store, flips, None, "random")[:draws]])
+            means.append(interval(list(gains.mean(0) - chance), times, digits) if draws else "")
+            tests.append(f"p = {friedmanchisquare(*gains).pvalue:.2f}" if draws > 1 else "")
     lines += [
+        f"| mean of the first {len(rankings)}, minus random |  | {' | '.join(means)} |",
+        f"| do these {len(rankings)} differ? (Friedman's test) |  | {' | '.join(tests)} |",
         "",
         "| what one can know before | 20 % flipped: rank correlation with the gain of accuracy | of sharpened "
         "log-likelihood | no flips: of accuracy | of sharpened log-likelihood |",
@@ -481,10 +482,10 @@ def transfer_tables(store: Store) -> str:
     for test, words in (TESTS | {"auroc": "(how well it finds the flips, which one cannot know)"}).items():
         cells = []
         for flips in ("0.2", "0"):
-            draws = [
+            each = [
                 [run for run in by(store, flips, draw, None) if test in run and "skew" in run] for draw in range(DRAWS)
             ]
-            cells += [correlation(draws, test, measure) if any(draws) else "" for measure, *_ in GAINS]
+            cells += [correlation(each, test, measure) if any(each) else "" for measure, *_ in GAINS]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -581,8 +582,8 @@ def transfer_plot(store: Store) -> Figure:
         marker = "os"[number // 10]
         axes.errorbar(mean(x), 1000 * mean(y), error, fmt=marker, color=f"C{number % 10}", label=name)
     axes.axhline(0, color="0.7", lw=0.8)
-    chance = 1000 * mean(run["gain_sharpened"] for run in by(store, 0.2, None, "random"))
-    axes.axhline(chance, color="0.5", ls="--", lw=0.8, label="random rows")
+    if chance := [1000 * run["gain_sharpened"] for run in by(store, 0.2, None, "random")]:
+        axes.axhline(mean(chance), color="0.5", ls="--", lw=0.8, label="random rows")
     axes.set_xlabel("AUROC of finding the flipped labels (20 %)")
     axes.set_ylabel("fine-tuned model's gain of sharpened\nlog-likelihood, thousandths (± one error)")
     figure.legend(loc="outside right upper", fontsize="x-small")
