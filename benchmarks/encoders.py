@@ -99,8 +99,7 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "gpu": gpu,
 }
 
-
-# At a trial's sizes the same as the case before.
+# At a trial's sizes the same as the case before: left out unless it is named.
 ALIKE = ("train-64",)
 
 
@@ -119,8 +118,9 @@ def main() -> None:
     on_gpu, here = jax.default_backend() == "gpu", machine()
     with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
     file = GPU_RESULTS if on_gpu else RESULTS
+    every = ["gpu"] if on_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
     for name, case in CASES.items():
-        if name in (given.only or (["gpu"] if on_gpu else CASES)) and not (given.quick and name in ALIKE):
+        if name in (given.only or every):
             load = os.getloadavg()[0]
             found, seconds = timed(lambda case=case: case(bench))
             some = found if isinstance(found, list) else [found]

@@ -346,7 +346,7 @@ def add_one(
             calls = (call(first) for first in range(start, samples, together * spread.devices))
             try:
                 # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call
-                # waits for the loops in it. A CPU's cores have enough to do.
+                # waits for the loops in it. A CPU has one call at a time, though that may leave a core idle.
                 for first, called in calls if on_cpu else ahead(calls):
                     found = jax.device_get(called)
                     start = first + together * spread.devices
