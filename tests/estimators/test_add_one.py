@@ -120,6 +120,18 @@ def test_where_there_are_many_points_a_call_has_fewer_rounds_and_the_estimate_is
     np.testing.assert_array_equal(few.drawn, whole.drawn)
 
 
+def test_calls_made_at_a_time_give_the_bits_of_one_after_another(monkeypatch):
+    game, found = crowd(points=50), []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(sys.modules["tsds_jax.estimators.add_one"], "_CPU_CALLS", threads)
+        estimates = list(add_one(game, subset_size=20, samples=150, seed=3, chunk=50))
+        assert [estimate.rounds for estimate in estimates] == [*range(16, 150, 16), 150]
+        found.append(estimates[-1].state)
+    assert jax.device_count() == 1  # of several, each has one call after another
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, found[0], other)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_rounds_are_the_same_where_all_coalitions_are_fitted_first(classes):
     game, key = crowd(classes=classes), jax.random.key(5)

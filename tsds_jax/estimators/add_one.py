@@ -12,11 +12,13 @@ from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
 from tsds_jax.games.game import Game, PrefixUtilities, by_player, own_part
-from tsds_jax.runtime.ahead import ahead
+from tsds_jax.runtime.ahead import side_by_side
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
 
 _TOGETHER = 16
+# Calls at a time on a CPU: one leaves cores idle between its large operations.
+_CPU_CALLS = 2
 # The golden ratio's fraction of 2^32.
 _GOLDEN = 2654435769
 # Sizes are drawn with probability proportional to 1 / (size + 3), a third of them evenly.
@@ -285,9 +287,9 @@ def add_one(
       seed: decides the coalitions.
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
       half: see above.
-      chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
-        array (up to 4 GiB on an accelerator). Where the device has no memory left it is halved, with a warning. The
-        estimate does not depend on it.
+      chunk: points valued together; None takes as many as keep ``chunk * rows`` under two million, which is 8 MiB an
+        array (up to 4 GiB on an accelerator); a CPU makes two calls at a time, each with arrays of its own. Where the
+        device has no memory left it is halved, with a warning. The estimate does not depend on it.
       cut: whether each device has its share of the players' rows alone, not all of them, and values these; of games
         with ``per_player``, without ``half``. None where the rows would fill a quarter of a device's memory. The
         estimate does not depend on it.
@@ -309,7 +311,10 @@ def add_one(
         raise ValueError(f"a {type(game).__name__}'s players cannot be cut here, or not with half")
     spread = over_all_devices(cuts=cut)
     here = -(-players // spread.devices) if spread.cuts else players
-    at_once = even_chunk(here, rows) if chunk is None else chunk
+    on_cpu = jax.default_backend() == "cpu"
+    # Devices that a CPU is taken for share its cores already, and an accelerator has one call after another.
+    threads = _CPU_CALLS if on_cpu and spread.devices == 1 else 1
+    at_once = even_chunk(here, threads * rows) if chunk is None else chunk
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
     while together > 1 and together * players > numbers_at_once():
@@ -322,7 +327,6 @@ def add_one(
     by_row: np.ndarray | None = None
     start = fits = unconverged = 0
     check, refits = getattr(game, "approximate", False), getattr(game, "refits", False)
-    on_cpu = jax.default_backend() == "cpu"
     key = spread.replicated(key)
     played = by_player(game, spread.filled, spread.replicated) if spread.cuts else spread.replicated(game)
 
@@ -335,7 +339,8 @@ def add_one(
     how |= {"fits_ahead": not on_cpu and not half}
 
     def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
-        return first, add_one_rounds(*arguments(first), chunk=at_once, **how)
+        found = add_one_rounds(*arguments(first), chunk=at_once, **how)
+        return first, jax.block_until_ready(found) if on_cpu else found
 
     def fetched(start: int) -> Iterator[tuple[int, Any, Any]]:
         """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""
@@ -343,11 +348,11 @@ def add_one(
         if start < samples:
             at_once = with_room(lambda size: add_one_rounds.lower(*arguments(start), chunk=size, **how), at_once)
         while start < samples:
-            calls = (call(first) for first in range(start, samples, together * spread.devices))
+            calls = (partial(call, first) for first in range(start, samples, together * spread.devices))
             try:
-                # An accelerator computes the next rounds while these are added up: on a thread of its own, for a call
-                # waits for the loops in it. A CPU has one call at a time, though that may leave a core idle.
-                for first, called in calls if on_cpu else ahead(calls):
+                # On a thread of its own, for a call waits for the loops in it: the next rounds are computed while
+                # these are added up.
+                for first, called in side_by_side(calls, threads):
                     found = jax.device_get(called)
                     start = first + together * spread.devices
                     yield first, *found
