@@ -230,6 +230,15 @@ def test_rows_of_a_group_have_one_value_and_go_together(marked, tiny_files, tiny
     assert np.array(table["value"]).reshape(20, 6).tolist() == values.tolist()
 
 
+def test_without_validation_rows_whole_groups_are_set_apart_and_shared_ones_are_warned_of(marked, tiny_model):
+    how = {"model": tiny_model, **QUICK, "subset_size": 4, "group": "source", "samples": 20}
+    own = tsds.select(marked, **how)
+    assert not set(own.train.rows["source"]) & set(own.set_apart.rows["source"])
+    assert not any("groups" in warning for warning in own.manifest["warnings"])
+    shared = tsds.select(marked, validation=marked.select(range(30)), **how)
+    assert any("6 groups of column 'source' have training and validation" in one for one in shared.manifest["warnings"])
+
+
 def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_model):
     twice = marked.select([*range(60), *range(60)])
     s = chosen(twice, tiny_files, tiny_model, remove_share=0.3)

@@ -383,7 +383,7 @@ def select(given: dict[str, Any]) -> None:
     places=(*_DATA, "out"),
     needs=("train", "out"),
     options=(SelectOptions,),
-    only=("validation_fraction", "drop_overlap", "seed"),
+    only=("validation_fraction", "drop_overlap", "seed", "group"),
 )
 def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""

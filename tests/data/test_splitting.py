@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits
+from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits, shared_groups
 from tsds_jax.data.reading import no_progress_bars
 from tsds_jax.errors import InputError
 
@@ -37,6 +37,34 @@ def test_a_class_of_one_row_stays_in_training():
     splits = load_splits(rows(["x", "x", "y"]))
     assert splits.train.class_counts == {"x": 1, "y": 1}
     assert splits.validation.class_counts == {"x": 1, "y": 0}
+
+
+def documents(sizes, seed=0):
+    """Rows of documents of these sizes, in random order, of two classes in three to one."""
+    document = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    labels = ["x" if k % 4 else "y" for k in range(len(document))]
+    return rows(labels).add_column("document", [f"d{one}" for one in document])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_set_apart_as_a_whole_near_the_share_of_each_class(seed):
+    splits = load_splits(documents([10] * 40), group="document", seed=seed)
+    assert not set(splits.train.rows["document"]) & set(splits.validation.rows["document"])
+    counts = splits.validation.class_counts
+    assert abs(counts["x"] - 60) <= 10
+    assert abs(counts["y"] - 20) <= 5
+    assert shared_groups(splits.train, splits.validation, "document") == 0
+    by_row = load_splits(documents([10] * 40), seed=seed)
+    assert shared_groups(by_row.train, by_row.validation, "document") > 30
+
+
+def test_no_class_loses_its_last_training_row_to_a_group_and_groups_too_large_are_refused():
+    lone = rows(["x"] * 8 + ["y"] * 2).add_column("document", [*"aabbccdd", "e", "e"])
+    for seed in range(10):
+        splits = load_splits(lone, group="document", seed=seed)
+        assert splits.train.class_counts["y"] == 2
+    with pytest.raises(InputError, match="no group of column 'document' can be set apart"):
+        load_splits(rows(["x", "y"] * 4).add_column("document", [*"aaaabbbb"]), group="document")
 
 
 def test_the_carving_depends_on_the_seed_alone_and_keeps_the_order(train):

@@ -4,8 +4,7 @@ import numpy as np
 
 from tsds_jax.data.columns import column, python_values
 from tsds_jax.data.messages import listing, shorten
-from tsds_jax.data.splitting import normalized
-from tsds_jax.data.textdata import TextData
+from tsds_jax.data.textdata import Text, TextData
 from tsds_jax.errors import InputError
 
 _YES, _NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
@@ -25,6 +24,14 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
     if len(names) < 2:
         raise InputError(f"{data.source}: all rows are of one group by column {name!r}; give a column with several")
     return codes.astype(np.int64)
+
+
+def shared_groups(data: TextData, others: TextData, name: str) -> int:
+    """How many groups by the values of a column have rows in both; none where the others have no such column."""
+    if name not in others.rows.column_names:
+        return 0
+    here, there = ({str(value).strip() for value in _values(part, name)} for part in (data, others))
+    return len(here & there)
 
 
 def marked_rows(data: TextData, name: str) -> np.ndarray:
@@ -64,6 +71,13 @@ def numbers(data: TextData, name: str) -> np.ndarray:
     if not np.isfinite(found).any():
         raise InputError(f"{data.source}: column {name!r} holds no number; give another column")
     return found
+
+
+def normalized(text: Text) -> Text:
+    """What counts as the same text: no regard to case, or to the amount and kind of whitespace."""
+    if isinstance(text, tuple):
+        return (" ".join(text[0].casefold().split()), " ".join(text[1].casefold().split()))
+    return " ".join(text.casefold().split())
 
 
 def duplicate_codes(data: TextData) -> np.ndarray:

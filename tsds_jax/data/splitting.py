@@ -8,6 +8,7 @@ import numpy as np
 
 from tsds_jax.data.columns import column, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
+from tsds_jax.data.marks import group_codes, normalized
 from tsds_jax.data.messages import shorten
 from tsds_jax.data.reading import Table, pick_split, read_source, split_names
 from tsds_jax.data.textdata import Splits, Text, TextData
@@ -24,6 +25,7 @@ def load_splits(
     validation_fraction: float = 0.2,
     seed: int = 0,
     drop_overlap: bool = False,
+    group: str | None = None,
 ) -> Splits:
     """Read the data of a run.
 
@@ -42,6 +44,7 @@ def load_splits(
       seed: of the draw of those rows.
       drop_overlap: remove training rows whose text stands in validation or test, and validation rows whose
         text stands in test.
+      group: a column of documents, sources or annotators, which are set apart as a whole; None draws row by row.
 
     Raises:
       InputError: as `load_data`; `validation_fraction` is no number between 0 and 1, or `seed` no whole number from 0;
@@ -70,41 +73,60 @@ def load_splits(
     testing, validating = part(test, "test"), part(validation, "validation")
     set_apart = validating is None
     if validating is None:
-        training, validating = carve_validation(training, fraction=validation_fraction, seed=seed)
+        training, validating = carve_validation(training, fraction=validation_fraction, seed=seed, group=group)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return _without_overlap(splits) if drop_overlap and splits.overlap else splits
 
 
-def carve_validation(data: TextData, *, fraction: float, seed: int) -> tuple[TextData, TextData]:
+def carve_validation(
+    data: TextData, *, fraction: float, seed: int, group: str | None = None
+) -> tuple[TextData, TextData]:
     """Draw `fraction` of each class's rows for validation; both parts keep the order of the rows.
 
-    A class of two or more rows has at least one in both parts; a class of one row keeps it for training.
+    A class of two or more rows has at least one in both parts; a class of one row keeps it for training. With `group`,
+    a column, whole groups are drawn, or rows would be judged by rows of their own document: groups in random order,
+    each that brings the classes' counts nearer to `fraction` of them and leaves every class a training row.
 
     Raises:
-      InputError: no class has two rows, `fraction` is no number between 0 and 1, or `seed` no whole number from 0.
+      InputError: no class has two rows, or no group can be set apart; `fraction` is no number between 0 and 1, or
+        `seed` no whole number from 0; or as `group_codes`.
     """
     _check_fraction("fraction", fraction)
     _check_seed(seed)
     generator = np.random.default_rng(seed)
-    chosen = []
-    for label in range(len(data.classes)):
-        rows = np.flatnonzero(data.labels == label)
-        size = min(max(round(len(rows) * fraction), 1), len(rows) - 1) if len(rows) > 1 else 0
-        chosen.append(generator.permutation(rows)[:size])
     mask = np.zeros(len(data), bool)
-    mask[np.concatenate(chosen)] = True
-    if not mask.any():
-        raise InputError(f"{data.source}: no class has two rows, so none can be set apart; give validation data")
+    if group is None:
+        for label in range(len(data.classes)):
+            rows = np.flatnonzero(data.labels == label)
+            size = min(max(round(len(rows) * fraction), 1), len(rows) - 1) if len(rows) > 1 else 0
+            mask[generator.permutation(rows)[:size]] = True
+        if not mask.any():
+            raise InputError(f"{data.source}: no class has two rows, so none can be set apart; give validation data")
+    else:
+        codes = group_codes(data, group)
+        mask = _drawn_groups(data.labels, codes, fraction, generator)[codes]
+        if not mask.any():
+            raise InputError(
+                f"{data.source}: no group of column {group!r} can be set apart, too large or the only one with some"
+                " class; give validation data"
+            )
     held = data.select(np.flatnonzero(mask))
     held = replace(held, source=f"{data.source} ({fraction:g} of the rows, set apart with seed {seed})")
     return data.select(np.flatnonzero(~mask)), held
 
 
-def normalized(text: Text) -> Text:
-    """What counts as the same text: no regard to case, or to the amount and kind of whitespace."""
-    if isinstance(text, tuple):
-        return (" ".join(text[0].casefold().split()), " ".join(text[1].casefold().split()))
-    return " ".join(text.casefold().split())
+def _drawn_groups(labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """Which groups are set apart, bool ``[groups]``."""
+    counts = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (codes, labels), 1)
+    whole = counts.sum(0)
+    held, drawn = np.zeros_like(whole), np.zeros(len(counts), bool)
+    for one in generator.permutation(len(counts)):
+        with_it = held + counts[one]
+        nearer = np.square(fraction * whole - with_it).sum() < np.square(fraction * whole - held).sum()
+        if nearer and np.all((with_it < whole) | (whole == 0)):
+            held, drawn[one] = with_it, True
+    return drawn
 
 
 def count_overlap(train: TextData, validation: TextData, test: TextData | None = None) -> dict[tuple[str, str], int]:

@@ -179,8 +179,9 @@ def _read(
 ) -> tuple[Splits, Limits, float]:
     """The rows, what their removal must respect, and the seconds that reading them took."""
     began = time.perf_counter()
-    how: dict[str, Any] = {"validation_fraction": settings.validation_fraction, "seed": settings.seed}
-    splits = load_splits(train, validation, test, text=text, label=label, drop_overlap=settings.drop_overlap, **how)
+    names = ("validation_fraction", "seed", "drop_overlap", "group")
+    how = {name: getattr(settings, name) for name in names}
+    splits = load_splits(train, validation, test, text=text, label=label, **how)
     progress(Progress("data", len(splits.train), len(splits.train), "rows"))
     seconds = time.perf_counter() - began
     return splits, removal_limits(splits.train, settings), seconds

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsds_jax import __version__
-from tsds_jax.data import Splits, TextData
+from tsds_jax.data import Splits, TextData, shared_groups
 from tsds_jax.encoders import Encoder
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.environment import environment
@@ -50,6 +50,11 @@ def manifest_of(
         "sha256": encoder.fingerprint(),
     }
     warnings = [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in splits.overlap.items()]
+    for role, part in (("validation", splits.validation), ("test", splits.test)):
+        if settings.group is not None and part is not None:
+            shared = shared_groups(splits.train, part, settings.group)
+            if shared:
+                warnings.append(f"{shared} groups of column {settings.group!r} have training and {role} rows")
     return {
         "tsds_jax": __version__,
         "command": command,
