@@ -54,7 +54,8 @@ class SelectOptions:
         and where validation rows are set apart, set apart as a whole.
       protect: a column of the training rows that marks those never to remove, by 1, true or yes.
       check_seeds: seeds of short fine-tunings of the target that check the rule's cut before it is recommended; 0 does
-        not check. Where nothing is to be removed, or as much as was asked for, there is nothing to check.
+        not check. Where nothing is to be removed, or as much as was asked for, there is nothing to check. With
+        ``rule="cross_fitted"`` the seeds take turns with the halves of the validation rows: give an even number.
       check_steps: gradient steps of each, at most; with three cuts and all rows, four fine-tunings a seed. Where the
         whole fine-tuning takes more, they are about fewer rows, so as to make as many passes.
       grid: share of the points between two cuts of the removal curve.

@@ -1,6 +1,7 @@
 """Which cut the check on the target recommends, given what fine-tuning finds."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import keep_nothing
 from tsds_jax.selection import Limits
 from tsds_jax.selection import target_check as module
-from tsds_jax.selection.target_check import CheckedCut, target_check
+from tsds_jax.selection.choice import Choice
+from tsds_jax.selection.target_check import CheckedCut, errors_needed, target_check
 
 ROWS, HELD = 100, 400
 
@@ -31,6 +33,18 @@ def logits(gain: float, seed: int, removed: int) -> np.ndarray:
 @dataclasses.dataclass
 class Tuned:
     probabilities: np.ndarray
+    truncated: int = 0
+
+
+def chosen(index, largest=50, values=None, crossed=()):
+    """A cut of a curve with every fifth, in the order of values: of each row its number, if not given."""
+
+    def order(values):
+        return Limits.none(data(ROWS).labels).removal_order(values)
+
+    curve = types.SimpleNamespace(removed=np.arange(0, largest + 1, 5))
+    values = np.arange(ROWS, dtype=float) if values is None else values
+    return Choice(order(values), curve, "argmax", index, 0, tuple(map(order, crossed)))
 
 
 def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
@@ -50,9 +64,8 @@ def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
         return Tuned(probability)
 
     monkeypatch.setattr(module, "finetune", finetune)
-    order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
     settings = SelectOptions(check_seeds=seeds, check_steps=7)
-    how = (order, np.arange(0, largest + 1, 5), index, FineTuneOptions(seed=3, steps=7), settings)
+    how = (chosen(index, largest), None, FineTuneOptions(seed=3, steps=7), settings)
     found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     return found, calls
 
@@ -79,9 +92,8 @@ def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_p
 
     monkeypatch.setattr(module, "finetune", finetune)
     values = np.random.default_rng(1).permutation(ROWS).astype(float)
-    order = Limits.none(data(ROWS).labels).removal_order(values)
     options = FineTuneOptions(batch_size=10, epochs=3.0)  # 30 steps
-    how = (order, np.arange(0, 51, 5), 20, options, SelectOptions(check_seeds=2, check_steps=6))
+    how = (chosen(20, values=values), None, options, SelectOptions(check_seeds=2, check_steps=6))
     found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
     assert (found.rows, found.steps) == (20, 6)
     assert [(len(rows), seed, steps) for rows, seed, steps in seen] == [
@@ -101,8 +113,7 @@ def test_no_check_is_longer_than_the_fine_tuning(monkeypatch):
         return Tuned(np.full((HELD, 2), 0.5))
 
     monkeypatch.setattr(module, "finetune", finetune)
-    order = Limits.none(data(ROWS).labels).removal_order(np.arange(ROWS, dtype=float))
-    how = (order, np.arange(0, 51, 5), 20, FineTuneOptions(batch_size=10, epochs=1.0), SelectOptions(check_seeds=1))
+    how = (chosen(20), None, FineTuneOptions(batch_size=10, epochs=1.0), SelectOptions(check_seeds=1))
     assert target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing).steps == 10
     assert calls == [(100, 10), (90, 10), (80, 10), (60, 10)]
 
@@ -168,8 +179,49 @@ def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihood
     assert found.stderr == pytest.approx(np.hypot(rows, over))
 
 
-def test_words_name_every_cut_with_its_error():
-    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0),), 2, 1000, 50, 10)
+def test_words_name_every_cut_with_its_error_and_who_judged():
+    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0),), 2, 1000, 50, 10, 1.0, True, 0)
     assert "on 1,000 rows for 50 steps by 2 seeds" in str(found)
     assert "10 rows removed +2.0 ± 1.0" in str(found)
+    assert "of which 1.0 are needed" in str(found)
+    assert "flatter" not in str(found)
     assert str(found).endswith("So the smallest cut that holds up is 10 rows.")
+    alone = str(found._replace(seeds=1, crossed=False))
+    assert "by 1 seed (" in alone
+    assert "validation rows, which valued the rows too and so flatter it, in thousandths" in alone
+
+
+def test_each_seed_removes_by_one_part_of_the_validation_rows_and_is_judged_by_the_other(monkeypatch):
+    rng = np.random.default_rng(0)
+    crossed, folds, trained = [rng.permutation(ROWS).astype(float) for _ in range(2)], np.arange(HELD) % 2, []
+
+    def finetune(encoder, train, *, evaluation, options, progress):
+        trained.append(set(train.origin.tolist()))
+        own = np.full(HELD, 0.5)
+        if len(train) < ROWS:
+            # Better on the rows that are to judge, worse on the others, and not alike on any two.
+            judge = folds == (options.seed - 3) % 2
+            own = np.where(judge, 0.6, 0.4) + 0.05 * np.sin(np.arange(HELD))
+        flipped = evaluation.labels == 0
+        probability = np.stack([1 - own, own], 1)
+        probability[flipped] = probability[flipped, ::-1]
+        return Tuned(probability, truncated=len(train))
+
+    monkeypatch.setattr(module, "finetune", finetune)
+    settings = SelectOptions(check_seeds=2, check_steps=7)
+    how = (chosen(20, crossed=crossed), folds, FineTuneOptions(seed=3, steps=7), settings)
+    found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
+    for seed, values in enumerate(crossed):
+        for place, cut in enumerate((0, 10, 20, 40)):
+            assert trained[4 * seed + place] == set(np.flatnonzero(values >= cut).tolist())
+    assert found.crossed
+    assert found.truncated == ROWS
+    assert found.recommended == 10
+    assert all(cut.difference > 0 for cut in found.cuts)
+
+
+def test_of_several_useless_cuts_some_holds_up_no_more_often_than_one_alone():
+    draws = np.random.default_rng(0).normal(size=(100_000, 3))
+    for cuts in (1, 2, 3):
+        share = (draws[:, :cuts] > errors_needed(cuts)).any(1).mean()
+        assert share == pytest.approx(0.1587, abs=0.005)

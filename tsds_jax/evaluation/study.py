@@ -306,7 +306,7 @@ def _valued(
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
         index = choice.removal_index
         if options.check_seeds and index:
-            rows = (setting.train, setting.splits.validation, choice.order, choice.curve.removed, index)
+            rows = (setting.train, setting.splits.validation, choice, folds)
 
             def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
                 return folder.keep(f"{setting.key}-{name}", compute)

@@ -100,7 +100,7 @@ def select_rows(
     to_check, checkable = settings.check_seeds > 0 and index > 0 and rule in RULES, encoder.dtype == "float32"
     if to_check and checkable:
         began = time.perf_counter()
-        what_for = (encoder, train, validation, choice.order, choice.curve.removed, index, finetuning, settings)
+        what_for = (encoder, train, validation, choice, folds, finetuning, settings)
         check = target_check(*what_for, keep=keep, part=part, progress=progress)
         index, rule = check.recommended, "target"
         stages["check"] = round(time.perf_counter() - began, 3)
@@ -108,6 +108,9 @@ def select_rows(
     found = list(manifest["warnings"])
     if seen["truncated"]:
         found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+    if check is not None and check.truncated:
+        words = f"{check.truncated} texts were cut at {finetuning.max_length} tokens in the check on the model"
+        found.append(f"{words}: raise max_length of fine-tuning")
     if to_check and not checkable:
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     if choice.missed > 0:

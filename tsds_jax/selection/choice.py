@@ -25,6 +25,7 @@ class Choice(NamedTuple):
       rule: what chose: the rule, or ``"count"``, ``"share"`` or ``"below"``.
       removal_index: how many points are removed.
       missed: how many more were wanted, but the limits allow no more.
+      crossed: for each fold of the validation rows the order of removal by the rows outside it; none without folds.
     """
 
     order: RemovalOrder
@@ -32,6 +33,7 @@ class Choice(NamedTuple):
     rule: str
     removal_index: int
     missed: int
+    crossed: tuple[RemovalOrder, ...] = ()
 
 
 def validation_folds(options: SelectOptions, labels: np.ndarray) -> np.ndarray | None:
@@ -67,14 +69,15 @@ def choose(
     asked = _asked_for(valuation.values, limits, order, options)
     if asked is not None:
         wanted = np.union1d(wanted, asked[1])  # so that its score is measured too, not read off between others
+    crossed: tuple[RemovalOrder, ...] = ()
     if folds is None:
         curve = ordered_curve(game, order, wanted, keep)
     else:
         assert valuation.by_row is not None
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
-        crossed = [limits.removal_order(by_others[:, fold]) for fold in range(FOLDS)]
+        crossed = tuple(limits.removal_order(by_others[:, fold]) for fold in range(FOLDS))
         curve = crossed_curve(game, order, folds, crossed, wanted, keep)
-    return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)))
+    return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)), crossed)
 
 
 def _asked_for(

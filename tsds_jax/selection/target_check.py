@@ -5,6 +5,11 @@ is fine-tuned without the lowest rows and with them, by the same seeds, and comp
 log-likelihood of their labels, which tells models apart long before accuracy does. Each is taken at its own best
 temperature: without wrong labels a model is surer of everything, which as such makes no prediction better.
 
+Values were measured on validation rows, so a model that is judged by the same ones is flattered. Where the rule
+cross-fits, so does the check: each seed removes rows in the order that one part of the validation rows did not decide,
+and is judged by that part alone. And of several useless cuts one does better by chance sooner than one alone would, so
+what a cut has to gain goes by how many there are.
+
 To be short, it is done on a part of the rows, for as many passes as the whole fine-tuning: a model learns what most
 rows have in common first and wrong labels by heart later, so that few steps over all rows would not show their harm.
 """
@@ -14,6 +19,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder
@@ -22,7 +28,7 @@ from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf, no_part
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.selection.limits import RemovalOrder
+from tsds_jax.selection.choice import Choice
 
 
 class CheckedCut(NamedTuple):
@@ -41,11 +47,6 @@ class CheckedCut(NamedTuple):
     stderr: float
     accuracy: float
 
-    @property
-    def holds_up(self) -> bool:
-        """Whether the difference is above zero by more than its standard error."""
-        return self.difference > self.stderr
-
 
 class TargetCheck(NamedTuple):
     """The cuts that were checked, and what follows.
@@ -56,6 +57,9 @@ class TargetCheck(NamedTuple):
       rows: that each fine-tuning is about, those that its cut removes included.
       steps: of each fine-tuning.
       recommended: rows to remove: of the smallest cut that holds up, or 0.
+      needed: how many standard errors a cut has to gain to hold up, see `errors_needed`.
+      crossed: whether each validation row was scored after removals that other rows had decided.
+      truncated: texts that were cut at the length limit of fine-tuning, in one of them.
     """
 
     cuts: tuple[CheckedCut, ...]
@@ -63,6 +67,9 @@ class TargetCheck(NamedTuple):
     rows: int
     steps: int
     recommended: int
+    needed: float
+    crossed: bool
+    truncated: int
 
     def __str__(self) -> str:
         """In words."""
@@ -72,18 +79,31 @@ class TargetCheck(NamedTuple):
         end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
         return (
             f"Checked by fine-tuning the model itself on {self.rows:,} rows for {self.steps} steps by {self.seeds} "
-            f"seeds (change of the log-likelihood on validation rows in thousandths, each model at its best "
-            f"temperature, with its standard error): {some}. So {end}."
+            f"{'seed' if self.seeds == 1 else 'seeds'} (change of the log-likelihood on validation rows"
+            f"{'' if self.crossed else ', which valued the rows too and so flatter it,'} in thousandths, each model at "
+            f"its best temperature, with its standard error, of which {self.needed:.1f} are needed): {some}. So {end}."
         )
+
+
+def errors_needed(cuts: int) -> float:
+    """How many standard errors a cut has to gain, so that all cuts together find as little by chance as one by one.
+
+    The chance that one useless cut gains more than its standard error is 16 %; that is shared among them as if they
+    were independent (Sidak).
+
+    Example:
+      >>> [round(errors_needed(cuts), 2) for cuts in (1, 2, 3)]
+      [1.0, 1.39, 1.59]
+    """
+    return float(scipy.stats.norm.ppf(scipy.stats.norm.cdf(1.0) ** (1 / cuts)))
 
 
 def target_check(
     encoder: Encoder,
     train: TextData,
     validation: TextData,
-    order: RemovalOrder,
-    removed: np.ndarray,
-    index: int,
+    choice: Choice,
+    folds: np.ndarray | None,
     options: FineTuneOptions,
     settings: SelectOptions,
     *,
@@ -101,9 +121,9 @@ def target_check(
       encoder: the target.
       train: all training rows.
       validation: rows to compare on; they choose no step, the last is taken.
-      order: of removal.
-      removed: int64 ``[cuts]``, the cuts of the removal curve, from 0 upwards.
-      index: the removal index to check, one of them, above 0.
+      choice: what the rule chose; a removal index above 0.
+      folds: int ``[rows]``, the fold of each validation row where ``choice`` has an order for each: the seeds take
+        turns with them. None where one order is judged by all rows.
       options: how to fine-tune; ``seed`` and those after it are used.
       settings: ``check_seeds``, at least 1, each of which trains every cut once; ``check_steps``.
       keep: stores what is finished, by name.
@@ -114,48 +134,61 @@ def target_check(
     whole = steps_for(options, len(train))
     steps = min(settings.check_steps, whole)
     drawn = max(round(len(train) * steps / whole), 1)
+    removed, index = choice.curve.removed, choice.removal_index
     cuts = np.unique(removed[np.searchsorted(removed, [0, index // 2, index, 2 * index], side="right") - 1])
-    total, done = steps * seeds * len(cuts), 0
-    found = np.zeros((2, seeds, len(cuts), len(validation)))  # log-likelihoods and hits
+    total, done, truncated = steps * seeds * len(cuts), 0, 0
+    orders = (choice.order,) if folds is None else choice.crossed
+    found = np.full((2, seeds, len(cuts), len(validation)), np.nan)  # log-likelihoods and hits
 
-    def train_on(name: str, cut: int, places: np.ndarray, own: FineTuneOptions, done: int) -> Arrays:
+    def train_on(name: str, cut: int, rows: np.ndarray, own: FineTuneOptions, done: int) -> Arrays:
         def relay(event: Progress) -> None:
             progress(Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}"))
 
-        rows = train.select(np.sort(order.points[places[places >= cut]]))
         kept = part(name).of_model()
-        tuned = finetune(encoder, rows, evaluation=validation, options=own, progress=relay, **kept)
-        return {"probabilities": np.asarray(tuned.probabilities)}
+        tuned = finetune(
+            encoder, train.select(np.sort(rows)), evaluation=validation, options=own, progress=relay, **kept
+        )
+        return {"probabilities": np.asarray(tuned.probabilities), "truncated": np.asarray(tuned.truncated)}
 
     for seed in range(seeds):
         own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None)
         start = np.random.default_rng([own.seed, drawn]).uniform()
         places = ((np.arange(drawn) + start) * len(train) / drawn).astype(np.int64)
-        for place, cut in enumerate(cuts.tolist()):
+        order = orders[seed % len(orders)]
+        judges = np.arange(len(validation)) if folds is None else np.flatnonzero(folds == seed % len(orders))
+        labels = validation.labels[judges]
+        for place, (cut, here) in enumerate(zip(cuts.tolist(), order.cuts(cuts), strict=True)):
             name = f"check-{cut}-{own.seed}"
-            stored = keep(name, functools.partial(train_on, name, cut, places, own, done))
-            probability = stored["probabilities"].astype(np.float64)
-            done += steps
-            calibrated = at_best_temperature(probability, validation.labels)
-            own_class = calibrated[np.arange(len(validation)), validation.labels]
-            found[:, seed, place] = np.log(np.maximum(own_class, 1e-9)), probability.argmax(1) == validation.labels
+            rows = order.points[places[places >= here]]
+            stored = keep(name, functools.partial(train_on, name, cut, rows, own, done))
+            probability = stored["probabilities"][judges].astype(np.float64)
+            done, truncated = done + steps, max(truncated, stored["truncated"].item())
+            own_class = at_best_temperature(probability, labels)[np.arange(len(judges)), labels]
+            found[0, seed, place, judges] = np.log(np.maximum(own_class, 1e-9))
+            found[1, seed, place, judges] = probability.argmax(1) == labels
     paired = found - found[:, :, :1]
     checked = tuple(
-        CheckedCut(int(cut), *_mean_and_error(paired[0, :, place]), float(paired[1, :, place].mean()))
+        CheckedCut(int(cut), *_mean_and_error(paired[0, :, place]), _mean_and_error(paired[1, :, place])[0])
         for place, cut in enumerate(cuts)
         if cut
     )
-    recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
-    return TargetCheck(checked, seeds, drawn, steps, recommended)
+    needed = errors_needed(len(checked))
+    recommended = next((cut.removed for cut in checked if cut.difference > needed * cut.stderr), 0)
+    return TargetCheck(checked, seeds, drawn, steps, recommended, needed, folds is not None, truncated)
 
 
 def _mean_and_error(paired: np.ndarray) -> tuple[float, float]:
-    """Of differences ``[seeds, rows]``: rows as a sample, and where there are several seeds, seeds as another."""
-    rows = paired.mean(0)
+    """Of differences ``[seeds, rows]``: rows as a sample, and where there are several seeds, seeds as another.
+
+    NaN where a seed is not judged by a row. Seeds that are judged by different rows differ by these too, which counts
+    twice then: an error that is rather too large.
+    """
+    judged = ~np.isnan(paired)
+    rows = np.nanmean(paired[:, judged.any(0)], 0)
     error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else 0.0
     if len(paired) > 1:
-        error = float(np.hypot(error, paired.mean(1).std(ddof=1) / np.sqrt(len(paired))))
-    return float(paired.mean()), error
+        error = float(np.hypot(error, np.nanmean(paired, 1).std(ddof=1) / np.sqrt(len(paired))))
+    return float(rows.mean()), error
 
 
 def as_json(check: TargetCheck) -> dict[str, Any]:
