@@ -204,6 +204,7 @@ ARRAYS = {
         "10,000 classes are more than the 1,000",
     ),
     "samples 0": ({"samples": 0}, "samples is 0"),
+    "samples beyond int32": ({"samples": 10**10}, "samples is 10000000000: give a whole number from 1 to 2147418112"),
     "samples True": ({"samples": True}, "samples is True"),
     "samples many": ({"samples": "many"}, "samples is 'many'"),
     "seed": ({"seed": 2**32}, "seed is 4294967296"),

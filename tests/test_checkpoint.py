@@ -50,7 +50,7 @@ def same(one, other):
     "options",
     [
         {},
-        {"reliability": 0.5},
+        {"reliability": np.float32(0.5)},
         {"row_groups": np.arange(30) % 2},
         {"estimator": "permutation", "source": "ridge", "antithetic": True},
         {"estimator": "banzhaf", "source": "ridge", "subset_size": None},

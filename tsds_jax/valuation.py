@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -527,7 +527,9 @@ def value_game(
     kept, since, spent, following = None, None, 0.0, None
     if checkpoint is not None:
         told = {name: common[name] for name in ("estimator", "subset_size", "samples", "truncation", "seed")}
-        stops = {"reliability": reliability, "top_overlap": top_overlap, "antithetic": antithetic}
+        stops: dict[str, Any] = {"antithetic": bool(antithetic)}
+        for name, limit in (("reliability", reliability), ("top_overlap", top_overlap)):
+            stops[name] = None if limit is None else float(limit)
         identity = {"tsds_jax": __version__, **told, **stops, **_game_identity(played)}
         kept = Checkpoint(checkpoint, identity, checkpoint_every)
         since = kept.read()
@@ -540,7 +542,8 @@ def value_game(
             seconds = np.asarray(spent + time.perf_counter() - began)
             kept.offer({**state, "following": np.asarray(following), "seconds": seconds}, last=last)
 
-    with kept or contextlib.nullcontext():
+    # Closed at the end of the sampling, whatever ends it: what has been begun beyond an early stop is part of the cost.
+    with kept or contextlib.nullcontext(), contextlib.closing(estimates):
         estimate, check = _last(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
     values, stderr, freedom = sums.known()
@@ -597,7 +600,7 @@ def _sampled(
     truncation: float,
     antithetic: bool,
     since: dict[str, np.ndarray] | None,
-) -> Iterator[Estimate]:
+) -> Generator[Estimate, None, None]:
     if estimator == "banzhaf":
         return banzhaf(game, samples=samples, seed=seed, since=since)
     plain = game
@@ -688,7 +691,7 @@ def _check_source(source: str, utility: str, C: float) -> None:
 
 def _check_sampling(estimator: str, samples: int, reliability: float | None, truncation: float, seed: int) -> None:
     one_of("estimator", estimator, ESTIMATORS)
-    number_in("samples", samples, 1, np.inf)
+    number_in("samples", samples, 1, 2**31 - 2**16)  # their numbers are int32, and calls go some beyond the last
     if reliability is not None:
         number_in("reliability", reliability, 0, 0.999, whole=False)
     number_in("truncation", truncation, 0, np.inf, whole=False)

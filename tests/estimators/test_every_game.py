@@ -3,6 +3,7 @@
 from collections import deque
 from itertools import permutations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -46,6 +47,20 @@ ESTIMATORS = {
     "banzhaf": ("banzhaf", lambda game: banzhaf(game, samples=1200, seed=0)),
     "banzhaf_add_one": ("banzhaf", lambda game: add_one(game, subset_size=PLAYERS, samples=1200, seed=0, half=True)),
 }
+
+
+@pytest.mark.parametrize("game", ["logistic", "ridge"])
+def test_with_64_bits_coalitions_are_of_every_size_as_with_32(game):
+    drawn = []
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            made = GAMES[game]()
+            estimate = deque(add_one(made, subset_size=PLAYERS, samples=400, seed=0), maxlen=1)[0]
+            drawn.append(estimate.moments.counts.sum(0))
+            exact = enumerate_coalitions(made).by_size.mean(0)
+            mean, error = estimate.moments.mean()
+            assert np.abs((mean - exact) / error).max() < 4
+    np.testing.assert_array_equal(*drawn)
 
 
 @pytest.mark.parametrize("game", GAMES)

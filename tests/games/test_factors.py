@@ -53,3 +53,40 @@ for _ in range(10):
     assert not np.any(fits(game, orders))
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_game_of_ones_own_that_gives_lapack_batches_is_valued_to_the_end():
+    """By one call at a time: two of them wait for each other for good."""
+    script = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp, numpy as np
+from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities
+import tsds_jax as tsds
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LeastSquares:
+    x: jax.Array
+    y: jax.Array
+    @property
+    def players(self):
+        return len(self.y)
+    def worth(self, weight):
+        factor = jnp.linalg.cholesky(jnp.einsum("lp,pf,pg->lfg", weight, self.x, self.x) + jnp.eye(self.x.shape[1]))
+        right = (weight * self.y) @ self.x
+        found = jax.vmap(lambda one, of: jax.scipy.linalg.cho_solve((one, True), of))(factor, right)
+        return -jnp.mean((found @ self.x.T - self.y) ** 2, 1)
+    def prefix_utilities(self, order, sizes):
+        member = jnp.zeros((len(sizes), self.players)).at[:, order].set(1.0 * (jnp.arange(len(order)) < sizes[:, None]))
+        return PrefixUtilities(self.worth(member), jnp.int32(0))
+    def fit(self, order, size):
+        member = jnp.zeros(self.players).at[order].set(1.0 * (jnp.arange(len(order)) < size))
+        return Fitted(member, jnp.int32(0))
+    def add_one_marginals(self, model, points):
+        more = model + jax.nn.one_hot(points, self.players)
+        return Marginals(self.worth(more) - self.worth(model[None]), jnp.zeros(len(points), jnp.int32))
+rng = np.random.default_rng(0)
+x = rng.normal(size=(200, 24)).astype(np.float32)
+game = LeastSquares(jnp.asarray(x), jnp.asarray(x[:, 0]))
+assert np.isfinite(tsds.value_game(game, subset_size=40, samples=320).values).all()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -1,6 +1,6 @@
 """Add-one marginals: one fit of a random coalition values every point outside it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -163,7 +163,7 @@ def _rounds(
     first = spread.own() * here if spread.cuts else 0
     # The player behind the coalition in the random order is the one that is checked.
     length = min(subset_size, players)
-    start = jax.random.bits(jax.random.fold_in(key, 2**31 - 1))
+    start = jax.random.bits(jax.random.fold_in(key, 2**31 - 1), dtype=jnp.uint32)
     chance = size_chance(subset_size)
     blocks = -(-here // chunk)
     points = jnp.minimum(jnp.arange(blocks * chunk), here - 1).reshape(blocks, chunk)
@@ -266,7 +266,7 @@ def add_one(
     chunk: int | None = None,
     cut: bool | None = None,
     since: dict[str, np.ndarray] | None = None,
-) -> Iterator[Estimate]:
+) -> Generator[Estimate, None, None]:
     """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
 
     Draws ``k`` from ``0 .. s - 1`` (see `size_chance`) and a coalition ``S`` of ``k`` players, and takes the marginal
@@ -287,9 +287,10 @@ def add_one(
       seed: decides the coalitions.
       rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
       half: see above.
-      chunk: points valued together; None takes as many as keep ``chunk * rows`` under two million, which is 8 MiB an
-        array (up to 4 GiB on an accelerator); a CPU makes two calls at a time, each with arrays of its own. Where the
-        device has no memory left it is halved, with a warning. The estimate does not depend on it.
+      chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
+        array (up to 4 GiB on an accelerator), or where a CPU makes two calls at a time (``game.side_by_side``) under
+        half of that in each. Where the device has no memory left it is halved, with a warning. The estimate does not
+        depend on it.
       cut: whether each device has its share of the players' rows alone, not all of them, and values these; of games
         with ``per_player``, without ``half``. None where the rows would fill a quarter of a device's memory. The
         estimate does not depend on it.
@@ -313,7 +314,7 @@ def add_one(
     here = -(-players // spread.devices) if spread.cuts else players
     on_cpu = jax.default_backend() == "cpu"
     # Devices that a CPU is taken for share its cores already, and an accelerator has one call after another.
-    threads = _CPU_CALLS if on_cpu and spread.devices == 1 else 1
+    threads = _CPU_CALLS if on_cpu and spread.devices == 1 and getattr(game, "side_by_side", False) else 1
     at_once = even_chunk(here, threads * rows) if chunk is None else chunk
     # Rounds of each device in a call: a power of two, so that every sixteenth round is some device's last.
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
@@ -338,9 +339,13 @@ def add_one(
     how: dict[str, Any] = {"subset_size": subset_size, "half": half, "spread": spread, "players": players}
     how |= {"fits_ahead": not on_cpu and not half}
 
+    wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+
     def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
-        found = add_one_rounds(*arguments(first), chunk=at_once, **how)
-        return first, jax.block_until_ready(found) if on_cpu else found
+        # A thread begins with JAX's defaults, not with the contexts of the one that started it.
+        with jax.enable_x64(wide):
+            found = add_one_rounds(*arguments(first), chunk=at_once, **how)
+            return first, jax.block_until_ready(found) if on_cpu else found
 
     def fetched(start: int) -> Iterator[tuple[int, Any, Any]]:
         """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""
@@ -356,6 +361,7 @@ def add_one(
                     found = jax.device_get(called)
                     start = first + together * spread.devices
                     yield first, *found
+                    del called, found  # contributions by row are large
             except jax.errors.JaxRuntimeError as error:
                 at_once = halved(error, at_once, "points")
 
@@ -384,7 +390,8 @@ def add_one(
                     difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
                     differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
             if split is not None and ((t + 1) % together == 0 or done == samples):
-                by_row = split[t // together, :players].astype(np.float64) + (0.0 if by_row is None else by_row)
+                by_row = np.zeros(split.shape[1:])[:players] if by_row is None else by_row
+                by_row += split[t // together, :players]
             if done % _TOGETHER == 0 or done == samples:
                 yield estimate(done)
 
@@ -394,4 +401,4 @@ def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:
     if 4 * length > players:
         return jax.random.permutation(key, players)[:length].astype(jnp.int32)
     # Whoever drew the largest numbers: no need to sort all of them.
-    return jax.lax.top_k(jax.random.bits(key, (players,)), length)[1].astype(jnp.int32)
+    return jax.lax.top_k(jax.random.bits(key, (players,), jnp.uint32), length)[1].astype(jnp.int32)

@@ -1,6 +1,6 @@
 """Data Banzhaf by maximum sample reuse: every coalition's utility counts for every player."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,7 +73,9 @@ class InAndOut:
         return dict(vars(self))
 
 
-def banzhaf(game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray] | None = None) -> Iterator[Estimate]:
+def banzhaf(
+    game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray] | None = None
+) -> Generator[Estimate, None, None]:
     """Estimates every player's Banzhaf value from coalitions that each player joins with probability one half.
 
     The value is the mean utility of the coalitions with the player less that of those without it: one fit serves all

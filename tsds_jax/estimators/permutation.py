@@ -5,7 +5,7 @@ A chain walks its subset in order. Position ``i`` gives the player there the mar
 ``truncation`` of the whole chain's, the players after it get zero without a fit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -236,7 +236,7 @@ def permutation(
     block: int = 64,
     lanes: int | None = None,
     since: dict[str, np.ndarray] | None = None,
-) -> Iterator[Estimate]:
+) -> Generator[Estimate, None, None]:
     """Estimates every player's size-truncated Shapley value by sampling chains.
 
     Up to truncation, a chain's contributions are unbiased for

@@ -38,6 +38,11 @@ class GroupGame:
         return self.size.shape[0]
 
     @property
+    def side_by_side(self) -> bool:
+        """As of the game."""
+        return getattr(self.game, "side_by_side", False)
+
+    @property
     def classes(self) -> int:
         """As of the game."""
         return getattr(self.game, "classes", 1)

@@ -6,7 +6,7 @@ follows from outcomes, whatever the classifier, is here: utilities, marginal con
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -33,6 +33,8 @@ class OutcomeGame:
     row_weight: jax.Array
     classes: int
     utility: str
+    # Every factorisation is one of `tsds_jax.games.factors`, which gives LAPACK one matrix at a time.
+    side_by_side: ClassVar[bool] = True
 
     @property
     def players(self) -> int:
@@ -118,6 +120,11 @@ class RowGame:
     def approximate(self) -> bool:
         """As of the game."""
         return getattr(self.game, "approximate", False)
+
+    @property
+    def side_by_side(self) -> bool:
+        """As of the game."""
+        return getattr(self.game, "side_by_side", False)
 
     @property
     def classes(self) -> int:

@@ -9,22 +9,24 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
+# Calls that have begun, or wait for a thread, while one is looked at.
+_LEAD = 2
+
 
 def side_by_side(calls: Iterable[Callable[[], Item]], threads: int) -> Iterator[Item]:
-    """What the calls return, in their order; so many are made at once, and one more waits for a thread.
+    """What the calls return, in their order, two of them begun in advance on so many threads; what raises raises here.
 
-    What raises there raises here, in its turn. Calls that have not begun when nobody looks any more never do.
+    What has been begun is waited for when nobody looks any more, also what waits for a thread: of several processes
+    that compute together all make the same calls, wherever each of them is.
     """
-    pool, begun = ThreadPoolExecutor(threads), deque[Future[Item]]()
-    try:
+    begun: deque[Future[Item]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         for call in calls:
-            begun.append(pool.submit(call))
-            if len(begun) > threads + 1:
+            if len(begun) > _LEAD:
                 yield begun.popleft().result()
+            begun.append(pool.submit(call))
         while begun:
             yield begun.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
