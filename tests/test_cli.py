@@ -126,6 +126,16 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert again[:2] == tuned[:2]
 
 
+def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, tiny_model, tmp_path):
+    rows = ("--train", tiny_files["train"], "--validation", tiny_files["validation"], "--model", tiny_model)
+    code, shown, errors = tsds("finetune", *rows, "--out", tmp_path / "f", "--steps", 2)
+    assert code == 0, errors
+    assert "not tested (best of 2 steps at" in shown
+    assert "predictions" not in shown
+    assert not (tmp_path / "f" / "predictions.parquet").exists()
+    assert len(load_target(tmp_path / "f" / "model").predict(["a film"])) == 1
+
+
 def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a {word} film,{i}\n" for i, word in enumerate("abc")))
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]

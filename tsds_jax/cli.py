@@ -163,7 +163,8 @@ def command(
                 with _in_job(given) if shares else nullcontext(given) as own:
                     body(own)
             except KeyboardInterrupt:
-                _fail("stopped" + (": the same command with --resume goes on" if can_resume else ""), 130)
+                in_place = " in place of --overwrite" if flagged.get("overwrite") else ""
+                _fail("stopped" + (f": the same command with --resume{in_place} goes on" if can_resume else ""), 130)
             except Exception as error:
                 if with_traceback:
                     traceback.print_exc()
@@ -464,13 +465,16 @@ def value(given: dict[str, Any]) -> None:
 
 @command(
     places=(*_DATA, "model", "out", "seeds", "checkpoint_every", *_JOB),
-    meanings={"validation": "Validation rows, which choose the best step; without any the last one is taken."},
-    needs=("train", "model", "test", "out"),
+    meanings={
+        "validation": "Validation rows, which choose the best step; without any the last one is taken.",
+        "test": "Test rows; without any the model is saved and not tested.",
+    },
+    needs=("train", "model", "out"),
     options=(FineTuneOptions,),
     switches=("resume", "overwrite"),
 )
 def finetune(given: dict[str, Any]) -> None:
-    """Fine-tune the model on labelled text, test it and save it."""
+    """Fine-tune the model on labelled text, save it, and test it where there are test rows."""
     import json
 
     from tsds_jax import stages
@@ -500,8 +504,10 @@ def finetune(given: dict[str, Any]) -> None:
     if found["fresh"]:
         typer.echo(f"the checkpoint has no head for this, so it started at random: {', '.join(found['fresh'])}")
     scores = ", ".join(f"{name} {score:.4f}" for name, score in found["metrics"].items())
-    typer.echo(f"test {scores} (best of {found['steps']} steps at {found['best_step']})")
-    typer.echo(f"predictions: {folder / 'predictions.parquet'}")
+    steps = f"best of {found['steps']} steps at {found['best_step']}"
+    typer.echo(f"test {scores} ({steps})" if scores else f"not tested ({steps})")
+    if (folder / "predictions.parquet").exists():
+        typer.echo(f"predictions: {folder / 'predictions.parquet'}")
     typer.echo(f"model: {folder / 'model'}")
 
 

@@ -109,10 +109,10 @@ def value_files(
 def finetune_files(
     train: str,
     model: str,
-    test: str,
     out: str,
     *,
     validation: str | None = None,
+    test: str | None = None,
     text: Any = None,
     label: str | None = None,
     options: FineTuneOptions | None = None,
@@ -124,8 +124,9 @@ def finetune_files(
 ) -> Path:
     """`finetune` from files to a folder: predictions.parquet, finetune.json, metrics.jsonl, manifest.json, model/.
 
-    Without validation rows nothing is set apart: every training row trains, and the last step's model is tested. A
-    resumed run goes on after its last checkpoint; of a finished one everything is there.
+    Without validation rows nothing is set apart: every training row trains, and the last step's model is kept. Without
+    test rows there are no predictions and no metrics. A resumed run goes on after its last checkpoint; of a finished
+    one everything is there.
     """
     options = options or FineTuneOptions()
     check_options(options)
@@ -148,18 +149,18 @@ def finetune_files(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    tested, found = data.evaluation, np.asarray(tuned.predictions)
-    assert tested is not None
-    classes = tuned.classes
-    table = {
-        "row": tested.origin,
-        "label": tested.label_names if classes else tested.labels,
-        "prediction": dataclasses.replace(tested, labels=found).label_names if classes else found,
-    }
-    for place, name in enumerate(classes):
-        table[f"probability_{name}"] = np.asarray(tuned.probabilities)[:, place]
-    with atomic(folder.path / "predictions.parquet") as temporary:
-        pq.write_table(pa.table(table), temporary)
+    tested, found = data.evaluation, tuned.predictions
+    if tested is not None and found is not None:
+        classes = tuned.classes
+        table = {
+            "row": tested.origin,
+            "label": tested.label_names if classes else tested.labels,
+            "prediction": dataclasses.replace(tested, labels=found).label_names if classes else found,
+        }
+        for place, name in enumerate(classes):
+            table[f"probability_{name}"] = np.asarray(tuned.probabilities)[:, place]
+        with atomic(folder.path / "predictions.parquet") as temporary:
+            pq.write_table(pa.table(table), temporary)
     folder.remove("model")
     tuned.model.save_pretrained(folder.path / "model")
     about = ("metrics", "steps", "best_step", "trained", "fresh", "truncated", "history")

@@ -142,7 +142,7 @@ def summary(contents: RunContents) -> str:
         start = f"{_valued(valued, len(values))} and none was removed"
     else:
         part = share(removed / len(values))
-        start = f"{_valued(valued, len(values))} and the {removed:,} least valuable ({part}) removed"
+        start = f"{_valued(valued, len(values))} and {removed:,} of the least valuable ({part}) removed"
     tuned = contents.finetuning
     if tuned is None:
         if contents.cut.evidence:
@@ -176,9 +176,9 @@ def against_random(tuned: FineTuning) -> str | None:
     if change is None:
         return None
     if change.low > 0:
-        verdict = "so the ranking chose better than chance"
+        verdict = "so the ranking chose better than this random draw"
     elif change.high < 0:
-        verdict = "so the ranking chose worse than chance"
+        verdict = "so the ranking chose worse than this random draw"
     else:
         verdict = "so this run does not show that the ranking chooses better than chance"
     return (
@@ -310,9 +310,9 @@ def _verdict(change: Difference) -> str:
     if not (math.isfinite(change.low) and math.isfinite(change.high)):
         return "without a usable interval"
     if change.low > 0:
-        return "more than the choice of test rows explains"
+        return "higher by more than the choice of test rows explains (another fine-tuning seed may differ)"
     if change.high < 0:
-        return "so removing them made the model worse"
+        return "lower by more than the choice of test rows explains (another fine-tuning seed may differ)"
     return "which these test rows cannot tell from no change"
 
 
