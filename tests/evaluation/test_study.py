@@ -213,6 +213,16 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
 
 
+def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_files, tiny_model, tmp_path):
+    seen = tsds.load_splits(tiny_files["train"], tiny_files["validation"], tiny_files["train"])
+    how = {"methods": ("random",), "flips": (0,), "seeds": (0,), **QUICK}
+    for name, data in (("seen", seen), ("fresh", splits)):
+        out = tsds.evaluate({name: data}, model=tiny_model, out=tmp_path / name, **how)
+        told = (out / "evaluation.md").read_text()
+        words = f"{name}: 120 train texts also stand in the test rows (drop_overlap leaves them out)"
+        assert (words in told.split("## ")[0]) == (name == "seen")
+
+
 def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_model, tmp_path):
     how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (1,), **QUICK, "finetuning": TUNING}
     plain = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "plain", **how)

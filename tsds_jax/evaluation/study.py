@@ -122,7 +122,7 @@ def evaluate(
     removal indices are there before any test row is looked at. For every method, with the lowest rows removed, the
     accuracy on the test rows is that of the source classifier refitted, and of some methods that of the model
     fine-tuned for as many steps as on all rows. "At the index" is at the number of rows that `select` would remove, the
-    check on the target included where ``check_seeds`` asks for it.
+    check on the target included where ``check_seeds`` asks for it; duplicates are judged one by one.
 
     Args:
       data: name to splits, with test rows.
@@ -228,7 +228,13 @@ def evaluate(
         if finetuned:
             some = [run for run in runs if run["key"] == setting.key and run["method"] in finetuned]
             _finetune(folder, setting, some, valued, finetuned_shares, encoder, tuning, progress)
-    write_summary(folder, runs, {key: found["values"] for key, found in valued.items()})
+    notes = [
+        f"{name}: {count} {one} texts also stand in the {other} rows (drop_overlap leaves them out)"
+        for name, splits in data.items()
+        for (one, other), count in splits.overlap.items()
+        if not settings.drop_overlap
+    ]
+    write_summary(folder, runs, {key: found["values"] for key, found in valued.items()}, notes)
     folder.write_json("manifest.json", {"status": "finished", **about, **environment()})
     return folder.path
 

@@ -48,6 +48,7 @@ def write_summary(
     folder: RunFolder,
     runs: list[dict[str, Any]],
     values: Mapping[tuple[str, str], np.ndarray],
+    notes: Sequence[str] = (),
 ) -> None:
     """evaluation.json, evaluation.md and curves/ in the run's folder.
 
@@ -55,6 +56,7 @@ def write_summary(
       folder: the run's.
       runs: the numbers of each data set, share of flips, seed and method.
       values: of (setting's key, method), ``[points]``.
+      notes: what should be known of the data.
     """
     groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
@@ -83,7 +85,7 @@ def write_summary(
         with atomic(folder.path / "curves" / f"{data}-{flips:g}.svg") as temporary:
             _curves(methods, f"{data}, {flips:.0%} of the labels flipped").savefig(temporary, format="svg")
     folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
-    folder.write_text("evaluation.md", "\n".join(tables))
+    folder.write_text("evaluation.md", "".join(f"{note}\n\n" for note in notes) + "\n".join(tables))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float, int]]:
