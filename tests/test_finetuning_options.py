@@ -23,6 +23,7 @@ from tsds_jax.finetuning import FineTuned, finetune, finetune_seeds, load_target
 from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.optimiser import learning_rate_at
 from tsds_jax.finetuning.scores import METRICS, goodness, score
+from tsds_jax.finetuning.target import new_target
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import select
 
@@ -424,6 +425,14 @@ def test_a_fine_tuned_encoder_is_a_source_of_representations(encoder):
     assert len(chosen.kept) + len(chosen.removed) == 60
     # And it can be fine-tuned on: its own head goes on.
     assert tune(tuned, steps=1).fresh == ()
+
+
+@pytest.mark.parametrize("names", [None, {"0": "NEGATIVE", "1": "POSITIVE"}])
+def test_a_fine_tuned_models_head_goes_on_for_its_own_classes_and_no_others(names, encoder):
+    base = dataclasses.replace(encoder, settings={**encoder.settings, "id2label": names})
+    tuned = tune(base, steps=1, head="own").model.encoder
+    for classes, expected in ((("neg", "pos"), []), (("ham", "spam"), ["classifier.bias", "classifier.weight"])):
+        assert sorted(new_target(tuned, 2, classes, "own", seed=0)[2]) == expected
 
 
 MANY = """

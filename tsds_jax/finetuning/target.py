@@ -72,7 +72,8 @@ class TargetModel:
 
         What it knows of a head is this model's.
         """
-        return dataclasses.replace(self.base, model=self.module.encoder, head=self._head_tensors())
+        settings = self._settings(None)  # the names of its classes too, by which the head is taken over or not
+        return dataclasses.replace(self.base, model=self.module.encoder, settings=settings, head=self._head_tensors())
 
     def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Logits, float32 [texts, classes], or in regression numbers, float32 [texts, 1]."""
