@@ -64,6 +64,8 @@ def test_each_family_has_its_own_names_and_defaults():
         ({"model_type": "roberta", "max_position_embeddings": 2}, ["max_position_embeddings", "padding"]),
         ({"model_type": "electra", "embedding_size": 0}, ["embedding_size", "0"]),
         (BERT | {"hidden_act": None}, ["hidden_act", "None"]),
+        (BERT | {"quantization_config": {"quant_method": "bitsandbytes"}}, ["quantization_config", "dequantize()"]),
+        ({"model_type": "qwen3", "quantization_config": {}}, ["quantization_config", "dequantize()"]),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_with_its_name(values, words):

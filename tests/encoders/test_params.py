@@ -93,6 +93,13 @@ def test_half_precision_weights_become_float32(folder, encoder, dtype):
         np.testing.assert_array_equal(half, whole.astype(dtype).astype(np.float32))
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [(np.int8, "I8"), (ml_dtypes.float8_e4m3fn, "F8_E4M3")])
+def test_weights_that_are_no_floats_are_refused_with_their_name(folder, dtype, stored):
+    key = "encoder.layer.0.attention.self.query.weight"
+    rewrite(folder, lambda tensors: tensors | {key: tensors[key].astype(dtype)})
+    assert f"model.safetensors stores {key} as {stored}" in refused(folder)
+
+
 def shard(folder: Path) -> dict[str, str]:
     tensors = load_file(folder / "model.safetensors")
     weight_map = {key: f"model-0000{number % 2 + 1}-of-00002.safetensors" for number, key in enumerate(tensors)}

@@ -31,6 +31,11 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise InputError(f"model_type {model_type!r:.60} is not supported; supported: {', '.join(MODEL_TYPES)}")
+    if values.get("quantization_config") is not None:
+        raise InputError(
+            "the encoder config has quantization_config set; only weights that are not quantised are supported here: "
+            "give the original model, or save it after dequantize() in transformers"
+        )
     return (RotaryConfig if model_type in ROTARY_FAMILIES else EncoderConfig).from_dict(values)
 
 

@@ -193,6 +193,10 @@ def weight_files(folder: Path) -> list[Path]:
     return shards
 
 
+# What safetensors calls the number types that a weight may be stored in.
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
 def read_tensors(files: list[Path]) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Each tensor's name, with a function that reads it as float32: the others stay on disk."""
     for file in files:
@@ -200,12 +204,18 @@ def read_tensors(files: list[Path]) -> Iterator[tuple[str, Callable[[], np.ndarr
             # Not framework="numpy", which cannot hold a bfloat16.
             with safe_open(file, framework="flax") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 -- a safe_open handle does not iterate
-                    yield key, functools.partial(_read, tensors, key)
+                    yield key, functools.partial(_read, tensors, key, file)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file} cannot be read as safetensors: {str(error)[:60]}; fetch it again") from None
 
 
-def _read(tensors: Any, key: str) -> np.ndarray:
+def _read(tensors: Any, key: str, file: Path) -> np.ndarray:
+    stored = tensors.get_slice(key).get_dtype()
+    if stored not in _FLOATS:
+        # Quantised: the numbers mean nothing without their scales, which stand elsewhere.
+        raise InputError(
+            f"{file} stores {key} as {stored}, and a weight must be one of {', '.join(_FLOATS)}: save it so"
+        )
     return np.asarray(tensors.get_tensor(key), dtype=np.float32)
 
 
@@ -236,7 +246,7 @@ def load_model(folder: Path, config: Config, settings: Mapping[str, Any], dtype:
 
     Raises:
       InputError: a parameter is missing, is there twice, has another shape than the config says, or
-        the checkpoint has more layers; or its files cannot be read.
+        the checkpoint has more layers; or its files cannot be read, or store a parameter as no float.
     """
     table = NAME_TABLES[config.model_type]
     heads = {name for head in HEADS for name in head_names(head_config(head, settings, config))}
