@@ -113,6 +113,31 @@ def test_settings_of_a_head_are_followed(family, options, tmp_path):
     np.testing.assert_allclose(logits(target.module, *arrays(family)), torch_logits(model, *arrays(family)), atol=1e-5)
 
 
+def configured(folder: Path, **settings) -> Path:
+    values = json.loads((folder / "config.json").read_text()) | settings
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_one_output_is_a_number_unless_it_is_one_of_several_labels(golden, tmp_path):
+    encoder, saved = load_encoder(golden), tmp_path / "saved"
+    graphdef, params, _ = new_target(encoder, 1, (), "own", seed=3)
+    TargetModel(nnx.merge(graphdef, params), encoder, "own", (), 24, "regression").save_pretrained(saved)
+    target = load_target(configured(saved, problem_type=None))
+    assert (target.task, target.classes) == ("regression", ())
+    np.testing.assert_array_equal(target.predict(["a good film"]), target.outputs(["a good film"])[:, 0])
+    target.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["problem_type"] == "regression"
+    for said, task in (("single_label_classification", "regression"), ("multi_label_classification", "multi_label")):
+        assert load_target(configured(saved, problem_type=said)).task == task
+
+
+def test_a_regression_onto_several_numbers_is_refused(golden, tmp_path):
+    tuned("bert", "own", golden).save_pretrained(tmp_path / "saved")
+    with pytest.raises(InputError, match=r"regression \(problem_type in config\.json\) onto 3 numbers"):
+        load_target(configured(tmp_path / "saved", problem_type="regression"))
+
+
 def tuned(family: str, head: str, golden: Path) -> TargetModel:
     """A target model that starts at random, with the tokenizer of the golden BERT where it is that."""
     encoder = load_encoder(golden.parent / family)

@@ -167,7 +167,7 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
       name: a folder, or a hub name, as in `load_encoder`.
 
     Raises:
-      InputError: as `load_encoder`, or a part of the head is missing.
+      InputError: as `load_encoder`, or a part of the head is missing, or it gives several numbers a text.
 
     Example:
       >>> from tsds_jax import finetune
@@ -185,6 +185,13 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
     outputs = len(base.head[f"{config.out}.weight"])
     kinds = {theirs: ours for ours, theirs in _PROBLEM_TYPES.items()}
     task = kinds.get(str(base.settings.get("problem_type")), "classification")
+    if outputs == 1 and task == "classification":
+        task = "regression"  # as transformers has it: of one class there is nothing to choose
+    if outputs > 1 and task == "regression":
+        raise InputError(
+            f"{base.folder} is a regression (problem_type in config.json) onto {outputs} numbers, and one is supported "
+            "here; give a model of one, or of classes"
+        )
     classes = () if task == "regression" else class_names(base.settings, outputs)
     limit = ours.get("max_length", base.config.max_tokens)
     limit = limit if isinstance(limit, int) and 4 <= limit <= base.config.max_tokens else base.config.max_tokens
