@@ -1,5 +1,6 @@
 """What holds of every family, shown on tiny models of each with one tokenizer."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from datasets import Dataset
 from flax import nnx
 
-from tsds_jax.encoders import RotaryConfig, config_from_dict
+from tsds_jax.encoders import RotaryConfig, config_from_dict, load_encoder
 from tsds_jax.encoders.families import new_encoder
 from tsds_jax.encoders.rotary import frequencies
 from tsds_jax.encoders.rotary_config import Rotation
@@ -86,6 +87,46 @@ def test_older_and_newer_names_of_the_rope_settings_read_alike():
     assert config_from_dict({"model_type": "modernbert", "layer_types": kinds}).windows == (None, 64) * 11
 
 
+LINEAR = {"rope_type": "linear", "factor": 2.0}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "rotation"),
+    [
+        ("llama", {"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 9.0}}, Rotation(1e4, "linear", 2.0)),
+        ("llama", {"rope_scaling": LLAMA3, "max_position_embeddings": 99}, Rotation(1e4, "llama3", 8.0, trained=99)),
+        ("modernbert", {"rope_scaling": LINEAR}, Rotation(16e4, "linear", 2.0)),
+        ("modernbert", {"rope_scaling": {"type": "linear", "factor": 2.0}}, Rotation(16e4, factor=2.0)),
+    ],
+)
+def test_the_settings_of_rope_that_count_are_those_that_count_in_transformers(family, values, rotation):
+    assert config_from_dict({"model_type": family, **values}).rotations[0] == rotation
+
+
+@pytest.mark.parametrize(
+    ("family", "values"),
+    [
+        ("llama", {"is_causal": False}),
+        ("qwen2", {"is_causal": False}),
+        ("qwen3", {"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 9.0}}),
+        ("llama", {"rope_parameters": LLAMA3}),
+        ("modernbert", {"rope_parameters": None, "rope_scaling": LINEAR}),
+        ("modernbert", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+    ],
+)
+def test_a_setting_of_a_config_changes_the_states_as_it_does_in_pytorch(of_family, family, values):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    path = of_family(family).folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    model = transformers.AutoModel.from_pretrained(path.parent, attn_implementation="eager").eval()
+    ids, mask = np.arange(5, 29).reshape(2, 12), np.arange(12) < np.array([[12], [7]])
+    with torch.no_grad():
+        theirs = model(torch.tensor(ids), attention_mask=torch.tensor(mask.astype(int))).last_hidden_state.numpy()
+    ours = load_encoder(path.parent).hidden_states(ids, mask.astype(int))[-1]
+    np.testing.assert_allclose(np.asarray(ours)[mask], theirs[mask], atol=1e-5)
+
+
 @pytest.mark.parametrize("pad", [None, -1, 10**6])
 def test_a_decoder_has_no_use_for_the_token_of_padding(pad):
     assert config_from_dict({"model_type": "llama", "pad_token_id": pad}) == config_from_dict({"model_type": "llama"})
@@ -96,6 +137,12 @@ def test_a_decoder_has_no_use_for_the_token_of_padding(pad):
     [
         ({"model_type": "qwen2", "use_sliding_window": True}, ["use_sliding_window"]),
         ({"model_type": "llama", "rope_scaling": {"rope_type": "yarn"}}, ["yarn", "llama3"]),
+        ({"model_type": "modernbert", "rope_scaling": {"rope_type": "yarn"}}, ["yarn", "llama3"]),
+        (
+            {"model_type": "llama", "rope_scaling": {"type": "yarn"}, "rope_parameters": {"rope_type": "default"}},
+            ["yarn", "llama3"],
+        ),
+        ({"model_type": "llama", "rope_scaling": LLAMA3, "max_position_embeddings": "many"}, ["positive", "many"]),
         ({"model_type": "llama", "rope_parameters": {"rope_theta": "fast"}}, ["rope", "fast"]),
         ({"model_type": "llama", "rope_parameters": {"rope_theta": -1.0}}, ["rope", "-1.0"]),
         ({"model_type": "llama", "rope_parameters": {"partial_rotary_factor": 0.5}}, ["partial_rotary_factor"]),

@@ -1,8 +1,9 @@
 """Transformers with rotary positions in Flax NNX: ModernBERT, and Llama, Qwen2 and Qwen3 as feature extractors.
 
 ModernBERT (Warner et al., 2024) sees all or nearby tokens by turns, Llama (Touvron et al., 2023; Dubey et al., 2024),
-Qwen2 and Qwen3 (Yang et al., 2024, 2025) only what comes before. All norm what goes into a layer's two parts, not the
-sum that comes out, gate their feed-forward part, and turn queries and keys by their position (Su et al., 2021).
+Qwen2 and Qwen3 (Yang et al., 2024, 2025) only what comes before, or where ``is_causal`` is false all. They norm what
+goes into a layer's two parts, not the sum that comes out, gate their feed-forward part, and turn queries and keys by
+their position (Su et al., 2021).
 """
 
 import math

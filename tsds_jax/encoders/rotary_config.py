@@ -190,6 +190,7 @@ def _check_counts(read: Mapping[str, Any]) -> None:
         "hidden_size",
         "num_hidden_layers",
         "num_attention_heads",
+        "max_position_embeddings",
         "local_attention",
         "global_attn_every_n_layers",
     ):
@@ -208,8 +209,10 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
     if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in list(known) for kind in kinds):
         raise InputError(f"the encoder config's layer_types must be {layers} of {', '.join(known)}")
     given = _object(values, "rope_parameters")
+    # As transformers has it: the older name's settings are for both kinds of layers, all but a ``type`` of old.
+    plain, scaling = {"rope_type": "default"}, _object(values, "rope_scaling")
     turns = {
-        kind: _rotation({"rope_theta": values.get(key, theta)} | _object(given, kind))
+        kind: _rotation({"rope_theta": values.get(key, theta)} | (_object(given, kind) or plain) | scaling, read)
         for kind, (key, theta) in known.items()
     }
     window = read["local_attention"] // 2
@@ -244,11 +247,9 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
     if read.get("use_sliding_window") or "sliding_attention" in (values.get("layer_types") or ()):
         raise InputError("the encoder config has use_sliding_window set; only full attention is supported here")
     qwen2 = values["model_type"] == "qwen2"
-    turn = _rotation(
-        {"rope_theta": values.get("rope_theta", 10_000.0)}
-        | _object(values, "rope_scaling")
-        | _object(values, "rope_parameters")
-    )
+    # Of both names transformers takes the older.
+    given = _object(values, "rope_scaling") or _object(values, "rope_parameters")
+    turn = _rotation({"rope_theta": values.get("rope_theta", 10_000.0)} | given, read)
     layers = read["num_hidden_layers"]
     return {
         "vocab_size": read["vocab_size"],
@@ -263,7 +264,7 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
         "norm_eps": read["rms_norm_eps"],
         "rotations": (turn,) * layers,
         "windows": (None,) * layers,
-        "causal": True,
+        "causal": bool(values.get("is_causal", True)),
         "root_mean_square": True,
         "norm_bias": False,
         "head_norm": values["model_type"] == "qwen3",
@@ -294,13 +295,14 @@ def _object(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return part
 
 
-def _rotation(given: Mapping[str, Any]) -> Rotation:
-    """From the keys of ``rope_parameters``, or of its older name ``rope_scaling``."""
+def _rotation(given: Mapping[str, Any], read: Mapping[str, Any]) -> Rotation:
+    """From the keys of ``rope_parameters``, or of its older name ``rope_scaling``, and the sizes that were read."""
     kind = given.get("rope_type", given.get("type", "default"))
     if kind not in ("default", "linear", "llama3"):
         raise InputError(f"rope_type {kind!r:.60} is not supported; supported: default, linear, llama3")
     if given.get("partial_rotary_factor", 1.0) != 1.0:
         raise InputError("partial_rotary_factor is not supported; every entry of a head turns here")
+    positions = read["max_position_embeddings"] if kind == "llama3" else 8192
     try:
         found = Rotation(
             float(given["rope_theta"]),
@@ -308,7 +310,7 @@ def _rotation(given: Mapping[str, Any]) -> Rotation:
             float(given.get("factor", 1.0)),
             float(given.get("low_freq_factor", 1.0)),
             float(given.get("high_freq_factor", 4.0)),
-            int(given.get("original_max_position_embeddings", 8192)),
+            int(given.get("original_max_position_embeddings", positions)),
         )
     except (TypeError, ValueError):
         raise InputError(f"the encoder config's rope parameters must be numbers, not {dict(given)!r:.120}") from None
