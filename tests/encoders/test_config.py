@@ -42,6 +42,11 @@ def test_each_family_has_its_own_names_and_defaults():
     assert EncoderConfig.from_dict({"model_type": "electra", "embedding_size": 256}).embedding_size is None
 
 
+def test_a_distilbert_has_no_segments_and_one_epsilon_whatever_a_file_of_bert_has_left_in_its_config():
+    left = {"type_vocab_size": 2, "layer_norm_eps": 1e-5}
+    assert config_from_dict({"model_type": "distilbert", **left}) == config_from_dict({"model_type": "distilbert"})
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -47,12 +47,14 @@ class Family(NamedTuple):
     Attributes:
       defaults: the value of every field that a config.json may leave out.
       keys: field -> its key in config.json, where that has another name.
+      fixed: fields that no config.json decides: such a key is another family's, left behind.
       counts_positions: whether positions are counted over what is not padding, from the padding's id + 1 on, so that
         the table of positions is longer than a text may be.
     """
 
     defaults: dict[str, Any]
     keys: Mapping[str, str] = MappingProxyType({})
+    fixed: tuple[str, ...] = ()
     counts_positions: bool = False
 
 
@@ -89,6 +91,7 @@ FAMILIES: dict[str, Family] = {
             "hidden_dropout_prob": "dropout",
             "attention_probs_dropout_prob": "attention_dropout",
         },
+        fixed=("type_vocab_size", "layer_norm_eps"),
     ),
     "electra": Family(
         _BERT | {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
@@ -197,7 +200,8 @@ class EncoderConfig:
             if values.get(flag):
                 raise InputError(f"the encoder config has {flag} set; only an encoder is supported here")
         family = FAMILIES[model_type]
-        given = {name: values.get(family.keys.get(name, name), value) for name, value in family.defaults.items()}
+        asked = {name: family.keys.get(name, name) for name in family.defaults if name not in family.fixed}
+        given = family.defaults | {name: values[key] for name, key in asked.items() if key in values}
         if given.get("embedding_size") == given["hidden_size"]:
             given["embedding_size"] = None  # as wide as the layers: there is no map
         return cls(model_type=model_type, **given)
