@@ -18,7 +18,7 @@ from flax import nnx
 
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.errors import InputError
+from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.finetuning import FineTuned, finetune, finetune_seeds, load_target, training
 from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.optimiser import learning_rate_at
@@ -215,6 +215,13 @@ def test_a_regression_is_learned_saved_and_loaded(encoder, tmp_path):
 def test_a_regressions_head_starts_at_the_mean_of_the_numbers(encoder):
     result = tune(encoder, numbers(50, 0), task="regression", steps=1, learning_rate=1e-9)
     assert result.history[0]["train_loss"] < 2 * numbers(50, 0).labels.var()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_at_the_last_step_too(encoder):
+    """Its squares overflow where that of the one row's error does not."""
+    far = dataclasses.replace(films(40), labels=np.float32(1e19) * (2 * films(40).labels - 1), classes=())
+    with pytest.raises(TsdsError, match="the gradient's norm is inf at step 1; lower the learning_rate"):
+        tune(encoder, far, task="regression", steps=1, batch_size=1)
 
 
 def test_scores_of_a_regression_are_those_of_their_definitions():

@@ -174,11 +174,13 @@ def train(
             np.asarray((rate, options.weight_decay, options.clip), np.float32),
         )
         loop.losses.append(float(loss))
-        if not math.isfinite(loop.losses[-1]):
-            raise TsdsError(
-                f"fine-tuning: the loss is {loop.losses[-1]} at step {loop.step}; lower the learning_rate "
-                f"(it is {options.learning_rate})"
-            )
+        # After the last step no loss would show what such a gradient has made of the weights.
+        for name, number in (("loss", loop.losses[-1]), ("gradient's norm", float(norm))):
+            if not math.isfinite(number):
+                raise TsdsError(
+                    f"fine-tuning: the {name} is {number} at step {loop.step}; lower the learning_rate "
+                    f"(it is {options.learning_rate})"
+                )
         log(
             {
                 "step": loop.step,

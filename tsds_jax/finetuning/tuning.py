@@ -125,7 +125,7 @@ def finetune(
 
     Raises:
       InputError: an option, a row or a source cannot be used, or the folder holds another run.
-      TsdsError: the loss is not finite.
+      TsdsError: the loss or its gradient is not finite.
 
     Example:
       >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", evaluation="test.csv")
