@@ -352,6 +352,16 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
 
 
+@pytest.mark.parametrize("torn", ['{"time": 1.5, "stage": "finet', "\0\0\0"])
+def test_a_line_of_the_metrics_that_was_cut_off_is_dropped_when_the_run_goes_on(torn, encoder, tmp_path):
+    given = {"folder": tmp_path, "checkpoint_every": 0.0}
+    tune(encoder, **given)
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(whole + torn)
+    tune(encoder, resume=True, **given)
+    assert (tmp_path / "metrics.jsonl").read_text() == whole
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_has_the_last_step_written_before_the_run_ends(number, encoder, tmp_path):
     def told(event):

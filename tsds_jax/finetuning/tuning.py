@@ -289,6 +289,14 @@ def _logging(run: RunFolder | None, checkpoints: Checkpoints) -> Log:
         return lambda fields: None
     file, after = run.path / "metrics.jsonl", checkpoints.step
     if file.exists():
-        lines = [line for line in file.read_text("utf-8").splitlines() if json.loads(line).get("step", 0) <= after]
-        run.write_text("metrics.jsonl", "".join(line + "\n" for line in lines))
+        lines = file.read_text("utf-8").splitlines()
+        run.write_text("metrics.jsonl", "".join(line + "\n" for line in lines if 0 <= _step(line) <= after))
     return lambda fields: run.log("finetune", **fields)
+
+
+def _step(line: str) -> int:
+    """The step of a line of metrics.jsonl; -1 where a lost power or a full disk has left but a part of the line."""
+    try:
+        return json.loads(line).get("step", 0)
+    except ValueError:
+        return -1
