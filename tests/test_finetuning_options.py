@@ -402,6 +402,9 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(encoder, tm
         tune(encoder, steps=1, folder=tmp_path)
     with pytest.raises(InputError, match=r"options\.steps 1 instead of 2"):
         tune(encoder, steps=2, folder=tmp_path, resume=True)
+    other = dataclasses.replace(encoder, head={name: tensor + 1 for name, tensor in encoder.head.items()})
+    with pytest.raises(InputError, match=r"a run with head \w+ instead of"):
+        tune(other, steps=1, folder=tmp_path, resume=True)
 
 
 def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp_path, monkeypatch):

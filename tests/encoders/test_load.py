@@ -170,3 +170,17 @@ def test_the_fingerprint_tells_weights_configs_and_tokenizers_apart(encoder, fol
     save_file(tensors, folder / "model.safetensors")
     prints.add(load_encoder(folder).fingerprint())
     assert len(prints) == 4
+
+
+def test_the_heads_fingerprint_tells_apart_what_fine_tuning_starts_from_and_the_encoders_does_not(encoder, folder):
+    prints = [encoder.head_fingerprint(), load_encoder(folder).head_fingerprint()]
+    for values in ({"id2label": {"0": "bad", "1": "good"}}, {"classifier_dropout": 0.5}):
+        settings = json.loads((folder / "config.json").read_text()) | values
+        (folder / "config.json").write_text(json.dumps(settings))
+        prints.append(load_encoder(folder).head_fingerprint())
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"classifier.weight": np.ones((2, 32), np.float32)}, folder / "model.safetensors")
+    prints.append(load_encoder(folder).head_fingerprint())
+    assert len(set(prints)) == len(prints) - 1
+    assert prints[0] == prints[1]
+    assert load_encoder(folder).fingerprint() == encoder.fingerprint()

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
+from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
@@ -95,6 +96,15 @@ class Encoder:
             if file.name in TOKENIZER_FILES:
                 digest.update(file.name.encode())
                 digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    def head_fingerprint(self) -> str:
+        """SHA-256 (hex) of what fine-tuning starts from beside that: the head, its settings and its classes' names."""
+        about = (head_config("own", self.settings, self.config), self.settings.get("id2label"))
+        digest = hashlib.sha256(repr(about).encode())
+        for name, tensor in sorted(self.head.items()):
+            digest.update(f"{name}{tensor.shape}".encode())
+            digest.update(tensor.tobytes())
         return digest.hexdigest()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:

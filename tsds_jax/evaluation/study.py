@@ -189,6 +189,7 @@ def evaluate(
         "confidence": None if confidence is None else [confidence, confident_from],
         "noise": noise,
         "model": encoder.fingerprint(),
+        "head": encoder.head_fingerprint(),
         "data": {name: [part.fingerprint() for part in _parts(splits)] for name, splits in data.items()},
     }
     asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}

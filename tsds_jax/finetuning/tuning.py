@@ -259,6 +259,7 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
         "stage": "finetune",
         "options": dataclasses.asdict(options),
         "model": encoder.fingerprint(),
+        "head": encoder.head_fingerprint(),
         "data": {role: part and part.fingerprint() for role, part in parts},
     }
 

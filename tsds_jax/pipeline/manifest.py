@@ -64,6 +64,7 @@ def manifest_of(
             "options": options,
             "finetuning": tuning,
             "model": model["sha256"],
+            "head": encoder.head_fingerprint(),
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
             "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
         },
