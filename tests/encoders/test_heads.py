@@ -99,6 +99,31 @@ def test_a_classifier_goes_from_pytorch_to_here_and_back_with_the_same_logits(fa
     assert stored.keys() == saved.keys()
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_a_decoders_last_token_is_as_in_pytorch_the_last_that_is_no_padding(family, tmp_path):
+    model, (ids, mask, types) = classifier(tmp_path, family), arrays(family)
+    ids[0, -1], ids[2, 6:9], ids[3] = 0, 0, 0  # of rows of 14, 9 and 1 tokens
+    found = logits(load_target(tmp_path).module, ids, mask, types)
+    np.testing.assert_allclose(found, torch_logits(model, ids, mask, types), atol=1e-5)
+
+
+def test_a_decoder_whose_tokenizer_ends_texts_with_padding_is_the_same_once_it_is_saved(of_family, tmp_path):
+    folder = of_family("qwen3").folder
+    settings = {**json.loads((folder / "tokenizer_config.json").read_text()), "pad_token": "[SEP]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    encoder = load_encoder(configured(folder, pad_token_id=None))
+    graphdef, params, _ = new_target(encoder, 3, CLASSES, "own", seed=3)
+    target, texts = TargetModel(nnx.merge(graphdef, params), encoder, "own", CLASSES, 24), ["a good film", "boring ."]
+    ids = np.array([encoder.tokenizer(texts[0])["input_ids"]])
+    assert ids[0, -1] == encoder.tokenizer.pad_token_id
+    short = logits(target.module, ids[:, :-1], np.ones_like(ids[:, :-1]), np.zeros_like(ids[:, :-1]))
+    np.testing.assert_allclose(target.outputs(texts)[:1], short, atol=1e-6)
+    again = load_target(target.save_pretrained(tmp_path / "saved"))
+    np.testing.assert_array_equal(again.outputs(texts), target.outputs(texts))
+    assert again.base.settings["pad_token_id"] == encoder.tokenizer.pad_token_id
+    assert target.encoder.head_fingerprint() == again.base.head_fingerprint()
+
+
 @pytest.mark.parametrize(
     ("family", "options"),
     [

@@ -38,6 +38,8 @@ class HeadConfig:
       norm: name of a layer norm after the activation; None where there is none.
       norm_bias: whether that has a bias.
       norm_eps: added to its variance.
+      pad: of a decoder's own head: the token that the last one is looked for before, -1 where none is known; None in
+        all other heads.
     """
 
     pooling: str
@@ -52,6 +54,7 @@ class HeadConfig:
     norm: str | None = None
     norm_bias: bool = False
     norm_eps: float = 1e-5
+    pad: int | None = None
 
     @property
     def parts(self) -> dict[str, str]:
@@ -90,7 +93,8 @@ def _own(settings: Mapping[str, Any], config: Config) -> HeadConfig:
     width = config.hidden_size
     if not isinstance(config, EncoderConfig):
         if config.model_type != "modernbert":
-            return HeadConfig("last", width, "score", out_bias=False)
+            pad = settings.get("pad_token_id")
+            return HeadConfig("last", width, "score", out_bias=False, pad=pad if isinstance(pad, int) else -1)
         activation = settings.get("classifier_activation", "gelu")
         check_activation(activation)
         pooling_named(settings.get("classifier_pooling", "cls"))

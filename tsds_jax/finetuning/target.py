@@ -43,6 +43,9 @@ class Target(nnx.Module):
         """Outputs [rows, classes] in float32; dropout is on if there are rngs. For remat see `Transformer`."""
         ids, mask, types = map(jnp.asarray, batch)
         hidden = self.encoder(ids, mask, types, rngs=rngs, remat=remat)
+        if self.head.config.pad is not None:
+            # As in transformers, which knows a text's end by its tokens alone: some tokenizers end it with padding.
+            mask = mask * (ids != self.head.config.pad)
         return self.head(hidden.astype(jnp.float32), mask, rngs)
 
 
@@ -72,7 +75,7 @@ class TargetModel:
 
         What it knows of a head is this model's.
         """
-        settings = self._settings(None)  # the names of its classes too, by which the head is taken over or not
+        settings = self._settings()  # the names of its classes too, by which the head is taken over or not
         return dataclasses.replace(self.base, model=self.module.encoder, settings=settings, head=self._head_tensors())
 
     def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
@@ -124,7 +127,7 @@ class TargetModel:
         for name, tensor in self._head_tensors().items():
             tensors[prefix + name if name.startswith("pooler.") else name] = jnp.asarray(tensor)
         tokenizer = self.base.tokenizer if has_tokenizer(self.base.folder) else None
-        return save_folder(folder, self._settings(tokenizer), tensors, tokenizer)
+        return save_folder(folder, self._settings(), tensors, tokenizer)
 
     def _head_tensors(self) -> dict[str, np.ndarray]:
         names = head_names(self.module.head.config).items()
@@ -132,7 +135,7 @@ class TargetModel:
         # Both transforms undo themselves; a bias that the head goes without has no tensor.
         return {name: back(np.asarray(state[path][...])) for name, (path, back) in names if path in state}
 
-    def _settings(self, tokenizer: Any) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         family = self.base.config.model_type
         kind = "ForSequenceClassification" if self.head == "own" else "Model"
         names = self.classes or ("LABEL_0",)
@@ -144,10 +147,8 @@ class TargetModel:
             "problem_type": _PROBLEM_TYPES[self.task],
             _OURS: {"head": self.head, "max_length": self.max_length},
         }
-        # Decoders find the last token by the padding's id.
-        if tokenizer is not None and tokenizer.pad_token_id is not None:
-            settings["pad_token_id"] = tokenizer.pad_token_id
-        return settings
+        pad = self.module.head.config.pad
+        return settings if pad is None or pad < 0 else settings | {"pad_token_id": pad}
 
 
 # What transformers calls the tasks.
@@ -232,6 +233,8 @@ def new_target(
     config = encoder.config if dropout is None else encoder.config.with_dropout(dropout)
     about = head_config(head, encoder.settings, encoder.config)
     about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
+    if about.pad is not None and has_tokenizer(encoder.folder) and encoder.tokenizer.pad_token_id is not None:
+        about = dataclasses.replace(about, pad=encoder.tokenizer.pad_token_id)  # fills texts up there
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
     # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
     values = {
