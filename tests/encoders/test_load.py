@@ -116,6 +116,18 @@ def test_a_folder_without_a_tokenizer_still_gives_hidden_states(folder):
         encoder.embed(["a"])
 
 
+@pytest.mark.parametrize("file", ["tokenizer.model", "sentencepiece.bpe.model"])
+def test_a_model_of_sentencepiece_is_a_tokenizer_that_counts_and_says_what_reads_it(folder, file):
+    (folder / "tokenizer.json").unlink()
+    prints = set()
+    for content in (b"no model", b"none either"):
+        (folder / file).write_bytes(content)
+        prints.add(load_encoder(folder).fingerprint())
+    assert len(prints) == 2
+    with pytest.raises(InputError, match=r"cannot be read .*save it there as tokenizer\.json, .*install sentencepiece"):
+        load_encoder(folder).embed(["a"])
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"model": {"type": "Nothing"}}'])
 def test_a_broken_tokenizer_is_refused(folder, content):
     (folder / "tokenizer.json").write_text(content)

@@ -32,12 +32,13 @@ from tsds_jax.runtime.progress import ProgressFn, silent
 # What an encoder needs, and never a pickle.
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
-# A folder has a tokenizer if it has one of the first four.
+# A folder has a tokenizer if it has one of the first five.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
     "tokenizer.model",
+    "sentencepiece.bpe.model",
     "merges.txt",
     "added_tokens.json",
     "special_tokens_map.json",
@@ -254,7 +255,7 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has a tokenizer's files."""
-    return any((folder / file).is_file() for file in TOKENIZER_FILES[:4])
+    return any((folder / file).is_file() for file in TOKENIZER_FILES[:5])
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -269,7 +270,10 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers package raises bare Exceptions
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"the tokenizer in {folder} cannot be read ({type(error).__name__}: {reason})") from None
+        raise InputError(
+            f"the tokenizer in {folder} cannot be read ({type(error).__name__}: {reason}); save it there as "
+            "tokenizer.json, or for a .model file install sentencepiece"
+        ) from None
 
 
 def _try(fetch: Callable[[], str]) -> Path | Exception:
