@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.baselines import BASELINES, baseline, confident, log_probability, margin, negative_entropy
@@ -35,7 +35,7 @@ def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
     assert np.isfinite(found.values).all()
     np.testing.assert_array_equal(found.values, baseline(method, *TWO, samples=40, seed=3).values)
     # The papers', whatever is the default of `value`; "" where no validation rows are scored.
-    assert found.utility in ("accuracy", "class_wise", "")
+    assert found.utility in ("accuracy", "class_wise", "", "log_likelihood" if "likelihood" in method else "")
     if method not in ("random", "entropy"):
         assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
 
@@ -55,6 +55,30 @@ def test_leave_one_out_is_scikit_learns_score_less_that_without_the_point(classe
     assert np.mean(np.abs(found.values - expected) < 1e-6) > 0.95
     assert found.unconverged == 0
     assert found.fits == 61
+
+
+def test_leave_one_out_by_likelihood_is_scikit_learns_log_loss_and_finds_more():
+    (x, y, x_val, y_val), flipped = problem(60)
+
+    def score(rows):
+        fit = LogisticRegression(tol=1e-8).fit(x[rows].astype(np.float64), y[rows])
+        return -log_loss(y_val, fit.predict_proba(x_val))
+
+    everybody = np.arange(60)
+    expected = [score(everybody) - score(np.delete(everybody, point)) for point in everybody]
+    found = baseline("leave_one_out_likelihood", x, y, x_val, y_val)
+    np.testing.assert_allclose(found.values, expected, atol=5e-5)
+    by_accuracy = baseline("leave_one_out", x, y, x_val, y_val)
+    assert roc_auc_score(flipped, -found.values) > roc_auc_score(flipped, -by_accuracy.values)
+
+
+def test_kernel_values_bear_rows_far_from_the_origin_and_rows_that_are_mostly_copies():
+    x, y, x_val, y_val = TWO
+    found = baseline("kernel_shapley", x, y, x_val, y_val, samples=16).values
+    far = baseline("kernel_shapley", x + 500, y, x_val + 500, y_val, samples=16).values
+    assert np.corrcoef(found, far)[0, 1] > 0.99
+    alike = np.where(np.arange(len(x))[:, None] < 120, 0.0, x)
+    assert np.isfinite(baseline("kernel_shapley", alike, y, x_val, y_val, samples=16).values).all()
 
 
 def test_out_of_bag_values_are_shares_with_their_errors():
@@ -122,6 +146,9 @@ def test_what_cannot_be_valued_is_refused():
     x, y, x_val, y_val = TWO
     with pytest.raises(tsds.InputError, match="x_train"):
         baseline("random", np.full_like(x, np.nan), y, x_val, y_val)
+    for wrong in ({"samples": 0}, {"samples": 2.5}, {"seed": -1}):
+        with pytest.raises(tsds.InputError, match=f"{next(iter(wrong))} is"):
+            baseline("data_oob", *TWO, **wrong)
     many = np.zeros((20_001, 1)), np.arange(20_001) % 2
     with pytest.raises(tsds.InputError, match="too large for 20001: give at most 20000 points"):
         baseline("kernel_shapley", *many, x_val[:, :1], y_val)

@@ -3,14 +3,17 @@
 Of every method a low value says that the point should go.
 
     random               numbers drawn at random
-    leave_one_out        what the validation score loses without the point (logistic regression)
+    leave_one_out        what validation accuracy loses without the point (logistic regression)
+    leave_one_out_likelihood  the same of log-likelihood, which every point moves: most change no row's class
     accuracy_shapley     Shapley value by accuracy, as in TS-DShapley's paper (Schoch, Mishra and Ji 2023)
     knn_shapley          Shapley value for a 10-nearest-neighbour classifier, closed form (Jia et al. 2019)
     knn_soft             the same with soft labels (Wang and Jia 2023)
     knn_threshold        the same for neighbours within a radius (Wang et al. 2023)
-    data_banzhaf         Banzhaf value by maximum sample reuse (Wang and Jia 2023)
+    data_banzhaf         Banzhaf value by maximum sample reuse (Wang and Jia 2023): a coalition gives it one number and
+                         the others one a point, so as many tell it less
     beta_shapley         Beta(16, 1) Shapley value (Kwon and Zou 2022), of coalitions below the subset size
-    cs_shapley           class-wise utility (Schoch, Xu and Ji 2022)
+    cs_shapley           Shapley value by the class-wise utility of CS-Shapley (Schoch, Xu and Ji 2022); theirs draws
+                         coalitions of the point's own class, beside random halves of the others
     data_oob             share of bagged fits without the point that are right about it (Kwon and Zou 2023)
     kernel_shapley       Shapley value for kernel ridge regression with a Gaussian kernel (after FreeShap, 2024)
     loss                 log probability of the label, by the regression fitted to other folds
@@ -29,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import feature_matrix, one_of
+from tsds_jax.arrays import feature_matrix, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
@@ -39,7 +42,8 @@ from tsds_jax.valuation import Valuation, source_game, value
 # Neighbours that vote.
 _NEIGHBOURS = 10
 _BETA = (16.0, 1.0)
-# Points whose kernel matrix is kept: 1.6 GB of float32.
+_SCORED_BY = {"leave_one_out": "accuracy", "leave_one_out_likelihood": "log_likelihood", "knn_shapley": "accuracy"}
+# Points whose kernel matrix is kept: 1.6 GB of float32, and a few times that while it is made.
 _LARGEST_KERNEL = 20_000
 
 
@@ -60,9 +64,9 @@ class _Problem:
         common: dict[str, Any] = {"utility": "accuracy", "C": self.C, "samples": self.samples, "seed": self.seed}
         return value(self.x, self.y, self.x_val, self.y_val, **{**common, **how})
 
-    def game(self) -> LogisticGame:
-        """Of logistic regression and accuracy."""
-        game = source_game(self.x, self.y, self.x_val, self.y_val, C=self.C)
+    def game(self, utility: str = "accuracy") -> LogisticGame:
+        """Of logistic regression."""
+        game = source_game(self.x, self.y, self.x_val, self.y_val, utility=utility, C=self.C)
         assert isinstance(game, LogisticGame)
         return game
 
@@ -123,6 +127,8 @@ def baseline(
       6
     """
     one_of("method", method, tuple(BASELINES))
+    number_in("samples", samples, 1, 2**31 - 2**16)
+    number_in("seed", seed, 0, 2**32 - 1)
     began = time.perf_counter()
     x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
     check_baseline(method, len(x))
@@ -131,13 +137,13 @@ def baseline(
     found = BASELINES[method](given)
     points = game.players
     if isinstance(found, Valuation):
-        return found
+        return replace(found, seconds=time.perf_counter() - began)
     return Valuation(
         np.asarray(found.values, np.float64),
         np.broadcast_to(np.asarray(found.stderr, np.float64), (points,)).copy(),
         np.broadcast_to(np.asarray(found.counts, np.int64), (points,)).copy(),
         source="knn" if method.startswith("knn") else "logistic",
-        utility="accuracy" if method in ("leave_one_out", "knn_shapley") else "",
+        utility=_SCORED_BY.get(method, ""),
         estimator=method,
         semivalue_name="",
         subset_size=points,
@@ -170,9 +176,12 @@ def _random(given: _Problem) -> _Found:
     return _Found(np.random.default_rng([given.seed, 1]).random(len(given.y)), np.nan, 0)
 
 
-def _leave_one_out(given: _Problem) -> _Found:
-    values, unconverged = leave_one_out(given.game())
-    return _Found(values, 0.0, len(values) + 1, unconverged=unconverged)
+def _leave_one_out(utility: str) -> Callable[[_Problem], _Found]:
+    def values(given: _Problem) -> _Found:
+        found, unconverged = leave_one_out(given.game(utility))
+        return _Found(found, 0.0, len(found) + 1, unconverged=unconverged)
+
+    return values
 
 
 def _knn(variant: str) -> Callable[[_Problem], _Found]:
@@ -200,12 +209,16 @@ def _data_oob(given: _Problem) -> _Found:
 
 
 def _kernel(given: _Problem) -> Valuation:
-    squares = [np.square(some).sum(1) for some in (given.x, given.x_val)]
+    # Far from the origin the squares would swallow the distances.
+    middle = given.x.mean(0)
+    x, x_val = given.x - middle, given.x_val - middle
+    squares = [np.square(some).sum(1) for some in (x, x_val)]
     apart, apart_val = (
-        np.maximum(square[:, None] + squares[0] - 2 * some @ given.x.T, 0)
-        for square, some in zip(squares, (given.x, given.x_val), strict=True)
+        np.maximum(square[:, None] + squares[0] - 2 * some @ x.T, 0)
+        for square, some in zip(squares, (x, x_val), strict=True)
     )
-    width = np.median(apart)
+    # Where most points are the same, how far the others are; of nothing but copies, any width will do.
+    width = np.median(apart) or (np.median(apart[apart > 0]) if apart.any() else 1.0)
     return replace(given, x=np.exp(-apart / width), x_val=np.exp(-apart_val / width)).valued(source="kernel")
 
 
@@ -253,7 +266,8 @@ def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {
     "random": _random,
-    "leave_one_out": _leave_one_out,
+    "leave_one_out": _leave_one_out("accuracy"),
+    "leave_one_out_likelihood": _leave_one_out("log_likelihood"),
     "accuracy_shapley": lambda given: given.valued(),
     "knn_shapley": _knn("plain"),
     "knn_soft": _knn("soft"),
