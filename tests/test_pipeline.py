@@ -11,6 +11,8 @@ from datasets import Dataset
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
+from tsds_jax.pipeline.checks import validation_units
+from tsds_jax.selection.choice import validation_folds
 
 # Tests that value alike share what is compiled, which takes most of their time.
 QUICK = {"check_seeds": 0, "samples": 16, "pca": 8, "subset_size": 40, "utility": "probability"}
@@ -239,6 +241,22 @@ def test_without_validation_rows_whole_groups_are_set_apart_and_shared_ones_are_
     assert any("6 groups of column 'source' have training and validation" in one for one in shared.manifest["warnings"])
 
 
+def test_too_few_validation_rows_to_judge_each_other_are_refused_before_the_work(marked, tiny_files, tiny_model):
+    validation = tsds.load_data(tiny_files["validation"]).rows
+    for rows in ([0], [0, 0, 0]):
+        with pytest.raises(tsds.InputError, match=f"{len(rows)} validation rows cannot judge: give more"):
+            tsds.select(marked, validation=validation.select(rows), model=tiny_model, **QUICK)
+
+
+def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny_files):
+    validation = tsds.load_data(tiny_files["validation"]).rows
+    validation = validation.add_column("source", [f"critic {row % 5}" for row in range(len(validation))])
+    data, settings = tsds.load_data(validation), tsds.SelectOptions(group="source")
+    folds = validation_folds(settings, data.labels, validation_units(data, settings))
+    assert all(len(set(folds[np.arange(len(data)) % 5 == critic])) == 1 for critic in range(5))
+    assert set(folds) == {0, 1}
+
+
 def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_model):
     twice = marked.select([*range(60), *range(60)])
     s = chosen(twice, tiny_files, tiny_model, remove_share=0.3)
@@ -262,8 +280,12 @@ def test_no_row_is_represented_by_a_model_that_saw_its_label(tiny_files, tiny_mo
     tuned, embedded = representing.finetune, representing.embed
     monkeypatch.setattr(representing, "finetune", finetune)
     monkeypatch.setattr(representing, "embed", embed)
-    s = chosen(tiny_files["train"], tiny_files, tiny_model, represent_by="cross_fitted", finetuning=TUNING)
+    rows = tsds.load_data(tiny_files["train"]).rows
+    # Every row stands there twice: no copy may be shown to the model that represents the other.
+    twice = rows.select([row // 2 for row in range(120)])
+    s = chosen(twice, tiny_files, tiny_model, represent_by="cross_fitted", finetuning=TUNING)
     (one, steps), (other, steps_too) = seen
+    assert all((row in one) == (row + 1 in one) for row in range(0, 120, 2))
     assert one | other == set(range(120))
     assert not one & other
     assert steps == steps_too == 15  # as many as one pass over all rows, of 8 rows a step

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -223,15 +224,25 @@ def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_
         assert (words in told.split("## ")[0]) == (name == "seen")
 
 
-def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_model, tmp_path):
+def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_model, tmp_path, monkeypatch):
     how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (1,), **QUICK, "finetuning": TUNING}
     plain = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "plain", **how)
     out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "o", check_seeds=1, check_steps=2, **how)
     index = content(plain)["runs"][0]["removed"]
+    assert index > 0
     kept = sorted(path.stem for path in (out / "state").glob("tiny-0.2-1-check-*.npz"))
     cuts = {int(name.split("-")[-2]) for name in kept}
     assert {0, index} <= cuts
-    assert content(out)["runs"][0]["removed"] in cuts
+    with np.load(out / "state" / "tiny-0.2-1-shapley.npz") as stored:
+        assert content(out)["runs"][0]["removed"] == stored["index"]
+
+    def recommending(cut):
+        return lambda *given, **how: types.SimpleNamespace(recommended=cut)
+
+    for cut in (0, 7):
+        monkeypatch.setattr("tsds_jax.evaluation.study.target_check", recommending(cut))
+        told = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / f"{cut}", check_seeds=1, **how)
+        assert content(told)["runs"][0]["removed"] == cut
 
 
 def test_representations_may_be_those_of_a_fine_tuned_model(splits, tiny_model, tmp_path):

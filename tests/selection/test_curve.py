@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.errors import InputError
-from tsds_jax.selection import Limits, crossed_curve, ordered_curve, removal_curve, wanted_cuts
-from tsds_jax.valuation import source_game
+from tsds_jax.options import SelectOptions
+from tsds_jax.selection import Limits, crossed_curve, ordered_curve, removal_curve, suspected_labels, wanted_cuts
+from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.valuation import source_game, value
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(100, 3))
@@ -92,6 +95,50 @@ def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_ro
         assert curve.score[place] == pytest.approx(right.mean(), abs=1e-6)
         assert curve.difference[place] == pytest.approx(change.mean(), abs=1e-6)
         assert curve.stderr[place] == pytest.approx(change.std() / np.sqrt(80), abs=1e-6)
+
+
+def test_each_half_of_the_validation_rows_is_crossed_with_the_order_that_the_other_half_alone_gives():
+    game, limits, options = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y), SelectOptions()
+    folds = validation_folds(options, Y_VAL)
+    how = {"utility": "log_likelihood", "subset_size": 20, "samples": 64, "correct": False}
+    choice = choose(game, value(X, Y, X_VAL, Y_VAL, row_groups=folds, **how), limits, folds, options)
+    for fold in (0, 1):
+        others = folds != fold
+        alone = value(X, Y, X_VAL[others], Y_VAL[others], **how).values
+        of_own = value(X, Y, X_VAL[~others], Y_VAL[~others], **how).values
+        place = np.argsort(choice.crossed[fold].points)
+        assert spearmanr(place, alone).statistic > 0.97
+        assert spearmanr(place, of_own).statistic < 0.9
+
+
+def test_rows_of_one_unit_are_in_one_half():
+    units = np.arange(80) // 4
+    folds = validation_folds(SelectOptions(), Y_VAL, units)
+    assert all(len(np.unique(folds[units == unit])) == 1 for unit in range(20))
+    assert np.bincount(folds).tolist() == [40, 40]
+    np.testing.assert_array_equal(
+        validation_folds(SelectOptions(), Y_VAL, np.arange(80)), validation_folds(SelectOptions(), Y_VAL)
+    )
+
+
+def test_a_doubtful_row_is_not_judged_by_its_own_copies():
+    x = np.concatenate([X, *[X[:1]] * 6])
+    flipped = np.append(np.where(np.arange(100) == 0, 1 - Y, Y), [1 - Y[0]] * 6)
+    game = source_game(x, flipped, X_VAL, Y_VAL, C=100.0)
+    copies = np.append(np.arange(100), [0] * 6)
+    by_copies, by_others = (suspected_labels(game, units=units) for units in (None, copies))
+    own = [
+        dict(zip(found.points.tolist(), found.own.tolist(), strict=True)).get(0, 1.0)
+        for found in (by_copies, by_others)
+    ]
+    assert own[1] < own[0]
+
+
+def test_a_class_of_one_unit_is_not_asked_about():
+    labels = np.where(np.arange(100) < 5, 2, Y)
+    game = source_game(X, labels, X_VAL, Y_VAL)
+    found = suspected_labels(game, units=np.maximum(np.arange(100) - 4, 0))
+    assert not set(found.points.tolist()) & set(range(5))
 
 
 def test_a_curve_cuts_between_units_alone():

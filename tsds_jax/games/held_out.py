@@ -15,13 +15,18 @@ from tsds_jax.games.softmax import fit_softmax, softmax
 _CHUNK_NUMBERS = 2**24
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def stratified_folds(labels: np.ndarray, folds: int, seed: int, units: np.ndarray | None = None) -> np.ndarray:
     """A fold for each row, from 0, drawn at random; each class is spread over the folds evenly, to one row.
+
+    Rows of one of the ``units``, int ``[rows]``, are in one fold; they count for the class of the first of them.
 
     Example:
       >>> np.bincount(stratified_folds(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)).tolist()
       [3, 3]
     """
+    if units is not None:
+        _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+        return stratified_folds(labels[first], folds, seed)[unit]
     generator = np.random.default_rng(seed)
     fold = np.empty(len(labels), np.int64)
     given = 0
@@ -33,18 +38,21 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def held_out_probabilities(game: LogisticGame, *, folds: int = 5, seed: int = 0) -> np.ndarray:
+def held_out_probabilities(
+    game: LogisticGame, *, folds: int = 5, seed: int = 0, units: np.ndarray | None = None
+) -> np.ndarray:
     """Class probabilities of each training point by a regression fitted to the folds that it is not in.
 
     Args:
       game: its training points, penalty and classes; utility and validation rows have no part.
       folds: how many, at least 2.
       seed: decides the folds.
+      units: see `stratified_folds`; None where every point is by itself.
 
     Returns:
       float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
     """
-    fold = stratified_folds(np.asarray(game.y), folds, seed)
+    fold = stratified_folds(np.asarray(game.y), folds, seed, units)
     weight = np.asarray(game.weight) * (fold != np.arange(folds)[:, None])
     probability = np.concatenate(
         [np.asarray(_probabilities(game, jnp.asarray(part))) for part in _chunks(game, weight)]

@@ -14,6 +14,7 @@ from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
 from tsds_jax.runtime.folder import check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
+from tsds_jax.selection.choice import FOLDS, validation_folds
 from tsds_jax.valuation import check_points, check_value_options
 
 REPRESENT_BY = ("pretrained", "fine_tuned", "cross_fitted")
@@ -64,15 +65,28 @@ def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
     Raises:
       InputError: a column that is missing or cannot be used, or limits that allow no removal.
     """
-    if settings.group is not None:
-        units = group_codes(train, settings.group)
-    else:
-        units = duplicate_codes(train) if settings.tie_duplicates else np.arange(len(train))
+    units = training_units(train, settings)
     marked = np.zeros(len(train), bool) if settings.protect is None else marked_rows(train, settings.protect)
     limits = Limits(train.labels, units, marked, settings.class_floor, settings.by_class)
     if limits.removal_order(np.zeros(len(train))).ends[-1] == 0:
         raise InputError("no row may be removed: loosen class_floor, protect or group")
     return limits
+
+
+def training_units(train: TextData, settings: SelectOptions) -> np.ndarray:
+    """Rows that go together, int ``[rows]``: of one group, or of the same text and label."""
+    if settings.group is not None:
+        return group_codes(train, settings.group)
+    return duplicate_codes(train) if settings.tie_duplicates else np.arange(len(train))
+
+
+def validation_units(validation: TextData, settings: SelectOptions) -> np.ndarray:
+    """Rows that must not judge each other, int ``[rows]``: of one group where that is known, or copies."""
+    if settings.group is not None and settings.group in validation.rows.column_names:
+        found = np.unique([str(entry) for entry in validation.rows[settings.group][:]], return_inverse=True)[1]
+        if found.max() > 0:
+            return found
+    return duplicate_codes(validation) if settings.tie_duplicates else np.arange(len(validation))
 
 
 def layers_of(settings: SelectOptions) -> tuple[int, ...]:
@@ -118,6 +132,12 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     if classes > MAX_CLASSES:
         raise InputError(
             f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
+        )
+    halves = validation_folds(settings, splits.validation.labels, validation_units(splits.validation, settings))
+    if len(splits.validation) < 2 or (halves is not None and len(np.unique(halves)) < FOLDS):
+        raise InputError(
+            f"{len(splits.validation)} validation rows cannot judge: give more that are no copies of each other"
+            " (or use rule 'one_se')"
         )
     trained, held = (np.bincount(part.labels, minlength=classes) for part in (splits.train, splits.validation))
     if np.count_nonzero(trained) < 2:

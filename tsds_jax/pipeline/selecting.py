@@ -12,7 +12,7 @@ from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import value_options
+from tsds_jax.pipeline.checks import validation_units, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf
@@ -55,7 +55,7 @@ def select_rows(
     """
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
-    folds = validation_folds(settings, validation.labels)
+    folds = validation_folds(settings, validation.labels, validation_units(validation, settings))
     what = (train, validation, encoder, settings, finetuning, cache, progress)
     seen = keep("representations", functools.partial(represent, *what, part=part("representations")))
     x, x_val = seen["train"], seen["validation"]
@@ -85,7 +85,7 @@ def select_rows(
     if settings.source != "logistic":
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
     assert isinstance(logistic, LogisticGame)
-    suspects = suspected_labels(logistic, seed=settings.seed)
+    suspects = suspected_labels(logistic, seed=settings.seed, units=limits.units)
     # The game numbers the classes that there are rows of.
     suspects = suspects._replace(suggested=np.unique(train.labels)[suspects.suggested])
     cuts = len(choice.curve.removed)

@@ -36,14 +36,15 @@ class Choice(NamedTuple):
     crossed: tuple[RemovalOrder, ...] = ()
 
 
-def validation_folds(options: SelectOptions, labels: np.ndarray) -> np.ndarray | None:
+def validation_folds(options: SelectOptions, labels: np.ndarray, units: np.ndarray | None = None) -> np.ndarray | None:
     """The part that each validation row is in, int64 ``[rows]``; None where the rule does without.
 
     Args:
       options: ``rule``, and ``seed``, which draws the parts.
       labels: int ``[rows]``; each part has its share of every class.
+      units: int ``[rows]``, rows of one unit are in one part; None where every row is by itself.
     """
-    return stratified_folds(labels, FOLDS, options.seed) if options.rule == "cross_fitted" else None
+    return stratified_folds(labels, FOLDS, options.seed, units) if options.rule == "cross_fitted" else None
 
 
 def choose(

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsds_jax.games.held_out import held_out_probabilities
+from tsds_jax.games.held_out import held_out_probabilities, stratified_folds
 from tsds_jax.games.logistic import LogisticGame
+
+_FOLDS = 5
 
 
 class Suspects(NamedTuple):
@@ -24,16 +26,17 @@ class Suspects(NamedTuple):
     own: np.ndarray
 
 
-def suspected_labels(game: LogisticGame, *, seed: int = 0) -> Suspects:
+def suspected_labels(game: LogisticGame, *, seed: int = 0, units: np.ndarray | None = None) -> Suspects:
     """The points that five-fold cross-validation of the source classifier would label otherwise.
 
     Of labels flipped on purpose it finds more than values do: a value says what a point does to the validation score,
-    and a wrong label far from all validation rows does little. The only point of a class is not asked about: the others
-    cannot know that class.
+    and a wrong label far from all validation rows does little. Points of a class that stands in no other fold are not
+    asked about: the others cannot know that class.
 
     Args:
       game: its training points; utility and validation rows have no part.
       seed: decides the folds.
+      units: int ``[points]``, points of one unit (copies, a document's rows) that must not judge each other.
 
     Example:
       >>> import numpy as np
@@ -45,9 +48,12 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0) -> Suspects:
       18
     """
     labels = np.asarray(game.y)
-    probability = held_out_probabilities(game, seed=seed)
+    probability = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units)
     suggested = probability.argmax(1).astype(np.int32)
     own = probability[np.arange(len(labels)), labels]
-    points = np.flatnonzero((suggested != labels) & (np.bincount(labels)[labels] > 1))
+    fold = stratified_folds(labels, _FOLDS, seed, units)
+    inside = np.zeros((_FOLDS, labels.max() + 1), np.int64)
+    np.add.at(inside, (fold, labels), 1)
+    points = np.flatnonzero((suggested != labels) & (inside.sum(0)[labels] > inside[fold, labels]))
     points = points[np.argsort(own[points], kind="stable")]
     return Suspects(points, suggested[points], probability[points, suggested[points]], own[points])

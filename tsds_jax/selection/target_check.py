@@ -30,6 +30,9 @@ from tsds_jax.runtime.folder import Arrays, Keep, PartOf, no_part
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.choice import Choice
 
+# Of fewer rows than this a model learns nothing that could be compared.
+_FEWEST = 100
+
 
 class CheckedCut(NamedTuple):
     """What the model makes of a cut.
@@ -40,12 +43,19 @@ class CheckedCut(NamedTuple):
         that saw all rows: the mean over rows and seeds.
       stderr: its standard error, over rows and over seeds.
       accuracy: the same difference of accuracies.
+      needed: how many standard errors it has to gain to hold up, see `errors_needed`.
     """
 
     removed: int
     difference: float
     stderr: float
     accuracy: float
+    needed: float
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether the difference is above zero by as many standard errors as are needed."""
+        return self.difference > self.needed * self.stderr
 
 
 class TargetCheck(NamedTuple):
@@ -57,7 +67,6 @@ class TargetCheck(NamedTuple):
       rows: that each fine-tuning is about, those that its cut removes included.
       steps: of each fine-tuning.
       recommended: rows to remove: of the smallest cut that holds up, or 0.
-      needed: how many standard errors a cut has to gain to hold up, see `errors_needed`.
       crossed: whether each validation row was scored after removals that other rows had decided.
       truncated: texts that were cut at the length limit of fine-tuning, in one of them.
     """
@@ -67,35 +76,38 @@ class TargetCheck(NamedTuple):
     rows: int
     steps: int
     recommended: int
-    needed: float
     crossed: bool
     truncated: int
 
     def __str__(self) -> str:
         """In words."""
         some = "; ".join(
-            f"{cut.removed:,} rows removed {1000 * cut.difference:+.1f} ± {1000 * cut.stderr:.1f}" for cut in self.cuts
+            f"{cut.removed:,} rows removed {1000 * cut.difference:+.1f} ± {1000 * cut.stderr:.1f} "
+            f"({1000 * cut.needed * cut.stderr:.1f} needed)"
+            for cut in self.cuts
         )
+        by = "seed, whose own luck is not in the error" if self.seeds == 1 else "seeds"
+        flattered = "" if self.crossed else ", which valued the rows too and so flatter it,"
         end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
         return (
             f"Checked by fine-tuning the model itself on {self.rows:,} rows for {self.steps} steps by {self.seeds} "
-            f"{'seed' if self.seeds == 1 else 'seeds'} (change of the log-likelihood on validation rows"
-            f"{'' if self.crossed else ', which valued the rows too and so flatter it,'} in thousandths, each model at "
-            f"its best temperature, with its standard error, of which {self.needed:.1f} are needed): {some}. So {end}."
+            f"{by} (change of the log-likelihood on validation rows{flattered} in thousandths, each model at its best "
+            f"temperature, with its standard error): {some}. So {end}."
         )
 
 
-def errors_needed(cuts: int) -> float:
+def errors_needed(cuts: int, freedom: float = np.inf) -> float:
     """How many standard errors a cut has to gain, so that all cuts together find as little by chance as one by one.
 
-    The chance that one useless cut gains more than its standard error is 16 %; that is shared among them as if they
-    were independent (Sidak).
+    The chance that one useless cut gains more than its true standard error is 16 %; that is shared among them as if
+    they were independent (Sidak). An error that is itself estimated with so many degrees of freedom, as of two seeds
+    with one, takes more (Student's t).
 
     Example:
-      >>> [round(errors_needed(cuts), 2) for cuts in (1, 2, 3)]
-      [1.0, 1.39, 1.59]
+      >>> [round(errors_needed(cuts), 2) for cuts in (1, 2, 3)], round(errors_needed(1, freedom=1.0), 2)
+      ([1.0, 1.39, 1.59], 1.84)
     """
-    return float(scipy.stats.norm.ppf(scipy.stats.norm.cdf(1.0) ** (1 / cuts)))
+    return float(scipy.stats.t.ppf(scipy.stats.norm.cdf(1.0) ** (1 / cuts), freedom))
 
 
 def target_check(
@@ -133,7 +145,7 @@ def target_check(
     seeds = settings.check_seeds
     whole = steps_for(options, len(train))
     steps = min(settings.check_steps, whole)
-    drawn = max(round(len(train) * steps / whole), 1)
+    drawn = min(max(round(len(train) * steps / whole), _FEWEST), len(train))
     removed, index = choice.curve.removed, choice.removal_index
     cuts = np.unique(removed[np.searchsorted(removed, [0, index // 2, index, 2 * index], side="right") - 1])
     total, done, truncated = steps * seeds * len(cuts), 0, 0
@@ -167,28 +179,34 @@ def target_check(
             found[0, seed, place, judges] = np.log(np.maximum(own_class, 1e-9))
             found[1, seed, place, judges] = probability.argmax(1) == labels
     paired = found - found[:, :, :1]
-    checked = tuple(
-        CheckedCut(int(cut), *_mean_and_error(paired[0, :, place]), _mean_and_error(paired[1, :, place])[0])
-        for place, cut in enumerate(cuts)
-        if cut
-    )
-    needed = errors_needed(len(checked))
-    recommended = next((cut.removed for cut in checked if cut.difference > needed * cut.stderr), 0)
-    return TargetCheck(checked, seeds, drawn, steps, recommended, needed, folds is not None, truncated)
+    checked = []
+    for place, cut in enumerate(cuts.tolist()):
+        if cut:
+            mean, error, freedom = mean_and_error(paired[0, :, place])
+            accuracy, *_ = mean_and_error(paired[1, :, place])
+            checked.append(CheckedCut(cut, mean, error, accuracy, errors_needed(int(np.count_nonzero(cuts)), freedom)))
+    recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
+    return TargetCheck(tuple(checked), seeds, drawn, steps, recommended, folds is not None, truncated)
 
 
-def _mean_and_error(paired: np.ndarray) -> tuple[float, float]:
-    """Of differences ``[seeds, rows]``: rows as a sample, and where there are several seeds, seeds as another.
+def mean_and_error(paired: np.ndarray) -> tuple[float, float, float]:
+    """Of differences ``[seeds, rows]`` the mean, its standard error, and that one's degrees of freedom.
 
-    NaN where a seed is not judged by a row. Seeds that are judged by different rows differ by these too, which counts
-    twice then: an error that is rather too large.
+    Rows are a sample, and where there are several seeds, seeds are another (Welch and Satterthwaite). NaN where a seed
+    is not judged by a row. Seeds that are judged by different rows differ by these too, which counts twice then: an
+    error that is rather too large. Of one row the error is as large as what it says.
     """
     judged = ~np.isnan(paired)
     rows = np.nanmean(paired[:, judged.any(0)], 0)
-    error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else 0.0
+    errors, freedom = [abs(float(rows[0]))], [1.0]
+    if len(rows) > 1:
+        errors, freedom = [float(rows.std(ddof=1) / np.sqrt(len(rows)))], [len(rows) - 1.0]
     if len(paired) > 1:
-        error = float(np.hypot(error, np.nanmean(paired, 1).std(ddof=1) / np.sqrt(len(paired))))
-    return float(rows.mean()), error
+        errors.append(float(np.nanmean(paired, 1).std(ddof=1) / np.sqrt(len(paired))))
+        freedom.append(len(paired) - 1.0)
+    parts = np.square(errors)
+    doubt = float(np.sum(parts**2 / freedom))
+    return float(rows.mean()), float(np.sqrt(parts.sum())), parts.sum() ** 2 / doubt if doubt > 0 else np.inf
 
 
 def as_json(check: TargetCheck) -> dict[str, Any]:
