@@ -85,7 +85,7 @@ def command(tiny_files, tiny_model):
 def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_not(command, tmp_path):
     assert tried(command, tmp_path / "whole", []) == [(0, 0)]
     chance = random.Random(0)
-    moments = [["write", chance.randint(1, 6)] for _ in range(10)]
+    moments = [["write", chance.randint(1, 12)] for _ in range(10)]
     moments += [["seconds", round(chance.uniform(0.2, 4.0), 2)] for _ in range(10)]
     chance.shuffle(moments)
     moments[0] = ["write", 1]  # before there is a manifest

@@ -12,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.pipeline.checks import validation_units
+from tsds_jax.pipeline.selected import write_selection
+from tsds_jax.runtime.folder import open_run
 from tsds_jax.selection.choice import validation_folds
 
 # Tests that value alike share what is compiled, which takes most of their time.
@@ -485,6 +487,27 @@ def test_kept_rows_come_back_in_the_format_and_columns_that_came(kind, tiny_file
     assert sorted([*s.kept.rows["id"], *s.removed.rows["id"], *held.rows["id"]]) == list(range(120))
     table = pq.read_table(out / "values.parquet").to_pydict()
     assert [rows["text"][row] for row in table["row"]] == table["text"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "folder"])
+def test_kept_rows_are_whole_and_as_they_are_now_after_another_try(kind, tiny_files, tiny_model, tmp_path):
+    """A lost power may have cut them, and of the other columns a run's identity knows nothing."""
+    columns = {name: column(tiny_files["train"], name) for name in ("text", "label")}
+    for note in ("old", "new"):
+        rows = Dataset.from_dict({**columns, "note": [note] * 120})
+        source = tmp_path / f"{note}.jsonl"
+        if kind == "folder":
+            source = rows
+        else:
+            rows.to_json(source)
+        s = tsds.select(source, model=tiny_model, remove_count=6, **QUICK)
+        run = open_run(tmp_path / "out", s.manifest["identity"], resume=True)
+        write_selection(run, s)
+        for name in ("kept", "validation"):
+            written = run.path / (name if kind == "folder" else f"{name}.jsonl")
+            assert set(tsds.load_data(written).rows["note"]) == {note}
+            cut = max(written.rglob("*.arrow")) if kind == "folder" else written
+            cut.write_bytes(cut.read_bytes()[:50])
 
 
 def test_sentence_pairs_run_through(tiny_files, tiny_model, tmp_path):

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,21 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, form):
         write_rows(data, tmp_path / "out", "kept")
     assert not isinstance(caught.value, InputError)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "dataset"])
+def test_rows_are_on_disk_before_they_have_their_name(tmp_path, monkeypatch, form):
+    seen, really, data, out = [], os.fsync, load_data(source(tmp_path, form)), tmp_path / "out"
+
+    def fsync(opened):
+        seen.append((os.fstat(opened).st_ino, any(not path.name.startswith(".") for path in out.iterdir())))
+        really(opened)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = write_rows(data, out, "kept")
+    written = {place.stat().st_ino for place in (path, *path.rglob("*"))}
+    assert {one for one, named in seen if not named} == written
+    assert seen[-1] == (out.stat().st_ino, True)
 
 
 def test_a_folder_that_is_a_file_is_an_error_of_one_line(tmp_path):

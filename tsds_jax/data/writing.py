@@ -1,9 +1,6 @@
 """Rows out in the format they came in, each file whole or not there at all."""
 
 import os
-import shutil
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +12,7 @@ from tsds_jax.data.messages import one_line
 from tsds_jax.data.reading import no_progress_bars
 from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.folder import atomic
 
 
 def file_name(data: TextData, stem: str) -> str:
@@ -26,8 +24,8 @@ def write_rows(data: TextData, folder: Path | str, stem: str) -> Path:
     """Write `data.rows`, every column, as ``folder/stem.csv`` (.tsv, .jsonl, .parquet) or ``folder/stem/``.
 
     The format is `data.format`, and `load_data` reads the same rows, columns and types back. The file is
-    written under a temporary name and then renamed, so a file of this name is always complete. In .jsonl, a
-    key that a row lacked is written as null.
+    on disk before it gets its name, so a file of this name is always complete. In .jsonl, a key that a row
+    lacked is written as null.
 
     Returns:
       The path written.
@@ -39,20 +37,13 @@ def write_rows(data: TextData, folder: Path | str, stem: str) -> Path:
     folder = Path(folder)
     target = folder / file_name(data, stem)
     _refuse_existing(target)
-    temporary = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(data, temporary)
-        _refuse_existing(target)
-        os.replace(temporary, target)
+        with atomic(target) as temporary:
+            _write(data, temporary)
+            _refuse_existing(target)
     except OSError as error:
         raise TsdsError(f"{target}: cannot be written: {one_line(error)}") from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                temporary.unlink()
     return target
 
 

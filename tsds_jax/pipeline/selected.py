@@ -118,7 +118,9 @@ def write_selection(run: RunFolder, selection: Selection) -> None:
         },
     )
     for name, rows in (("kept", selection.kept), ("validation", selection.set_apart)):
-        if rows is not None and not (run.path / file_name(rows, name)).exists():
+        if rows is not None:
+            # Of the same run, but columns that it does not ask for may have changed since.
+            run.remove(file_name(rows, name))
             write_rows(rows, run.path, name)
 
 
