@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,23 @@ def test_overwriting_removes_the_run_and_leaves_other_files_alone(tmp_path):
     open_run(tmp_path, {**IDENTITY, "version": "2"}, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "notes.txt", "state"]
     assert not list((tmp_path / "state").iterdir())
+
+
+def test_a_run_whose_removal_was_stopped_is_no_longer_finished(tmp_path, monkeypatch):
+    run, really = open_run(tmp_path, IDENTITY), Path.unlink
+    run.write_text("report.html", "page")
+    run.write_json("manifest.json", {"status": "finished", "identity": IDENTITY})
+
+    def unlink(path, **how):
+        really(path, **how)
+        if path.name == "report.html":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        open_run(tmp_path, IDENTITY, overwrite=True)
+    assert not (tmp_path / "report.html").exists()
+    assert not open_run(tmp_path, IDENTITY, resume=True).finished
 
 
 @pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])

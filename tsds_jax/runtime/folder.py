@@ -274,6 +274,8 @@ def open_run(
         if difference:
             raise InputError(f"{path} holds a run with {difference}: resume with the same, or give another folder")
     if earlier is not None and overwrite:
+        # Stopped within the removal, it would still be said to be finished.
+        RunFolder(path).write_json(MANIFEST, {**earlier, "status": "running"})
         for name in _OWN:
             _remove(path / name)
     try:
