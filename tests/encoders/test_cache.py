@@ -224,6 +224,27 @@ def test_an_interrupted_embedding_goes_on_to_the_same_bits(encoder, tmp_path, mo
     assert len(entries(tmp_path)) == 2
 
 
+def test_an_interrupt_while_marks_are_written_loses_no_marked_row(tmp_path, monkeypatch):
+    def stopped(opened):
+        monkeypatch.setattr(os, "fsync", fsync)
+        raise KeyboardInterrupt
+
+    def first(values, since, mark):
+        values[:4] = 1
+        monkeypatch.setattr(os, "fsync", stopped)
+        mark(Since(4, {"rows": 4}))
+
+    def second(values, since, mark):
+        assert since == Since(4, {"rows": 4})
+        values[4:] = 1
+        return {"rows": 6}
+
+    fsync = os.fsync
+    with pytest.raises(KeyboardInterrupt):
+        write_entry(tmp_path / "key.npy", (6, 8), first, every=0)
+    assert (write_entry(tmp_path / "key.npy", (6, 8), second).values == 1).all()
+
+
 def test_what_killed_writers_left_a_day_ago_is_cleared_and_what_is_being_written_stays(tmp_path):
     def fill(values, since, mark):
         values[:] = 1

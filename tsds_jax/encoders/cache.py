@@ -117,12 +117,14 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
         reached, hashed, written = since, since.rows, time.monotonic()
 
         def write() -> None:
-            nonlocal hashed, written
+            nonlocal digest, hashed, written
             values.flush()
-            digest.update(values[hashed : reached.rows].data)
+            # A copy, for an interrupt in here has it written again: no row may be hashed twice.
+            further = digest.copy()
+            further.update(values[hashed : reached.rows].data)
             with atomic(marks) as whole:
-                whole.write_text(json.dumps({**reached._asdict(), "sha256": digest.hexdigest()}), "utf-8")
-            hashed, written = reached.rows, time.monotonic()
+                whole.write_text(json.dumps({**reached._asdict(), "sha256": further.hexdigest()}), "utf-8")
+            digest, hashed, written = further, reached.rows, time.monotonic()
 
         def mark(now: Since) -> None:
             nonlocal reached
