@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tsds_jax.cli import main
-from tsds_jax.data import load_data
+from tsds_jax.data import load_data, write_rows
+from tsds_jax.encoders import load_encoder
 from tsds_jax.finetuning import load_target
 
 QUICK = [
@@ -150,6 +151,33 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert list(table) == ["row", "label", "prediction"]
     assert table["label"] == [0.0, 1.0, 2.0]
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
+
+
+def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(
+    tsds, tiny_files, tiny_model, tmp_path, monkeypatch
+):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    encoder = load_encoder(tiny_model)
+    encoder.embed(["a film"], cache="~/cache")
+    encoder.save_pretrained("~/model")
+    write_rows(load_data(tiny_files["test"]), "~/rows", "train")
+    (home / "c.toml").write_text(
+        f"model = '~/model'\ntrain = '~/rows/train.csv'\ntest = '{tiny_files['test']}'\nsteps = 1"
+    )
+    code, _, errors = tsds("finetune", "--config", "~/c.toml", "--seeds", 0, "--out", "~/tuned")
+    assert code == 0, errors
+    np.savez(home / "a.npz", x=np.arange(12.0).reshape(6, 2), y=[0, 1] * 3)
+    value = ("value", "--train", "~/a.npz", "--validation", "~/a.npz", "--source", "ridge", "--samples", 2)
+    code, _, errors = tsds(*value, "--subset-size", 4, "--out", "~/values")
+    assert code == 0, errors
+    assert "has no column 'kept'" in tsds("report", "--out", "~/values")[2]
+    found = {path.name for path in home.iterdir()}
+    assert found == {"a.npz", "c.toml", "cache", "model", "rows", "tuned", "values"}
+    assert (home / "tuned" / "seeds.json").exists()
+    assert list(tmp_path.iterdir()) == [home]
 
 
 def test_methods_are_compared_from_the_command_line(tsds, tiny_files, tiny_model, tmp_path):

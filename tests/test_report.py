@@ -314,6 +314,11 @@ def test_nothing_but_the_page_is_left_in_the_folder(run):
     assert set(os.listdir(run)) == before | {"report.html"}
 
 
+def test_a_run_in_the_home_folder_is_found_by_its_sign(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert write_report(f"~/{run.name}") == run / "report.html"
+
+
 def test_an_old_page_survives_a_run_that_cannot_be_read(run):
     write_report(run)
     old = (run / "report.html").read_bytes()

@@ -259,8 +259,11 @@ def _split(name: str, entry: Any) -> tuple[Any, ...]:
 def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
     import tomllib
 
+    from tsds_jax.runtime.folder import as_path
+
+    path = as_path(config)
     try:
-        entries = tomllib.loads(Path(config).read_text("utf-8"))
+        entries = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"config {config} cannot be read ({error.strerror}): give a TOML file") from None
     except ValueError as error:
@@ -549,7 +552,7 @@ def report(given: dict[str, Any]) -> None:
     """Make a run folder's report.html anew."""
     from tsds_jax.report import write_report
 
-    typer.echo(f"report: {write_report(Path(given['out']))}")
+    typer.echo(f"report: {write_report(given['out'])}")
 
 
 def _new_file(name: str, ending: str) -> Path:

@@ -82,7 +82,7 @@ def value_files(
         projection = fit_pca(x, pca)
         x, x_val = projection.transform(x), projection.transform(x_val)
     data = {
-        role: hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        role: hashlib.sha256(as_path(file).read_bytes()).hexdigest()
         for role, file in (("train", train), ("validation", validation))
     }
     # What cannot be valued must say so before there is a folder.
@@ -192,20 +192,18 @@ def finetune_seed_files(
     Raises:
       InputError: there is no seed, or one twice; or as `finetune_files`.
     """
-    each = options_by_seed(seeds, options)
+    folder, each = as_path(out), options_by_seed(seeds, options)
     for one in each:  # before the first of them trains
-        check_run_folder(Path(out) / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
+        check_run_folder(folder / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
     folders = [
-        finetune_files(
-            out=str(Path(out) / f"seed-{one.seed}"), options=one, resume=resume, overwrite=overwrite, **given
-        )
+        finetune_files(out=str(folder / f"seed-{one.seed}"), options=one, resume=resume, overwrite=overwrite, **given)
         for one in each
     ]
-    found = [json.loads((folder / "finetune.json").read_text("utf-8"))["metrics"] for folder in folders]
+    found = [json.loads((one / "finetune.json").read_text("utf-8"))["metrics"] for one in folders]
     mean, deviation = over_runs(found)
     about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}
-    RunFolder(Path(out)).write_json("seeds.json", about)
-    return Path(out)
+    RunFolder(folder).write_json("seeds.json", about)
+    return folder
 
 
 def evaluate_files(

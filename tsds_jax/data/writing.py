@@ -12,7 +12,7 @@ from tsds_jax.data.messages import one_line
 from tsds_jax.data.reading import no_progress_bars
 from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import atomic
+from tsds_jax.runtime.folder import as_path, atomic
 
 
 def file_name(data: TextData, stem: str) -> str:
@@ -34,7 +34,7 @@ def write_rows(data: TextData, folder: Path | str, stem: str) -> Path:
       InputError: the file or folder exists already.
       TsdsError: it cannot be written (no space, no permission).
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     target = folder / file_name(data, stem)
     _refuse_existing(target)
     try:

@@ -7,7 +7,6 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.ahead import ahead, one_behind
+from tsds_jax.runtime.folder import as_path
 from tsds_jax.runtime.memory import halved
 from tsds_jax.runtime.processes import all_say, is_first
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -117,7 +117,7 @@ def embed(
     if cache is None or len(texts) == 0:
         made = filled()
         return Representations(made.values, **made.counts)
-    file = Path(cache) / f"{cache_key(encoder.fingerprint(), texts, how._asdict())}.npy"
+    file = as_path(cache) / f"{cache_key(encoder.fingerprint(), texts, how._asdict())}.npy"
     entry = read_entry(file, shape)
     everywhere = all_say(entry is not None)
     if entry is None or not everywhere:

@@ -10,7 +10,7 @@ import jax
 from safetensors.flax import save_file
 
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import atomic, check_writable
+from tsds_jax.runtime.folder import as_path, atomic, check_writable
 
 # How transformers names a family's classes; ``Model`` or ``ForSequenceClassification`` follows.
 CLASS_PREFIXES = {
@@ -33,7 +33,7 @@ def check_new_folder(folder: str | os.PathLike[str]) -> Path:
     Raises:
       InputError: there is something in it, or it cannot be written.
     """
-    path = Path(folder)
+    path = as_path(folder)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(f"{path} exists: give a new or an empty folder to save the model in")
     check_writable(path)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tsds_jax.data.csvtext import parse_csv
 from tsds_jax.errors import InputError
+from tsds_jax.runtime.folder import as_path
 
 _COLUMNS = ("row", "label", "value", "stderr", "count", "rank", "kept")
 
@@ -180,7 +181,7 @@ def read_run(folder: Path | str) -> RunContents:
     >>> contents.cut.removal_index  # doctest: +SKIP
     210
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that `tsds run --out` wrote")
     manifest, values = _json_object(folder / "manifest.json"), _values(folder / "values.parquet")

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tsds_jax.report import plots, words
 from tsds_jax.report.contents import RunContents, Values, as_float, read_run
-from tsds_jax.runtime.folder import atomic
+from tsds_jax.runtime.folder import as_path, atomic
 
 _EXAMPLES = 20
 _TEXT = 4000  # characters of one text; forty of them stay far below the size a browser is slow at
@@ -41,7 +41,7 @@ def write_report(folder: Path | str) -> Path:
       InputError: if a file of the run is missing or cannot be used.
     """
     page = render_report(read_run(folder))
-    target = Path(folder) / "report.html"
+    target = as_path(folder) / "report.html"
     with atomic(target) as temporary:
         Path(temporary).write_text(page, encoding="utf-8", newline="\n")
     return target
