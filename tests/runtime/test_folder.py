@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,25 @@ def test_a_disk_that_is_full_when_it_is_to_be_written_keeps_what_was_there(tmp_p
         temporary.write_text("after")
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
     assert (tmp_path / "file.txt").read_text() == "before"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF])
+def test_a_file_system_that_puts_no_folders_on_disk_is_written_to_and_one_that_puts_no_files_is_not(
+    tmp_path, monkeypatch, number
+):
+    def fsync(opened):
+        if kind(os.fstat(opened).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    kind = stat.S_ISDIR
+    with atomic(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "inside.txt").write_text("some")
+    kind = stat.S_ISREG
+    with pytest.raises(OSError, match=os.strerror(number)), atomic(tmp_path / "file.txt") as temporary:
+        temporary.write_text("all of it")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "inside.txt"]
 
 
 def test_a_folder_with_another_run_is_refused_unless_told(tmp_path):

@@ -362,6 +362,10 @@ def _to_disk(path: Path) -> None:
         raise
     try:
         os.fsync(opened)
+    except OSError as error:
+        # Some network and user-space file systems do not know this of folders.
+        if not folder or error.errno not in (errno.EINVAL, errno.EBADF):
+            raise
     finally:
         os.close(opened)
 
