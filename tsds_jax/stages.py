@@ -245,7 +245,8 @@ def evaluate_files(
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(source).stem) or "data"
-        if name in data:
+        # Their state files would be one on a disk that does not tell A from a.
+        if name.casefold() in map(str.casefold, data):
             raise InputError(f"two data sets are called {name}: rename one of the files")
         data[name] = splits
     return evaluate(data, model=model, out=out, finetuning=finetuning, **given)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -281,6 +282,9 @@ def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp
         assert len(stored["values"]) == 72  # of 120 a quarter for testing, then a fifth for validation
     with pytest.raises(tsds.InputError, match="two data sets are called train"):
         evaluate_files([tiny_files["train"]] * 2, str(tiny_model), str(tmp_path / "two"), **how)
+    alike = shutil.copy(tiny_files["train"], tmp_path / "Train.csv")
+    with pytest.raises(tsds.InputError, match="two data sets are called train"):
+        evaluate_files([alike, tiny_files["train"]], str(tiny_model), str(tmp_path / "two"), **how)
 
 
 def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
