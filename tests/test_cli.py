@@ -151,6 +151,8 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert list(table) == ["row", "label", "prediction"]
     assert table["label"] == [0.0, 1.0, 2.0]
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
+    assert "holds runs of other seeds: resume it (--resume)" in tsds(*finetune, "--seeds", 2)[2]
+    assert json.loads((tmp_path / "f" / "seeds.json").read_text()) == found
 
 
 def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(

@@ -190,11 +190,13 @@ def finetune_seed_files(
       **given: see `finetune_files`.
 
     Raises:
-      InputError: there is no seed, or one twice; or as `finetune_files`.
+      InputError: there is no seed, or one twice; the folder has a seeds.json; or as `finetune_files`.
     """
     folder, each = as_path(out), options_by_seed(seeds, options)
     for one in each:  # before the first of them trains
         check_run_folder(folder / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
+    if (folder / "seeds.json").exists() and not (resume or overwrite):
+        raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
     folders = [
         finetune_files(out=str(folder / f"seed-{one.seed}"), options=one, resume=resume, overwrite=overwrite, **given)
         for one in each
