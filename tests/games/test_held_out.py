@@ -1,5 +1,7 @@
 """Predictions for points that a fit has not seen are scikit-learn's for the same folds and samples."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -39,6 +41,21 @@ def test_a_class_that_a_fit_has_not_seen_has_probability_zero(classes):
     assert found[7, last] == 0
     assert (np.delete(found[:, last], 7) > 0).any()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_of_each_fold_no_more_is_kept_than_what_it_says_of_its_own_rows(monkeypatch):
+    points, classes = 2000, 40
+    x = RNG.normal(size=(points, 3)).astype(np.float32)
+    of = logistic_game(x, np.arange(points) % classes, x[:1], [0], classes=classes)
+    whole = held_out_probabilities(of)
+    monkeypatch.setattr("tsds_jax.games.held_out._CHUNK_NUMBERS", points * classes)
+    held_out_probabilities(of)  # compiles
+    tracemalloc.start()
+    found = held_out_probabilities(of)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * found.nbytes
+    np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
 def test_folds_have_each_class_alike_and_are_of_one_size():

@@ -1,11 +1,13 @@
 """The removal curve."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from tsds_jax.errors import InputError
+from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.games import LogisticGame
 from tsds_jax.options import SelectOptions
 from tsds_jax.selection import Limits, crossed_curve, ordered_curve, removal_curve, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
@@ -168,3 +170,46 @@ def test_a_curve_that_was_cut_goes_on_after_the_last_order_that_it_finished():
     assert computed == ["curve-0", "curve-1", "curve-1"]
     np.testing.assert_array_equal(again.score, first.score)
     np.testing.assert_array_equal(again.stderr, crossed_curve(*given).stderr)
+
+
+def shapes_seen(monkeypatch, room=None):
+    """How many cuts each program was made for, one entry a program; the device has room for so many."""
+    real, seen = LogisticGame.prefix_outcomes, []
+
+    def traced(self, order, sizes):
+        seen.append(len(sizes))
+        if room is not None and len(sizes) > room:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes.")
+        return real(self, order, sizes)
+
+    monkeypatch.setattr(LogisticGame, "prefix_outcomes", traced)
+    return seen
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_cuts_are_fitted_in_batches_that_fit_into_memory_and_the_curve_is_the_same(classes, monkeypatch):
+    y, y_val = ((x[:, :classes] + 0.5).argmax(1) for x in (X, X_VAL))
+    game = source_game(X, y, X_VAL, y_val, utility="log_likelihood")
+    given = (game, Limits.none(y).removal_order(RNG.normal(size=100)), wanted_cuts(100, 0.05, 0.5))
+    whole = ordered_curve(*given)
+    monkeypatch.setattr("tsds_jax.games.chunks.numbers_at_once", lambda: 4 * 100 * classes)
+    seen = shapes_seen(monkeypatch)
+    found = ordered_curve(*given)
+    assert seen == [4]  # 11 cuts in three batches by one program
+    np.testing.assert_array_equal(found.removed, whole.removed)
+    for name in ("score", "difference", "stderr", "accuracy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-6)
+
+
+def test_fewer_cuts_are_fitted_together_where_memory_is_full(monkeypatch):
+    given = (source_game(X, Y, X_VAL, Y_VAL), Limits.none(Y).removal_order(RNG.normal(size=100)), np.arange(0, 50, 5))
+    whole = ordered_curve(*given)
+    seen = shapes_seen(monkeypatch, room=4)
+    with pytest.warns(RuntimeWarning, match="no memory for") as told:
+        found = ordered_curve(*given)
+    assert seen == [10, 5, 3]
+    assert "10 cuts at a time: going on with 5" in str(told[0].message)
+    np.testing.assert_allclose(found.score, whole.score, atol=1e-6)
+    shapes_seen(monkeypatch, room=0)
+    with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="no memory left for cuts, one at a time"):
+        ordered_curve(*given)

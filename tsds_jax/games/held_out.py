@@ -53,11 +53,14 @@ def held_out_probabilities(
       float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
     """
     fold = stratified_folds(np.asarray(game.y), folds, seed, units)
-    weight = np.asarray(game.weight) * (fold != np.arange(folds)[:, None])
-    probability = np.concatenate(
-        [np.asarray(_probabilities(game, jnp.asarray(part))) for part in _chunks(game, weight)]
-    )
-    return probability[fold, np.arange(len(fold))]
+    found = np.empty((len(fold), game.classes), np.float32)
+    for some in _chunks(game, np.arange(folds)):
+        inside = fold != some[:, None]
+        probability = np.asarray(_probabilities(game, jnp.asarray(np.asarray(game.weight) * inside)))
+        # Only what is said of the rows outside is kept: of all rows by all fits it would be ``folds`` times as much.
+        lane, row = np.nonzero(~inside)
+        found[row] = probability[lane, row]
+    return found
 
 
 class OutOfBag(NamedTuple):
@@ -95,10 +98,10 @@ def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
     return OutOfBag(hits, counts)
 
 
-def _chunks(game: LogisticGame, weight: np.ndarray) -> list[np.ndarray]:
-    """Weights ``[lanes, points]`` in parts whose probabilities fit into memory."""
+def _chunks(game: LogisticGame, fits: np.ndarray) -> list[np.ndarray]:
+    """Fits ``[lanes, ...]`` in parts whose probabilities fit into memory."""
     lanes = max(1, _CHUNK_NUMBERS // (game.players * max(game.classes, game.x.shape[1])))
-    return [weight[first : first + lanes] for first in range(0, len(weight), lanes)]
+    return [fits[first : first + lanes] for first in range(0, len(fits), lanes)]
 
 
 @jax.jit

@@ -11,8 +11,10 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
+from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.utilities import row_scores
 from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
+from tsds_jax.runtime.memory import halved
 from tsds_jax.selection.limits import RemovalOrder
 
 SourceGame = LogisticGame | RidgeGame | KernelGame
@@ -130,9 +132,26 @@ def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Array
     """The utility's "scores" and the "hits" of each validation row after each cut, float64 ``[cuts, rows]``."""
     # What is kept after a cut is a prefix of the reversed order.
     kept = jnp.asarray(order.points[::-1].copy(), jnp.int32)
-    outcome, _ = jax.jit(type(game).prefix_outcomes)(game, kept, jnp.asarray(game.players - removed, jnp.int32))
-    scores, hits = row_scores(game.utility, outcome), outcome.hit
-    return {"scores": np.asarray(scores, np.float64), "hits": np.asarray(hits, np.float64)}
+    outcomes = jax.jit(type(game).prefix_outcomes)
+    # A regression holds a number for each point and class while it is fitted; other games pass over the points once for
+    # all cuts together.
+    numbers = game.players * game.classes if isinstance(game, LogisticGame) else 0
+    batch = min(len(removed), even_chunk(len(removed), numbers))
+    scores, hits = np.empty((2, len(removed), len(game.y_val)))
+    done = 0
+    while done < len(removed):
+        some = removed[done : done + batch]
+        # Batches of one shape: the last one would compile once more.
+        sizes = jnp.asarray(game.players - np.pad(some, (0, batch - len(some)), "edge"), jnp.int32)
+        try:
+            outcome, _ = outcomes(game, kept, sizes)
+            found = jax.device_get((row_scores(game.utility, outcome), outcome.hit))
+        except jax.errors.JaxRuntimeError as error:
+            batch = halved(error, batch, "cuts")
+            continue
+        scores[done : done + batch], hits[done : done + batch] = (part[: len(some)] for part in found)
+        done += batch
+    return {"scores": scores, "hits": hits}
 
 
 def _curve(
