@@ -440,6 +440,12 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files,
     assert not (tmp_path / "out").exists()
 
 
+def test_too_many_classes_are_refused_before_any_order_of_removal_and_before_the_model_is_read():
+    rows = Dataset.from_dict({"text": [f"t {k}" for k in range(2002)], "label": [f"l{k // 2}" for k in range(2002)]})
+    with pytest.raises(tsds.InputError, match="1,001 classes are more than the 1,000 that a selection takes"):
+        tsds.select(rows, model="no/folder/here")
+
+
 def test_a_model_in_half_precision_selects_but_is_not_fine_tuned(tiny_files, tiny_model, tmp_path):
     coarse = tsds.load_encoder(tiny_model, dtype="bfloat16")
     with pytest.raises(tsds.InputError, match="bfloat16, too coarse to fine-tune in: load it as float32"):

@@ -1,11 +1,14 @@
 """Splits share one set of classes, keep each class where they can, and count texts that stand in two."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits, shared_groups
 from tsds_jax.data.reading import no_progress_bars
+from tsds_jax.data.splitting import _drawn_groups
 from tsds_jax.errors import InputError
 
 
@@ -65,6 +68,44 @@ def test_no_class_loses_its_last_training_row_to_a_group_and_groups_too_large_ar
         assert splits.train.class_counts["y"] == 2
     with pytest.raises(InputError, match="no group of column 'document' can be set apart"):
         load_splits(rows(["x", "y"] * 4).add_column("document", [*"aaaabbbb"]), group="document")
+
+
+def drawn_of_all_classes(labels, codes, fraction, generator):
+    """The same rule with every class's count for every group."""
+    counts = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (codes, labels), 1)
+    whole, held = counts.sum(0), np.zeros(labels.max() + 1, np.int64)
+    drawn = np.zeros(len(counts), bool)
+    for one in generator.permutation(len(counts)):
+        with_it = held + counts[one]
+        nearer = np.square(fraction * whole - with_it).sum() < np.square(fraction * whole - held).sum()
+        if nearer and np.all((with_it < whole) | (whole == 0)):
+            held, drawn[one] = with_it, True
+    return drawn
+
+
+def test_groups_are_drawn_by_the_counts_of_all_classes_to_the_last_tie():
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        points, classes = rng.integers(4, 60), rng.integers(1, 6)
+        labels = rng.integers(0, classes, points)
+        codes = np.unique(rng.integers(0, rng.integers(1, points), points), return_inverse=True)[1]
+        fraction = (0.1, 0.2, 0.25, 0.3, 0.5)[seed % 5]
+        draws = [
+            draw(labels, codes, fraction, np.random.default_rng(seed)) for draw in (_drawn_groups, drawn_of_all_classes)
+        ]
+        np.testing.assert_array_equal(*draws, err_msg=f"{seed}")
+
+
+def test_what_drawing_groups_holds_does_not_grow_with_classes_times_groups():
+    groups, classes = 4000, 1000
+    labels, codes = np.arange(2 * groups) % classes, np.arange(2 * groups) // 2
+    tracemalloc.start()
+    drawn = _drawn_groups(labels, codes, 0.2, np.random.default_rng(0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.1 < drawn.mean() < 0.3
+    assert peak < groups * classes
 
 
 def test_the_carving_depends_on_the_seed_alone_and_keeps_the_order(train):

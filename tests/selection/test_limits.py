@@ -34,6 +34,23 @@ def test_every_cut_keeps_units_whole_protected_points_and_floors(seed, floor, al
         assert (np.bincount(labels[stay], minlength=3) >= np.maximum(np.ceil(floor * counts - 1e-9), 1)).all()
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(1, 40))
+def test_a_unit_is_passed_over_where_any_class_would_fall_below_its_floor(seed, floor, units):
+    rng = np.random.default_rng(seed)
+    labels, values = rng.integers(0, 6, 40), rng.normal(size=40)
+    unit = np.unique(rng.integers(0, units, 40), return_inverse=True)[1]
+    order = Limits(labels, unit, np.zeros(40, bool), floor).removal_order(values)
+    left = np.bincount(labels)
+    least, gone = np.maximum(np.ceil(floor * left - 1e-9), 1), []
+    for one in np.argsort(np.bincount(unit, values) / np.bincount(unit), kind="stable"):
+        taken = np.bincount(labels[unit == one], minlength=len(left))
+        if (left - taken >= least)[taken > 0].all():
+            left = left - taken
+            gone += np.flatnonzero(unit == one).tolist()
+    assert order.points[: order.ends[-1]].tolist() == gone
+
+
 def test_what_may_go_goes_in_the_order_of_the_means_of_its_units():
     values = np.array([0.0, 4.0, 1.0, 1.5, -9.0])
     limits = Limits(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 2]), np.zeros(5, bool))

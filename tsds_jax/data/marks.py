@@ -34,6 +34,28 @@ def shared_groups(data: TextData, others: TextData, name: str) -> int:
     return len(here & there)
 
 
+def class_counts(labels: np.ndarray, groups: np.ndarray) -> tuple[list[int], list[int], list[int]]:
+    """Which classes each group has, and how many rows of each: as many entries as there are, few of many classes.
+
+    In lists, which a loop over groups goes through in a fraction of the time that arrays take.
+
+    Args:
+      labels: int ``[rows]``, from 0.
+      groups: int ``[rows]``, from 0.
+
+    Returns:
+      Class and rows of each entry, ``[entries]``, and where each group's begin, ``[groups + 1]``.
+
+    Example:
+      >>> class_counts(np.array([2, 0, 2, 2]), np.array([0, 1, 0, 1]))
+      ([2, 0, 2], [2, 1, 1], [0, 1, 3])
+    """
+    classes = int(labels.max()) + 1
+    pair, count = np.unique(groups.astype(np.int64) * classes + labels, return_counts=True)
+    group, label = np.divmod(pair, classes)
+    return label.tolist(), count.tolist(), np.searchsorted(group, np.arange(groups.max() + 2)).tolist()
+
+
 def marked_rows(data: TextData, name: str) -> np.ndarray:
     """Which rows a column marks, bool ``[rows]``: 1, true or yes; not 0, false, no, nothing or null.
 

@@ -1,6 +1,7 @@
 """Training, validation and test data over one set of classes, validation carved out where none is given."""
 
 from dataclasses import replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from tsds_jax.data.columns import column, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
-from tsds_jax.data.marks import group_codes, normalized
+from tsds_jax.data.marks import class_counts, group_codes, normalized
 from tsds_jax.data.messages import shorten
 from tsds_jax.data.reading import Table, pick_split, read_source, split_names
 from tsds_jax.data.textdata import Splits, Text, TextData
@@ -96,8 +97,9 @@ def carve_validation(
     generator = np.random.default_rng(seed)
     mask = np.zeros(len(data), bool)
     if group is None:
-        for label in range(len(data.classes)):
-            rows = np.flatnonzero(data.labels == label)
+        by_class = np.argsort(data.labels, kind="stable")
+        ends = np.searchsorted(data.labels[by_class], np.arange(len(data.classes) + 1))
+        for rows in (by_class[first:last] for first, last in pairwise(ends)):
             size = min(max(round(len(rows) * fraction), 1), len(rows) - 1) if len(rows) > 1 else 0
             mask[generator.permutation(rows)[:size]] = True
         if not mask.any():
@@ -117,15 +119,24 @@ def carve_validation(
 
 def _drawn_groups(labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
     """Which groups are set apart, bool ``[groups]``."""
-    counts = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (codes, labels), 1)
-    whole = counts.sum(0)
-    held, drawn = np.zeros_like(whole), np.zeros(len(counts), bool)
-    for one in generator.permutation(len(counts)):
-        with_it = held + counts[one]
-        nearer = np.square(fraction * whole - with_it).sum() < np.square(fraction * whole - held).sum()
-        if nearer and np.all((with_it < whole) | (whole == 0)):
-            held, drawn[one] = with_it, True
+    label, count, start = class_counts(labels, codes)
+    whole = np.bincount(labels)
+    goal, held = fraction * whole, np.zeros_like(whole)
+    drawn = np.zeros(len(start) - 1, bool)
+    even = 1e-12 * np.square(whole.astype(float)).sum()
+    for one in generator.permutation(len(drawn)).tolist():
+        own = slice(start[one], start[one + 1])
+        of, more = label[own], count[own]
+        # By how much the sum of squared distances falls.
+        gain = sum(rows * (2 * (goal[at] - held[at]) - rows) for at, rows in zip(of, more, strict=True))
+        if abs(gain) < even:
+            # Rounding decides what is as good as even: in the sums over all classes, so that no seed's draw changes.
+            with_it = held.copy()
+            with_it[of] += more
+            gain = np.square(goal - held).sum() - np.square(goal - with_it).sum()
+        if gain > 0 and all(held[at] + rows < whole[at] for at, rows in zip(of, more, strict=True)):
+            held[of] += more
+            drawn[one] = True
     return drawn
 
 

@@ -123,16 +123,22 @@ def value_options(settings: SelectOptions) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in VALUED}
 
 
+def check_classes(train: TextData) -> None:
+    """Raises InputError for too many classes: a label column that is none has one a row."""
+    classes = len(train.classes)
+    if classes > MAX_CLASSES:
+        raise InputError(
+            f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
+        )
+
+
 def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:
     """Raises InputError where an option does not fit the data or the model, before any of the long work."""
     points, layers = len(splits.train), encoder.config.num_hidden_layers
     players = points if settings.group is None else int(limits.units.max()) + 1
     check_points(players, settings.subset_size, settings.estimator)
+    check_classes(splits.train)
     classes = len(splits.train.classes)
-    if classes > MAX_CLASSES:
-        raise InputError(
-            f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
-        )
     halves = validation_folds(settings, splits.validation.labels, validation_units(splits.validation, settings))
     if len(splits.validation) < 2 or (halves is not None and len(np.unique(halves)) < FOLDS):
         raise InputError(

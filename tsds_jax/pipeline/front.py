@@ -14,6 +14,7 @@ from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
 from tsds_jax.pipeline.checks import (
     check_cache,
+    check_classes,
     check_for_comparison,
     check_precision,
     check_select_options,
@@ -182,6 +183,7 @@ def _read(
     names = ("validation_fraction", "seed", "drop_overlap", "group")
     how = {name: getattr(settings, name) for name in names}
     splits = load_splits(train, validation, test, text=text, label=label, **how)
+    check_classes(splits.train)
     progress(Progress("data", len(splits.train), len(splits.train), "rows"))
     seconds = time.perf_counter() - began
     return splits, removal_limits(splits.train, settings), seconds

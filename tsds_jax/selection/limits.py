@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tsds_jax.data.marks import class_counts
 from tsds_jax.errors import InputError
 
 
@@ -70,12 +71,14 @@ class Limits:
         left = np.bincount(self.labels)
         floor = np.maximum(np.ceil(self.class_floor * left - 1e-9), 1)
         fixed = np.bincount(self.units, self.protected) > 0
+        label, count, start = class_counts(self.labels, self.units)
         gone = []
         for unit in np.argsort(self._place_in_class(value, members) if self.by_class else value, kind="stable"):
-            taken = np.bincount(self.labels[members[unit]], minlength=len(left))
-            if fixed[unit] or (left - taken < floor)[taken > 0].any():
+            own = list(zip(label[start[unit] : start[unit + 1]], count[start[unit] : start[unit + 1]], strict=True))
+            if fixed[unit] or any(left[of] - taken < floor[of] for of, taken in own):
                 continue
-            left = left - taken
+            for of, taken in own:
+                left[of] -= taken
             gone.append(unit)
         removed = np.concatenate([members[unit] for unit in gone]) if gone else np.empty(0, np.int64)
         stay = np.ones(len(values), bool)
