@@ -296,6 +296,18 @@ def test_no_row_is_represented_by_a_model_that_saw_its_label(tiny_files, tiny_mo
     assert s.manifest["options"]["represent_by"] == "cross_fitted"
 
 
+@pytest.mark.parametrize("by", ["pretrained", "cross_fitted"])
+def test_a_text_that_is_cut_counts_once_however_many_models_read_it(by, tiny_files, tiny_model):
+    from tsds_jax.pipeline.representing import represent
+    from tsds_jax.runtime.progress import silent
+
+    splits = tsds.load_splits(tiny_files["train"], tiny_files["validation"], tiny_files["test"])
+    encoder = tsds.load_encoder(tiny_model)
+    settings = tsds.SelectOptions(represent_by=by, max_length=8, pca=0)
+    found = represent(splits.train, splits.validation, encoder, settings, TUNING, None, silent, splits.test)
+    assert found["truncated"] == 120 + 60 + 50  # all are of seven words, between two marks
+
+
 @pytest.mark.parametrize("by", ["fine_tuned", "cross_fitted"])
 def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files, tiny_model):
     # The tiny encoder's weights are random: one pass is enough for it only in many small steps.

@@ -11,6 +11,7 @@ import numpy as np
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder, embed, fit_pca
 from tsds_jax.encoders.alignment import rotation_between
+from tsds_jax.encoders.tokens import token_limit, token_portions
 from tsds_jax.finetuning import finetune
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import FineTuneOptions, SelectOptions
@@ -74,6 +75,10 @@ def represent(
         x, x_others = _cross_fitted(
             train, others, len(validation), encoder, settings, finetuning, part, vectors, progress
         )
+        # All models read the other texts, and cut the same ones.
+        limit = token_limit(encoder.config, settings.max_length)
+        portions = token_portions(encoder.tokenizer, others, limit, encoder.config)
+        truncated -= (FOLDS - 1) * sum(portion.truncated for portion in portions)
     else:
         tuned = settings.represent_by == "fine_tuned"
         by = _tuned(encoder, train, settings, finetuning, 1.0, part.of_model(), progress) if tuned else encoder
