@@ -17,7 +17,8 @@ With --data the same methods, flips and protocols run on your own files, each a 
 that is split as `tsds evaluate` splits it (which has every option); its tables are printed, and the folder named.
 
 About a quarter of an hour for two classes and an hour for three on two cores; with --finetune up to four minutes a
-model, in a folder that is gone on with: begin with few --methods, and ask for more later.
+model, in a folder that is gone on with as long as the code is the same: begin with few --methods, and ask for more
+later.
 """
 
 import argparse
@@ -87,7 +88,10 @@ def main() -> None:
         rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = f"{name}-finetuned-{given.finetune:g}" if tuned else name
-        out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{len(splits.train)}"
+        about: dict[str, Any] = stamp(*MEASURED)
+        # Runs of other code are not gone on with: they would get the commit and the date of this one.
+        code = "-".join(about["code"].values())
+        out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{len(splits.train)}-{code}"
         began = time.perf_counter()
         evaluate(
             {name: splits},
@@ -101,7 +105,7 @@ def main() -> None:
         found = json.loads((out / "evaluation.json").read_text("utf-8"))
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
-        about = {**stamp(*MEASURED), "seconds": round(seconds, 1)}
+        about["seconds"] = round(seconds, 1)
         page = (out / "evaluation.md").read_text("utf-8")
         measured[case] = {**about, "summary": found["summary"], "table": page, "runs": runs}
         print(f"{here['processor']}, {about['date']}, {seconds:.0f} s\n")

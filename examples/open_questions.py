@@ -17,9 +17,9 @@ gave them and with a fifth of them flipped besides; three draws of each.
 
 **chains**: the same as the number of samples grows, at small and at large subsets.
 
-Every finished run is kept in FOLDER/results.json, and the study goes on after the last. Plots are written to FOLDER;
-tables are printed and go into open_questions.md, which says what they mean. About an hour on two cores, and an hour and
-a half more for transfer.
+Every finished run is kept in FOLDER/results.json, and the study goes on after the last, unless that was of other code.
+Plots are written to FOLDER; tables are printed and go into open_questions.md, which says what they mean. About an hour
+on two cores, and an hour and a half more for transfer.
 """
 
 import argparse
@@ -170,9 +170,15 @@ class Store:
         """Computes a run where it is not there yet."""
         if key in self.runs:
             return
+        now = stamp(*MEASURED)
+        about = self.content.setdefault(self.study, {**now, **environment(), "runs": {}})
+        if other := [part for part, digest in now["code"].items() if about["code"].get(part) != digest]:
+            raise SystemExit(
+                f"{self.file}: the runs of study {self.study!r} are of other code ({', '.join(other)}): give another --out,"
+                " or remove that study from the file"
+            )
         began = time.perf_counter()
         found = compute()
-        about = self.content.setdefault(self.study, {**stamp(*MEASURED), **environment(), "runs": {}})
         about["runs"][key] = found | {"seconds": round(time.perf_counter() - began, 1)}
         part = self.file.with_suffix(".part")
         part.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")

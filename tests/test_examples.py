@@ -46,3 +46,17 @@ def test_a_study_computes_what_it_has_not_and_keeps_what_it_has(study, tmp_path)
     again.keep("a|2", lambda: {"auroc": 0.75})
     assert [run["auroc"] for run in study.by(again, "a", None)] == [0.5, 0.75]
     assert set(json.loads((tmp_path / "results.json").read_text())) == {"size", "chains"}
+
+
+def test_runs_of_other_code_are_not_added_to_a_study(study, tmp_path):
+    file = tmp_path / "results.json"
+    study.Store(file).of("size").keep("a|1", lambda: {"auroc": 0.5})
+    content = json.loads(file.read_text())
+    content["size"]["code"]["games"] = "0" * 12
+    file.write_text(json.dumps(content))
+    store = study.Store(file).of("size")
+    store.keep("a|1", lambda: pytest.fail("computed twice"))
+    with pytest.raises(SystemExit, match=r"'size' are of other code \(games\): give another --out, or remove"):
+        store.keep("a|2", lambda: pytest.fail("computed and not kept"))
+    assert json.loads(file.read_text()) == content
+    study.Store(file).of("chains").keep("b|1", lambda: {"auroc": 0.25})
