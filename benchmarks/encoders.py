@@ -126,6 +126,8 @@ def main() -> None:
             some = found if isinstance(found, list) else [found]
             rows += some
             say(f"{name}: {seconds:.0f} s")
+            if not some:  # nothing was measured: there is no result to keep
+                continue
             measured[name] = {
                 **stamp("encoders", "finetuning"),
                 "seconds": round(seconds, 1),

@@ -51,6 +51,18 @@ def test_every_result_names_its_commit_and_the_parts_that_it_measured(code):
         assert all(code.code_digest(part) != "gone" for part in result.stamp["code"]), result
 
 
+def test_a_case_without_rows_is_neither_kept_nor_listed(code, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    about = {"machine": {"cores": 2, "processor": "abacus"}, "versions": {"jax": "0"}}
+    cases = {name: {**code.stamp("errors"), "rows": rows} for name, rows in (("full", [{}]), ("empty", []))}
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps({**about, "cases": cases}))
+    merged, _ = loaded("results").merged(file, about, cases, {})
+    assert list(merged["cases"]) == ["full"]
+    monkeypatch.setattr(code, "RESULTS", tmp_path)
+    assert [kept.case for kept in code.results() if kept.file == "some.json"] == ["full"]
+
+
 def test_a_part_is_stale_when_its_code_changes_and_not_when_its_words_do(code, tmp_path):
     file = tmp_path / "games" / "one.py"
     file.parent.mkdir()

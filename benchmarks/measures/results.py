@@ -24,7 +24,9 @@ def merged(
     found = json.loads(file.read_text("utf-8")) if file.exists() else {}
     kept = found if all(_alike(found.get(name)) == _alike(entry) for name, entry in about.items()) else {}
     cases = kept.get("cases", {}) | measured
-    return {**about, "cases": {name: cases[name] for name in order if name in cases}}, kept
+    # Of a case without rows nothing was measured.
+    whole = {name: cases[name] for name in order if name in cases and cases[name].get("rows") != []}
+    return {**about, "cases": whole}, kept
 
 
 def _alike(about: Any) -> Any:
