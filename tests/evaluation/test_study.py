@@ -124,6 +124,17 @@ def test_the_summary_is_means_with_students_interval(study):
     assert still["shapley"] > still["random"] + 0.3
 
 
+def test_seconds_are_those_of_the_median_run_whichever_compiled(study, tmp_path):
+    runs = [run for run in content(study)["runs"] if (run["flips"], run["method"]) == (0, "loss")]
+    runs = [{**runs[0], "seed": seed, "seconds": seconds} for seed, seconds in enumerate((14.0, 0.25, 0.26))]
+    write_summary(RunFolder(tmp_path), runs, {(run["key"], "loss"): np.arange(9) for run in runs})
+    (row,) = content(tmp_path)["summary"]
+    assert row["seconds"] == [0.26, None, None]
+    table = (tmp_path / "evaluation.md").read_text("utf-8")
+    assert "| 0.26 |" in table
+    assert "Seconds are the median run's" in table
+
+
 def test_values_that_are_all_the_same_have_no_stability_and_lose_no_study(study, tmp_path):
     runs = content(study)["runs"]
     write_summary(RunFolder(tmp_path), runs, {(run["key"], run["method"]): np.zeros(9) for run in runs})
