@@ -174,8 +174,8 @@ class Store:
         about = self.content.setdefault(self.study, {**now, **environment(), "runs": {}})
         if other := [part for part, digest in now["code"].items() if about["code"].get(part) != digest]:
             raise SystemExit(
-                f"{self.file}: the runs of study {self.study!r} are of other code ({', '.join(other)}): give another --out,"
-                " or remove that study from the file"
+                f"{self.file}: the runs of study {self.study!r} are of other code ({', '.join(other)}): give another"
+                " --out, or remove that study from the file"
             )
         began = time.perf_counter()
         found = compute()
