@@ -208,8 +208,8 @@ def test_fewer_cuts_are_fitted_together_where_memory_is_full(monkeypatch):
     with pytest.warns(RuntimeWarning, match="no memory for") as told:
         found = ordered_curve(*given)
     assert seen == [10, 5, 3]
-    assert "10 cuts at a time: going on with 5" in str(told[0].message)
+    assert "10 refits at a time: going on with 5" in str(told[0].message)
     np.testing.assert_allclose(found.score, whole.score, atol=1e-6)
     shapes_seen(monkeypatch, room=0)
-    with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="no memory left for cuts, one at a time"):
+    with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="no memory left for refits, one at a time"):
         ordered_curve(*given)

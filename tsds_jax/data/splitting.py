@@ -123,17 +123,11 @@ def _drawn_groups(labels: np.ndarray, codes: np.ndarray, fraction: float, genera
     whole = np.bincount(labels)
     goal, held = fraction * whole, np.zeros_like(whole)
     drawn = np.zeros(len(start) - 1, bool)
-    even = 1e-12 * np.square(whole.astype(float)).sum()
     for one in generator.permutation(len(drawn)).tolist():
         own = slice(start[one], start[one + 1])
         of, more = label[own], count[own]
         # By how much the sum of squared distances falls.
         gain = sum(rows * (2 * (goal[at] - held[at]) - rows) for at, rows in zip(of, more, strict=True))
-        if abs(gain) < even:
-            # Rounding decides what is as good as even: in the sums over all classes, so that no seed's draw changes.
-            with_it = held.copy()
-            with_it[of] += more
-            gain = np.square(goal - held).sum() - np.square(goal - with_it).sum()
         if gain > 0 and all(held[at] + rows < whole[at] for at, rows in zip(of, more, strict=True)):
             held[of] += more
             drawn[one] = True

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.games.outcomes import OutcomeGame
+from tsds_jax.games.refits import refitted
 
 
 class KeptCurve(NamedTuple):
@@ -68,10 +67,8 @@ def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05) -> 
     shares = np.arange(1, steps + 1) / steps
     sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)
     ranking = np.argsort(values, kind="stable")
-    outcomes = jax.jit(type(game).prefix_outcomes)
 
     def accuracy(order: np.ndarray) -> np.ndarray:
-        found, _ = outcomes(game, jnp.asarray(order.copy(), jnp.int32), jnp.asarray(sizes, jnp.int32))
-        return np.asarray(found.hit, np.float64).mean(1)
+        return refitted(game, order, sizes, lambda outcome: outcome.hit).mean(1)
 
     return KeptCurve(sizes / points, accuracy(ranking[::-1]), accuracy(ranking))

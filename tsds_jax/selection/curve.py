@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
-from tsds_jax.games.chunks import even_chunk
+from tsds_jax.games.refits import refitted
 from tsds_jax.games.utilities import row_scores
 from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
-from tsds_jax.runtime.memory import halved
 from tsds_jax.selection.limits import RemovalOrder
 
 SourceGame = LogisticGame | RidgeGame | KernelGame
@@ -131,27 +128,12 @@ def check_cuts(grid: float, largest_cut: float) -> None:
 def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Arrays:
     """The utility's "scores" and the "hits" of each validation row after each cut, float64 ``[cuts, rows]``."""
     # What is kept after a cut is a prefix of the reversed order.
-    kept = jnp.asarray(order.points[::-1].copy(), jnp.int32)
-    outcomes = jax.jit(type(game).prefix_outcomes)
-    # A regression holds a number for each point and class while it is fitted; other games pass over the points once for
-    # all cuts together.
-    numbers = game.players * game.classes if isinstance(game, LogisticGame) else 0
-    batch = min(len(removed), even_chunk(len(removed), numbers))
-    scores, hits = np.empty((2, len(removed), len(game.y_val)))
-    done = 0
-    while done < len(removed):
-        some = removed[done : done + batch]
-        # Batches of one shape: the last one would compile once more.
-        sizes = jnp.asarray(game.players - np.pad(some, (0, batch - len(some)), "edge"), jnp.int32)
-        try:
-            outcome, _ = outcomes(game, kept, sizes)
-            found = jax.device_get((row_scores(game.utility, outcome), outcome.hit))
-        except jax.errors.JaxRuntimeError as error:
-            batch = halved(error, batch, "cuts")
-            continue
-        scores[done : done + batch], hits[done : done + batch] = (part[: len(some)] for part in found)
-        done += batch
-    return {"scores": scores, "hits": hits}
+    return refitted(
+        game,
+        order.points[::-1],
+        game.players - removed,
+        lambda outcome: {"scores": row_scores(game.utility, outcome), "hits": outcome.hit},
+    )
 
 
 def _curve(

@@ -1,0 +1,51 @@
+"""Refits of a game's model to prefixes of one order, as many at a time as there is memory for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsds_jax.games.chunks import even_chunk
+from tsds_jax.games.logistic import LogisticGame
+from tsds_jax.games.outcomes import OutcomeGame
+from tsds_jax.runtime.memory import halved
+
+
+def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Callable[[Any], Any]) -> Any:
+    """What is ``read`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, float64 with an axis of sizes.
+
+    Args:
+      game: of training points, and rows to say something of.
+      order: int ``[points]``.
+      sizes: int ``[sizes]``.
+      read: arrays ``[some, rows]`` of an outcome of so many sizes.
+
+    Raises:
+      TsdsError: the device has no memory for a single refit.
+
+    Example:
+      >>> from tsds_jax.games import ridge_game
+      >>> x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([0, 1, 1])
+      >>> game = ridge_game(x, y, x, y, classes=2)
+      >>> refitted(game, np.arange(3), np.array([2, 3]), lambda outcome: outcome.hit).mean(1).tolist()
+      [1.0, 1.0]
+    """
+    ordered = jnp.asarray(np.array(order), jnp.int32)
+    outcomes = jax.jit(type(game).prefix_outcomes)
+    # A regression holds a number for each point and class while it is fitted; other games pass over the points once for
+    # all sizes together.
+    numbers = game.players * game.classes if isinstance(game, LogisticGame) else 0
+    batch, found, done = min(len(sizes), even_chunk(len(sizes), numbers)), [], 0
+    while done < len(sizes):
+        some = sizes[done : done + batch]
+        # Batches of one shape: the last one would compile once more.
+        padded = jnp.asarray(np.pad(some, (0, batch - len(some)), "edge"), jnp.int32)
+        try:
+            found.append(jax.device_get(read(outcomes(game, ordered, padded)[0])))
+        except jax.errors.JaxRuntimeError as error:
+            batch = halved(error, batch, "refits")
+            continue
+        done += len(some)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(sizes)].astype(np.float64), *found)
