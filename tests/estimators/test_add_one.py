@@ -93,6 +93,31 @@ def test_a_large_coalition_of_one_class_is_refitted_exactly():
     np.testing.assert_allclose(found, brute(game, order, size, points), atol=1e-5)
 
 
+@pytest.mark.parametrize(("members", "C", "features"), [(100, 1.0, 32), (400, 10.0, 32), (8, 1.0, 4)])
+def test_the_first_point_of_the_other_class_is_valued_as_by_a_refit_however_many_there_are_of_one(members, C, features):
+    rng = np.random.default_rng(members)
+    x, x_val = rng.normal(size=(members + 12, features)), rng.normal(size=(100, features))
+    y, y_val = np.arange(members + 12) >= members, x_val[:, 0] > 0
+    weight = np.where(y, 1.0, 1e3 if members == 8 else 1.0)  # few of large weight are as many
+    game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", C=C, sample_weight=weight)
+    order, points = jnp.arange(members + 12), jnp.arange(members, members + 12)
+    found = _added(game, order[: members + 1], members, points)
+    exact = brute(game, order, members, points)
+    np.testing.assert_allclose(found, exact, atol=1e-3 * np.abs(exact).max())
+
+
+def test_the_first_point_of_an_absent_class_is_valued_as_by_a_refit():
+    rng = np.random.default_rng(4)
+    x, x_val = rng.normal(size=(124, 6)), rng.normal(size=(100, 6))
+    y, y_val = np.append(np.arange(100) % 5, np.arange(24) % 8), np.arange(100) % 8
+    for C in (1.0, 10.0):
+        game = logistic_game(x, y, x_val, y_val, classes=8, utility="log_likelihood", C=C)
+        order, points = jnp.arange(124), jnp.arange(100, 124)
+        exact = brute(game, order, 100, points)
+        found = _added(game, order[:101], 100, points)
+        np.testing.assert_allclose(found, exact, atol=2e-3 * np.abs(exact).max())
+
+
 def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
     game = crowd(points=50)
     before = add_one_rounds._cache_size()

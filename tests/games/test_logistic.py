@@ -343,3 +343,31 @@ def test_the_zero_features_that_an_accelerator_wants_change_nothing(intercept, m
         one, other = (add(some, model, order[30:]).marginal for some, model in fits)
         np.testing.assert_allclose(one, other, atol=tolerance)
     np.testing.assert_allclose(*(prefixes(some, order, order).utility for some in (wider, game)), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_offset_of_the_features_changes_no_value(classes):
+    rng = np.random.default_rng(classes)
+    x, x_val = rng.normal(size=(60, 5)), rng.normal(size=(40, 5))
+    y, y_val = (np.argmax(some[:, :classes], 1) for some in (x, x_val))
+    order, sizes = jnp.asarray(rng.permutation(60), jnp.int32), jnp.arange(0, 61, 5)
+    near, far = (
+        logistic_game(x + offset, y, x_val + offset, y_val, classes=classes, utility="log_likelihood").prefix_utilities(
+            order, sizes
+        )
+        for offset in (0.0, 3000.0)
+    )
+    assert int(far.unconverged) == 0
+    np.testing.assert_allclose(far.utility, near.utility, atol=1e-3)
+
+
+def test_a_fit_of_three_classes_that_cannot_be_preconditioned_is_right_or_counted():
+    rng = np.random.default_rng(0)
+    x = 100 * rng.normal(size=(60, 5))
+    x = np.concatenate([x, x[:, :2]], 1)
+    y = np.argmax(x[:, :3] + 50 * rng.gumbel(size=(60, 3)), 1)
+    game = logistic_game(x, y, x, y, classes=3, utility="log_likelihood", C=100.0)
+    found = game.prefix_utilities(jnp.arange(60, dtype=jnp.int32), jnp.array([60]))
+    theirs = LogisticRegression(C=100.0, tol=1e-10, max_iter=100_000).fit(x, y)
+    expected = np.log(theirs.predict_proba(x)[np.arange(60), y]).mean()
+    assert int(found.unconverged) == 1 or abs(float(found.utility[0]) - expected) < 1e-3

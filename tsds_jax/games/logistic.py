@@ -52,8 +52,7 @@ class LogisticFit(NamedTuple):
       labels: ``[length]``.
       weight: ``[length]``, 0 behind the members.
       parameters: ``[features]``, or ``[classes * features]``.
-      known: where the fits of one point more start, `KnownBinary`, or of more than two classes `KnownSoftmax`; zeros
-        where the members are of one class.
+      known: where the fits of one point more start, `KnownBinary`, or of more than two classes `KnownSoftmax`.
       mass: ``[classes]``, the members' weight in each class.
       size: members.
     """
@@ -138,11 +137,10 @@ class LogisticGame(OutcomeGame):
         rows, labels, size = self.x[order], self.y[order], jnp.asarray(size, jnp.int32)
         weight = (jnp.arange(order.shape[0]) < size) * self.weight[order]
         mass = class_mass(labels, weight[None], self.classes)[0]
-        several = jnp.sum(mass > 0) > 1
         if self.classes == 2:
             found = fit_binary(rows, labels, weight[None], self.ridge)
-            start = jnp.where(several, found.parameters, 0.0)
-            known: Any = known_fit(rows, labels, weight, start[0], self.ridge)
+            # Also of one class: at its probabilities rows curve as little as at the fit with a point of another.
+            known: Any = known_fit(rows, labels, weight, found.parameters[0], self.ridge)
         else:
             found = fit_softmax(rows, labels, weight[None], self.ridge, self.classes)
             known = known_softmax(rows, labels, weight, found.parameters[0], self.ridge, self.classes)
@@ -266,9 +264,13 @@ def logistic_game(
     # An accelerator reads four floats at once where rows begin at a multiple of four. Nothing comes of zeros.
     spare = 0 if jax.default_backend() == "cpu" else -(width + 1) % 4
 
+    # A free intercept takes an offset up, and float32 has no digits for a large one.
+    middle = np.asarray(x).mean(0, dtype=np.float64) if intercept == "free" else np.zeros(width)
+
     def with_constant(features: np.ndarray, constant: float) -> Any:
         whole = np.zeros((len(features), width + spare + 1), np.float32)
-        whole[:, :width], whole[:, -1] = features, constant
+        np.subtract(features, middle, out=whole[:, :width], casting="same_kind")
+        whole[:, -1] = constant
         return held(whole)
 
     y_val = np.asarray(y_val, np.int32)

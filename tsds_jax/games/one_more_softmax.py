@@ -175,7 +175,8 @@ def known_softmax(
     mixed = jnp.eye(classes)[:, :, None] * probability[:, None] - probability[:, None] * probability
     blocks = weighted_gram(rows)((mixed * weight).reshape(classes * classes, -1))
     blocks = blocks.reshape(classes, classes, features, features)
-    held = (jnp.outer(present, present) / classes + jnp.diag(~present))[:, :, None, None] * last
+    # Of a class that is not there one point has the curvature of one, not that of all members.
+    held = (jnp.outer(present, present) / classes + jnp.diag(~present) / hold)[:, :, None, None] * last
     hessian = jnp.moveaxis(blocks + jnp.eye(classes)[:, :, None, None] * strength + held, 2, 1)
     hessian = hessian.reshape(classes * features, classes * features)
     found = inverse(hessian)

@@ -201,4 +201,6 @@ def _conjugate_gradients(matrix, right, precondition, floor, tolerance: float = 
         return solution, residual, direction, new, iteration + 1
 
     start = (jnp.zeros_like(right), right, first, inner(right, first), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(unfinished, body, start)[0]
+    found = jax.lax.while_loop(unfinished, body, start)[0]
+    # Where nothing can be preconditioned no step was taken, and zero would say that none is needed.
+    return jnp.where(jnp.isfinite(start[3]), found, jnp.nan)
