@@ -52,7 +52,8 @@ class LogisticFit(NamedTuple):
       labels: ``[length]``.
       weight: ``[length]``, 0 behind the members.
       parameters: ``[features]``, or ``[classes * features]``.
-      known: where the fits of one point more start, `KnownBinary`, or of more than two classes `KnownSoftmax`.
+      known: where the fits of one point more start, `KnownBinary`, or of more than two classes `KnownSoftmax`; zeros
+        where the members are of one class and the intercept is not free.
       mass: ``[classes]``, the members' weight in each class.
       size: members.
     """
@@ -139,8 +140,11 @@ class LogisticGame(OutcomeGame):
         mass = class_mass(labels, weight[None], self.classes)[0]
         if self.classes == 2:
             found = fit_binary(rows, labels, weight[None], self.ridge)
-            # Also of one class: at its probabilities rows curve as little as at the fit with a point of another.
-            known: Any = known_fit(rows, labels, weight, found.parameters[0], self.ridge)
+            # Of one class too, at whose probabilities rows curve as little as at the fit with a point of another. A
+            # penalised intercept it does not hold: the change from there would lie outside what the rows span.
+            holds = (jnp.sum(mass > 0) > 1) | (self.ridge[-1] == 0)
+            start = jnp.where(holds, found.parameters[0], 0.0)
+            known: Any = known_fit(rows, labels, weight, start, self.ridge)
         else:
             found = fit_softmax(rows, labels, weight[None], self.ridge, self.classes)
             known = known_softmax(rows, labels, weight, found.parameters[0], self.ridge, self.classes)

@@ -250,7 +250,7 @@ def fit_one_more(
 
     Args:
       rows: ``[points, features]``; labels: ``[points]``; weight: ``[points]``.
-      known: the fit without; where the rows are of one class that of the rule of succession.
+      known: the fit without; where the rows are of one class that of the rule of succession, or zeros.
       own: the further points, one a lane.
       accuracy: of the fits.
     """
