@@ -37,7 +37,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
 from tsds_jax.games.leave_one_out import leave_one_out
-from tsds_jax.valuation import Valuation, source_game, value
+from tsds_jax.valuation import MOST_SAMPLES, Valuation, source_game, value
 
 # Neighbours that vote.
 _NEIGHBOURS = 10
@@ -127,7 +127,7 @@ def baseline(
       6
     """
     one_of("method", method, tuple(BASELINES))
-    number_in("samples", samples, 1, 2**31 - 2**16)
+    number_in("samples", samples, 1, MOST_SAMPLES)
     number_in("seed", seed, 0, 2**32 - 1)
     began = time.perf_counter()
     x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")

@@ -50,6 +50,8 @@ from tsds_jax.version import __version__
 
 SOURCES = ("logistic", "ridge", "kernel")
 ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
+# Their numbers are int32, and calls go some beyond the last.
+MOST_SAMPLES = 2**31 - 2**16
 _DEFAULT = SelectOptions()
 # Of a feature: beyond it, sums of squares that logistic regressions are fitted by are infinite in float32.
 _LARGEST = 1e15
@@ -691,7 +693,7 @@ def _check_source(source: str, utility: str, C: float) -> None:
 
 def _check_sampling(estimator: str, samples: int, reliability: float | None, truncation: float, seed: int) -> None:
     one_of("estimator", estimator, ESTIMATORS)
-    number_in("samples", samples, 1, 2**31 - 2**16)  # their numbers are int32, and calls go some beyond the last
+    number_in("samples", samples, 1, MOST_SAMPLES)
     if reliability is not None:
         number_in("reliability", reliability, 0, 0.999, whole=False)
     number_in("truncation", truncation, 0, np.inf, whole=False)
