@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.games import UTILITIES, logistic_game, utility
-from tsds_jax.games.binary import anchor, fit_binary, fit_prefixes, neighbours
+from tsds_jax.games.binary import anchor, fit_binary, fit_prefixes, neighbours, turned
 from tsds_jax.games.descent import descend
 from tsds_jax.games.softmax import fit_softmax
 
@@ -199,14 +200,15 @@ def test_prefixes_fitted_from_anchors_are_scikit_learns(C, start):
 
 def test_every_size_around_an_anchor_has_its_own_newton_step():
     x, y, *_ = problem(points=80)
-    rows, target, weight = with_constant(x), jnp.asarray(y, jnp.float32), np.random.default_rng(0).uniform(0.5, 2, 80)
+    rows, weight = with_constant(x), np.random.default_rng(0).uniform(0.5, 2, 80)
     weight[[33, 60]] = 0
     sizes = np.array([*range(30, 50), 49, 50, *range(50, 70)])
     sizes.sort()
     middle = jnp.asarray((np.arange(80) < sizes[len(sizes) // 2]) * weight, jnp.float32)[None]
     fit = fit_binary(rows, jnp.asarray(y), middle, ridge(5))
-    known = anchor(rows, middle, fit.parameters, ridge(5))
-    start, precondition = neighbours(known, rows, target, jnp.asarray(weight, jnp.float32), jnp.asarray(sizes)[None])
+    signed = turned(rows, jnp.asarray(y))
+    known = anchor(signed, middle, fit.parameters, ridge(5))
+    start, precondition = neighbours(known, signed, jnp.asarray(weight, jnp.float32), jnp.asarray(sizes)[None])
     beta, wide = np.asarray(fit.parameters[0], np.float64), np.asarray(rows, np.float64)
     p = 1 / (1 + np.exp(-wide @ beta))
     some = np.random.default_rng(1).normal(size=(len(sizes), 6))
@@ -376,3 +378,96 @@ def test_a_fit_of_three_classes_that_cannot_be_preconditioned_is_not_called_conv
     lost, converged = fitted(np.float32(3000))
     assert np.abs(lost - right).max() > 0.1  # or this test would show nothing
     assert not converged
+
+
+def float64_log_likelihood(x, y, x_val, y_val, C):
+    """Of the fit by Newton's method in float64, in units of the columns' spread."""
+    middle, unit = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    signed = np.where(y, -1.0, 1.0)[:, None] * np.c_[(x - middle) / unit, np.ones(len(x))]
+    penalty = np.r_[1 / (C * unit**2), 0.0]
+
+    def loss(point):
+        return np.logaddexp(0, signed @ point).sum() + 0.5 * penalty @ point**2
+
+    point = np.zeros(len(penalty))
+    for _ in range(100):
+        wrong = expit(signed @ point)
+        hessian = signed.T @ ((wrong * (1 - wrong))[:, None] * signed) + np.diag(penalty)
+        step = np.linalg.solve(hessian, signed.T @ wrong + penalty * point)
+        while loss(point - step) > loss(point) + 1e-9:
+            step = step / 2
+        point = point - step
+    logit = np.c_[(x_val - middle) / unit, np.ones(len(x_val))] @ point
+    return -np.logaddexp(0, np.where(y_val, -1.0, 1.0) * logit).mean()
+
+
+@pytest.mark.parametrize(
+    ("unit", "C"),
+    [([1e5] * 6, 1.0), ([1e5] * 6, 1e-6), ([1e4, 3e2, 1, 1, 1e-2, 1e-4], 1.0), ([1e-6] * 6, 1.0), ([1e-6] * 6, 1e9)],
+)
+@pytest.mark.parametrize("sizes", [range(50, 60), range(10, 100)])
+def test_fits_are_those_of_float64_in_whatever_units_the_features_are(unit, C, sizes):
+    # Salaries beside shares: a fit's largest parameter said nothing of one ten thousand times smaller.
+    x, y, x_val, y_val = problem(points=100, features=6)
+    x, x_val = np.float32(x * unit), np.float32(x_val * unit)
+    game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", C=C)
+    found = jax.jit(type(game).prefix_utilities)(game, jnp.arange(100), jnp.asarray(sizes))
+    expected = [float64_log_likelihood(x[:size], y[:size], x_val, y_val, C) for size in sizes]
+    assert int(found.unconverged) == 0
+    np.testing.assert_allclose(found.utility, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("C", [1e3, 1e5, 1e8])
+def test_no_prefix_runs_away_where_the_next_ones_fit_says_too_much_of_its_curvature(C):
+    # Nearly separable, so a prefix's curvature is a small part of that at its anchor, and Newton's step along a line
+    # from there ended billions of times too far: where nothing has a slope, which looked like a minimum.
+    along, alone = jax.jit(fit_prefixes), jax.jit(fit_binary)
+    for seed in range(8):
+        x, y, *_ = problem(points=100, features=6, seed=seed)
+        rows, labels = with_constant(x), jnp.asarray(y)
+        found = along(rows, labels, jnp.ones(100), jnp.arange(101), ridge(6, C))
+        cold = alone(rows, labels, prefixes(100), ridge(6, C))
+        assert cold.converged.all()
+        assert found.converged.all()
+        largest = np.abs(cold.parameters).max(1, keepdims=True)
+        assert (np.abs(found.parameters - cold.parameters) / (largest + 1e-6)).max() < 3e-3
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4])
+def test_classes_that_change_their_names_turn_the_sign_of_a_fit_and_change_no_digit(C):
+    # The loss of label 1 is that of label 0 of the row with its sign turned, and is computed so.
+    x, y, *_ = problem(points=80)
+    fit, along = jax.jit(fit_binary), jax.jit(fit_prefixes)
+    one, other = (fit(with_constant(x), jnp.asarray(label), prefixes(80), ridge(5, C)) for label in (y, 1 - y))
+    np.testing.assert_array_equal(one.parameters, -other.parameters)
+    one, other = (
+        along(with_constant(x), jnp.asarray(label), jnp.ones(80), jnp.arange(81), ridge(5, C)) for label in (y, 1 - y)
+    )
+    np.testing.assert_array_equal(one.parameters, -other.parameters)
+
+
+def test_fits_whose_hessian_rounding_leaves_indefinite_are_damped_and_counted():
+    # A column twice, and a penalty that float32 loses beside it.
+    x, y, *_ = problem(points=60)
+    rows, weak = with_constant(np.c_[x, 1e3 * x[:, :2], 1e3 * x[:, :2]]), ridge(9, 1e9)
+    cold = fit_binary(rows, jnp.asarray(y), prefixes(60)[40:], weak)
+    along = fit_prefixes(rows, jnp.asarray(y), jnp.ones(60), jnp.arange(20, 61), weak)
+    assert np.isfinite(cold.parameters).all()
+    assert np.isfinite(along.parameters).all()
+    assert not cold.converged.any()
+    assert not along.converged.any()
+    right = fit_binary(with_constant(x), jnp.asarray(y), prefixes(60)[40:], ridge(5, 1e9))
+
+    def accuracy(fit, rows):
+        return ((np.asarray(fit.parameters) @ np.asarray(rows).T > 0) == y).mean(1)
+
+    # What was found predicts as the fit without the copies does.
+    np.testing.assert_allclose(accuracy(cold, rows), accuracy(right, with_constant(x)), atol=0.05)
+
+
+def test_softmax_fits_at_a_strong_penalty_have_as_many_digits_as_others():
+    x, y, *_ = problem(classes=3)
+    fit = fit_softmax(with_constant(x), jnp.asarray(y), jnp.ones((1, 60)), ridge(5, 1e-6), 3)
+    theirs = sklearn_fit(x, y, 1e-6)
+    found = np.asarray(fit.parameters[0]).reshape(3, -1)[:, :-1]
+    np.testing.assert_allclose(found, theirs.coef_, atol=1e-4 * np.abs(theirs.coef_).max())

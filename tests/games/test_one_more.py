@@ -17,12 +17,11 @@ from tsds_jax.games.products import near
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(-1e3, 1e3), st.floats(-6, 6), st.floats(0.01, 100), st.integers(0, 1))
-def test_a_points_own_residual_solves_its_equation_however_far_on_the_wrong_side_it_is(logit, size, weight, label):
+@given(st.floats(-1e3, 1e3), st.floats(-6, 6), st.floats(0.01, 100))
+def test_a_points_own_residual_solves_its_equation_however_far_on_the_wrong_side_it_is(logit, size, weight):
     reach = 10**size
-    own = Own(jnp.zeros((1, 1)), jnp.asarray([label]), jnp.asarray([weight], jnp.float32))
-    found = own_residual(jnp.asarray([logit], jnp.float32), jnp.asarray([reach], jnp.float32), own)
-    exact = brentq(lambda t: t - weight * (label - expit(logit + t * reach)), -weight, weight, xtol=1e-15, rtol=1e-14)
+    found = own_residual(*(jnp.asarray([number], jnp.float32) for number in (logit, reach, weight)))
+    exact = brentq(lambda t: t + weight * expit(logit + t * reach), -weight, weight, xtol=1e-15, rtol=1e-14)
     # What is left is the rounding of the logit: float32 has seven digits of the larger of its two parts.
     assert abs(float(found[0]) - exact) <= 1e-6 * weight + 3e-7 * (abs(logit) + abs(exact) * reach) / max(reach, 1.0)
 

@@ -30,7 +30,9 @@ def metric(kind):
     else:
         given = np.stack([inverse(FEATURES) for _ in range(CLASSES if kind == "apart" else 1)])
         whole = np.einsum("cfg,cd->cfdg", np.broadcast_to(given, (CLASSES, FEATURES, FEATURES)), np.eye(CLASSES))
-    known = one_more_softmax.KnownSoftmax(jnp.zeros(CLASSES * FEATURES), jnp.asarray(given, jnp.float32))
+    known = one_more_softmax.KnownSoftmax(
+        jnp.zeros(CLASSES * FEATURES), jnp.asarray(given, jnp.float32), jnp.asarray(True)
+    )
     across = np.einsum("lf,cfdg,lg->lcd", x, whole, x)
     return jax.jit(lambda: one_more_softmax._metric(known, x, CLASSES))(), x, whole, across
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games.descent import Precondition, descend
-from tsds_jax.games.factors import cholesky, inverse, solve_lower
+from tsds_jax.games.descent import Precondition, descend, trusted_length
+from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.products import dot, row_sums
 
@@ -22,18 +22,16 @@ _FEW_GRAMS = 32
 
 
 class BinaryLosses(NamedTuple):
-    """``sum_i weight_i log(1 + exp(-+ rows_i point)) + sum_f ridge_f point_f^2 / 2`` in every lane (`Losses`).
+    """``sum_i weight_i log(1 + exp(rows_i point)) + sum_f ridge_f point_f^2 / 2`` in every lane (`Losses`).
 
     Attributes:
-      rows: ``[points, features]``.
-      target: ``[points]``, 0 or 1.
+      rows: ``[points, features]``, `turned`.
       weight: ``[lanes, points]``.
       ridge: ``[features]``.
       live: bool ``[lanes]``; the other lanes stay where they start.
     """
 
     rows: jax.Array
-    target: jax.Array
     weight: jax.Array
     ridge: jax.Array
     live: jax.Array
@@ -43,21 +41,22 @@ class BinaryLosses(NamedTuple):
         return dot("lf,pf->lp", direction, self.rows)
 
     def probabilities(self, prediction: jax.Array) -> jax.Array:
-        """Of label 1, ``[lanes, points]``."""
+        """Of the wrong label, ``[lanes, points]``."""
         # Left to itself the compiler makes them anew for each use.
         return jax.lax.optimization_barrier(jax.nn.sigmoid(prediction))
 
     def gradient(self, point: jax.Array, probability: jax.Array) -> jax.Array:
         """``[lanes, features]``."""
-        gradient = dot("lp,pf->lf", self.weight * (probability - self.target), self.rows) + self.ridge * point
+        gradient = dot("lp,pf->lf", self.weight * probability, self.rows) + self.ridge * point
         return jnp.where(self.live[:, None], gradient, 0.0)
 
     def curvature(
         self, point: jax.Array, probability: jax.Array, direction: jax.Array, change: jax.Array
-    ) -> tuple[jax.Array, float]:
-        """``[lanes]``, for any length."""
-        curved = self.weight * (probability * (1 - probability))
-        return row_sums(curved * change**2) + row_sums(self.ridge * direction**2), np.inf
+    ) -> tuple[jax.Array, jax.Array]:
+        """``[lanes]``, and lengths ``[lanes]``."""
+        curved, square = self.weight * (probability * (1 - probability)), change**2
+        fourth = row_sums(jnp.where(self.weight != 0, square**2, 0.0))
+        return row_sums(curved * square) + row_sums(self.ridge * direction**2), trusted_length(fourth)
 
 
 class Anchor(NamedTuple):
@@ -66,10 +65,12 @@ class Anchor(NamedTuple):
     Attributes:
       parameters: ``[..., features]``.
       inverse: ``[..., features, features]``, of the Hessian there.
+      sound: bool ``[...]``, whether it is that.
     """
 
     parameters: jax.Array
     inverse: jax.Array
+    sound: jax.Array
 
 
 def fit_binary(
@@ -88,8 +89,7 @@ def fit_binary(
       `Minimum` with parameters ``[lanes, features]``, the intercept last. A lane without two classes of positive weight
       gets the intercept of the rule of succession and zero weights.
     """
-    target = labels.astype(rows.dtype)
-    sign = 1 - 2 * target
+    rows = turned(rows, labels)
     mass = class_mass(labels, weight, 2)
     both = jnp.all(mass > 0, 1)
     weight = weight * both[:, None]
@@ -100,12 +100,12 @@ def fit_binary(
     def local(point: jax.Array) -> Local:
         logit = dot("bf,pf->bp", point, rows)
         probability = jax.nn.sigmoid(logit)
-        loss = jnp.sum(weight * jax.nn.softplus(sign * logit), 1) + 0.5 * jnp.sum(ridges * point**2, 1)
-        gradient = dot("bp,pf->bf", weight * (probability - target), rows) + ridges * point
+        loss = jnp.sum(weight * jax.nn.softplus(logit), 1) + 0.5 * jnp.sum(ridges * point**2, 1)
+        gradient = dot("bp,pf->bf", weight * probability, rows) + ridges * point
         hessian = gram(weight * probability * (1 - probability)) + jax.vmap(jnp.diag)(ridges)
-        factor = cholesky(hessian)
+        factor, damped = factorise(hessian)
         half = solve_lower(factor, gradient[..., None])
-        return Local(loss, -solve_lower(factor, half, transpose=True)[..., 0])
+        return Local(loss, -solve_lower(factor, half, transpose=True)[..., 0], ~damped)
 
     fit = minimise(local, jnp.broadcast_to(jnp.asarray(start, rows.dtype), (len(weight), len(ridge))))
     return fit._replace(parameters=jnp.where(both[:, None], fit.parameters, succession(mass, len(ridge))))
@@ -140,16 +140,19 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     middle = weights(grouped[:, width // 2])
     # All begin at one of them: a fit from zero takes three times the steps.
     one = fit_binary(rows, labels, middle[groups // 2, None], ridge).parameters[0]
-    anchors = anchor(rows, middle, fit_binary(rows, labels, middle, ridge, one).parameters, ridge)
-    target = labels.astype(rows.dtype)
-    start, precondition = neighbours(anchors, rows, target, weight, grouped)
+    known = fit_binary(rows, labels, middle, ridge, one).parameters
+    signed = turned(rows, labels)
+    anchors = anchor(signed, middle, known, ridge)
+    start, precondition = neighbours(anchors, signed, weight, grouped)
 
     member = weights(padded)
     mass = class_mass(labels, member, 2)
     both = jnp.all(mass > 0, 1)
-    losses = BinaryLosses(rows, target, member, ridge, both)
+    losses = BinaryLosses(signed, member, ridge, both)
     found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition)
-    found = found._replace(parameters=jnp.where(both[:, None], found.parameters, succession(mass, len(ridge))))
+    parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
+    # What another matrix makes of a gradient does not tell how far the minimum is.
+    found = Minimum(parameters, found.converged & jnp.repeat(anchors.sound, width) | ~both)
 
     # A loop where a condition would do: mapped over chains, a condition would always take both ways.
     def again(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
@@ -167,9 +170,7 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     return jax.tree.map(lambda part: part[rank], found)
 
 
-def neighbours(
-    anchors: Anchor, rows: jax.Array, target: jax.Array, weight: jax.Array, sizes: jax.Array
-) -> tuple[jax.Array, Precondition]:
+def neighbours(anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.Array) -> tuple[jax.Array, Precondition]:
     """A Newton step from each anchor to the sizes around it, and their Hessians' inverses there.
 
     With ``H`` the anchor's Hessian and ``x_1, x_2, ...`` the rows that come (or go) one after another on the way to a
@@ -182,7 +183,7 @@ def neighbours(
 
     Args:
       anchors: of the sizes in the middle.
-      rows: ``[points, features]``; target: ``[points]``, 0 or 1; weight: ``[points]``.
+      rows: ``[points, features]``, `turned`; weight: ``[points]``.
       sizes: ``[anchors, width]``, rising.
 
     Returns:
@@ -200,7 +201,7 @@ def neighbours(
         x, own = rows[index], moved * weight[index]
         p = jax.nn.sigmoid(dot("asf,af->as", x, anchors.parameters))
         sign = 1.0 if come else -1.0
-        gradient = jnp.cumsum((sign * own * (p - target[index]))[..., None] * x, 1)
+        gradient = jnp.cumsum((sign * own * p)[..., None] * x, 1)
         x = jnp.sqrt(own * p * (1 - p))[..., None] * x
         across = dot("asf,afg->asg", x, anchors.inverse)
         identity = jnp.eye(x.shape[1], dtype=x.dtype)
@@ -227,9 +228,10 @@ def neighbours(
 
 
 def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Anchor:
-    """Inverse Hessians at ``parameters`` ``[lanes, features]`` of fits with ``weight`` ``[lanes, points]``.
+    """Inverse Hessians at ``parameters`` ``[lanes, features]`` of fits of `turned` rows, by ``[lanes, points]``.
 
-    Where one cannot be inverted its place is taken by a multiple of the identity: slow, but a direction down.
+    Where one cannot be inverted its place is taken by a multiple of the identity: slow, but a direction down; and it is
+    not sound.
     """
     probability = jax.nn.sigmoid(dot("lf,pf->lp", parameters, rows))
     curved = weight * probability * (1 - probability)
@@ -239,8 +241,18 @@ def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax
     hessian = weighted_gram(rows)(curved) + jax.vmap(jnp.diag)(diagonal)
     found = inverse(hessian)
     scale = jnp.max(jnp.diagonal(hessian, axis1=1, axis2=2), 1)[:, None, None]
-    fine = jnp.all(jnp.isfinite(found), (1, 2), keepdims=True)
-    return Anchor(parameters, jnp.where(fine, found, jnp.eye(len(ridge), dtype=rows.dtype) / scale))
+    sound = jnp.all(jnp.isfinite(found), (1, 2))
+    spare = jnp.eye(len(ridge), dtype=rows.dtype) / scale
+    return Anchor(parameters, jnp.where(sound[:, None, None], found, spare), sound)
+
+
+def turned(rows: jax.Array, labels: jax.Array) -> jax.Array:
+    """``rows`` ``[points, features]`` with the sign of those of label 1 turned.
+
+    Every loss is then ``log(1 + exp(logit))``, and its derivative the probability of the wrong label. That keeps its
+    digits however sure a fit is; one less the probability of the right label has none left at a logit of 16.
+    """
+    return jnp.where(labels[:, None] == 1, -rows, rows)
 
 
 def class_mass(labels: jax.Array, weight: jax.Array, classes: int) -> jax.Array:

@@ -80,7 +80,8 @@ def descend(
 
     Polak-Ribiere conjugate gradients; the step along a direction is Newton's for that line, whose curvature costs no
     product with the rows beyond the one that moves the predictions. A lane ends where its preconditioned gradient,
-    which estimates the distance to the minimum, is at most ``tolerance * (0.05 + max|point|)`` in every coordinate.
+    which estimates the distance to the minimum, is at most ``tolerance * (0.05 + max|point|)`` in every coordinate;
+    where the last step along its line was longer than the direction, as many times as that the preconditioner is short.
     That last step is still taken: of the distance it leaves only the part by which the preconditioner is wrong.
 
     Args:
@@ -100,8 +101,8 @@ def descend(
         curvature, longest = losses.curvature(state.point, state.probability, state.direction, change)
         slope = -row_sums(state.gradient * state.direction)
         # A lane that is done stays where it is, whatever its neighbours still do.
-        length = slope / jnp.where(curvature > 0, curvature, 1.0)
-        length = jnp.minimum(jnp.minimum(length, state.limit), longest)
+        whole = slope / jnp.where(curvature > 0, curvature, 1.0)
+        length = jnp.minimum(jnp.minimum(whole, state.limit), longest)
         length = jnp.where(state.done | ~(curvature > 0), 0.0, length)
         point = state.point + length[:, None] * state.direction
         prediction = jax.tree.map(
@@ -121,7 +122,7 @@ def descend(
         beyond = rise > 0.5 * slope
         direction = jnp.where(beyond[:, None], -state.direction, direction)
         limit = jnp.where(beyond, length * rise / (slope + rise), jnp.inf)
-        done = state.done | small(step, point)
+        done = state.done | small(step * jnp.maximum(whole, 1.0)[:, None], point)
         return _State(point, prediction, probability, gradient, step, direction, limit, done, state.iteration + 1)
 
     def unfinished(state: _State) -> jax.Array:
@@ -132,7 +133,7 @@ def descend(
     gradient = losses.gradient(start, probability)
     step = precondition(gradient)
     zero, limit = jnp.zeros((), jnp.int32), jnp.full(len(start), jnp.inf, start.dtype)
-    begin = _State(start, prediction, probability, gradient, step, -step, limit, small(step, start), zero)
+    begin = _State(start, prediction, probability, gradient, step, -step, limit, jnp.zeros(len(start), bool), zero)
     # An accelerator copies what a loop carries, and waits to hear whether there is more to do.
     once = isinstance(iterations, int) and iterations == 1
     end = body(begin) if once else jax.lax.while_loop(unfinished, body, begin)

@@ -17,13 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.factors import solve_lower
+from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
     LeastSquaresGame,
     Running,
     checked_labels,
-    factorise,
     kernel_sums,
     power_of_two,
     scaled_penalty,

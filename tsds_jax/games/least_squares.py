@@ -18,7 +18,7 @@ import numpy as np
 
 from tsds_jax.errors import InputError
 from tsds_jax.games.chunks import map_in_batches, numbers_at_once
-from tsds_jax.games.factors import cholesky, solve_lower
+from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import (
@@ -262,33 +262,6 @@ def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome:
     ties = jnp.maximum(jnp.sum(scores >= (top - slack)[..., None, :], -2), 1)
     normaliser = jnp.log(jnp.sum(jnp.exp(2 * (scores - top[..., None, :])), -2))
     return Outcome(jnp.where(true >= top - slack, 1.0 / ties, 0.0), 2 * (true - top) - normaliser)
-
-
-def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cholesky factors of ``[..., size, size]``, and which of them needed damping, bool ``[...]``.
-
-    Where rounding, or a Gram matrix that is none, leaves a matrix indefinite, ever more of its largest diagonal
-    entry is added to the diagonal until the factor is finite.
-    """
-    scale = jnp.max(jnp.abs(jnp.diagonal(matrix, axis1=-2, axis2=-1)), -1)[..., None, None]
-    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-
-    def broken(factor: jax.Array) -> jax.Array:
-        return ~jnp.all(jnp.isfinite(jnp.diagonal(factor, axis1=-2, axis2=-1)), -1)
-
-    def body(state):
-        factor, damping, _ = state
-        bad = broken(factor)[..., None, None]
-        damping = jnp.where(bad, jnp.maximum(30 * damping, 30 * jnp.finfo(matrix.dtype).eps), damping)
-        again = cholesky(matrix + damping * scale * identity)
-        return jnp.where(bad, again, factor), damping, bad[..., 0, 0]
-
-    first = cholesky(matrix)
-    start = (first, jnp.zeros_like(scale), jnp.zeros(scale.shape[:-2], bool))
-    factor, damping, _ = jax.lax.while_loop(
-        lambda state: jnp.any(broken(state[0]) & (state[1][..., 0, 0] < 1e6)), body, start
-    )
-    return factor, damping[..., 0, 0] > 0
 
 
 def in_blocks(values: jax.Array, block: int) -> jax.Array:

@@ -40,6 +40,8 @@ MAX_CLASSES = 1000
 _SMALL = 16
 # So many classes are looked at one by one.
 _FEW_CLASSES = 16
+# A penalty beyond leaves nothing of a weight, and its square is a float32 still.
+_LARGEST_RIDGE = 1e18
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
 _LONG, _CUTS = 512, 4
 
@@ -76,7 +78,7 @@ class LogisticGame(OutcomeGame):
     does not reach its tolerance is the best that was found, and counts as unconverged.
 
     Attributes:
-      x: float32 ``[players, features]``.
+      x: float32 ``[players, features]``, in units in which every column's spread is about one.
       y: int32 ``[players]``, classes from 0.
       x_val: float32 ``[rows, features]``.
       y_val: int32 ``[rows]``.
@@ -271,28 +273,46 @@ def logistic_game(
     # A free intercept takes an offset up, and float32 has no digits for a large one.
     middle = np.asarray(x).mean(0, dtype=np.float64) if intercept == "free" else np.zeros(width)
 
-    def with_constant(features: np.ndarray, constant: float) -> Any:
+    def with_constant(features: np.ndarray, constant: float) -> np.ndarray:
         whole = np.zeros((len(features), width + spare + 1), np.float32)
         np.subtract(features, middle, out=whole[:, :width], casting="same_kind")
         whole[:, -1] = constant
-        return held(whole)
+        return whole
 
+    # Without an intercept its column is zero in fits; coalitions of one class still speak through it.
+    rows, rows_val = with_constant(x, 0.0 if intercept == "none" else 1.0), with_constant(x_val, 1.0)
+    # A fit ends by its largest parameter, beside which one in other units might be anything: each is in units of its
+    # column's spread.
+    unit = _spread(rows[:, :width], middle)
+    rows[:, :width] /= unit
+    rows_val[:, :width] /= unit
     y_val = np.asarray(y_val, np.int32)
-    ridge = np.full(width + spare + 1, 1.0 / C, np.float32)
+    ridge = np.full(width + spare + 1, 1.0 / C)
+    with np.errstate(over="ignore"):
+        ridge[:width] = np.minimum(ridge[:width] / unit / unit, _LARGEST_RIDGE)
     if intercept == "free":
         ridge[-1] = 0.0
     return LogisticGame(
-        # Without an intercept its column is zero in fits; coalitions of one class still speak through it.
-        x=with_constant(x, 0.0 if intercept == "none" else 1.0),
+        x=held(rows),
         y=jnp.asarray(y, jnp.int32),
-        x_val=with_constant(x_val, 1.0),
+        x_val=held(rows_val),
         y_val=jnp.asarray(y_val),
         row_weight=jnp.asarray(row_weights(utility, y_val, weight_val), jnp.float32),
         weight=jnp.asarray(weight, jnp.float32),
-        ridge=jnp.asarray(ridge),
+        ridge=jnp.asarray(ridge, jnp.float32),
         classes=int(classes),
         utility=utility,
     )
+
+
+def _spread(columns: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Root mean square of each of ``[points, features]``, or of what rounding its ``middle`` away leaves; no zero.
+
+    A power of two: to divide by it rounds nothing.
+    """
+    square = np.einsum("pf,pf->f", columns, columns, dtype=np.float64) / len(columns)
+    spread = np.sqrt(square) + np.finfo(np.float32).eps * np.abs(middle)
+    return np.exp2(np.round(np.log2(np.where(spread > 0, spread, 1.0)))).astype(np.float32)
 
 
 def _softmax_outcome(parameters: jax.Array, mass: jax.Array, x_val: jax.Array, y_val: jax.Array) -> Outcome:

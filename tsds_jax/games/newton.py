@@ -8,10 +8,18 @@ import jax.numpy as jnp
 
 
 class Local(NamedTuple):
-    """A problem's second-order picture at a point: its loss ``[lanes]`` and Newton step ``[lanes, parameters]``."""
+    """A problem's second-order picture at a point.
+
+    Attributes:
+      loss: ``[lanes]``.
+      step: Newton's, ``[lanes, parameters]``.
+      sound: bool ``[lanes]``, or one for all: whether the step is Newton's. One of a damped Hessian is shorter, and
+        does not tell how far the minimum is.
+    """
 
     loss: jax.Array
     step: jax.Array
+    sound: jax.Array | bool = True
 
 
 class Minimum(NamedTuple):
@@ -39,7 +47,7 @@ def minimise(
 ) -> Minimum:
     """Minimises one smooth convex function per lane by Newton steps, halved while they do not descend.
 
-    A lane ends when the Newton step at its point is at most ``tolerance * (1 + max|point|)`` in every
+    A lane ends when the (sound) Newton step at its point is at most ``tolerance * (1 + max|point|)`` in every
     coordinate; that last step is still taken, so by quadratic convergence the error left is of the order of
     ``tolerance ** 2``. A step to a loss that is larger, or not finite, is halved and tried again, so a lane
     that diverges keeps its last good point and is reported as not converged, never as NaN.
@@ -65,7 +73,7 @@ def minimise(
         fine = (there.loss <= state.loss + slack) & jnp.all(jnp.isfinite(there.step), -1) & ~state.done
         point = jnp.where(fine[:, None], trial, state.point)
         step = jnp.where(fine[:, None], there.step, jnp.where(state.done[:, None], state.step, 0.5 * state.step))
-        done = state.done | (fine & small(step, point))
+        done = state.done | (fine & there.sound & small(step, point))
         return _State(point, jnp.where(fine, there.loss, state.loss), step, done, state.iteration + 1)
 
     def unfinished(state: _State) -> jax.Array:
@@ -77,6 +85,6 @@ def minimise(
     end = jax.lax.while_loop(
         unfinished,
         body,
-        _State(start, first.loss, step, usable & small(step, start), jnp.zeros((), jnp.int32)),
+        _State(start, first.loss, step, usable & first.sound & small(step, start), jnp.zeros((), jnp.int32)),
     )
     return Minimum(end.point + jnp.where(end.done[:, None], end.step, 0.0), end.done)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tsds_jax.games.binary import class_mass, succession_odds
+from tsds_jax.games.binary import class_mass, succession_odds, turned
 from tsds_jax.games.descent import ITERATIONS, TOLERANCE, descend, descend_in_stages, trusted_length
 from tsds_jax.games.factors import cholesky, solve_lower
 from tsds_jax.games.fused import LANES, LEAST, curvature, curvature_sums, fits_in_kernel, gradient_sums
@@ -81,7 +81,7 @@ class OneMoreLosses(NamedTuple):
     that is computed. It is small, and so is its rounding: products of differences may be `near` ones.
 
     Attributes:
-      rows: ``[points, features]``.
+      rows: ``[points, features]``, those of label 1 with their sign `turned`; so are the own points' ``x``.
       weight: ``[points]``.
       logit: ``[points]``, of the rows at the known parameters.
       gradient_there: ``[features]``, of rows and penalty, likewise; zero but for rounding at a minimum.
@@ -105,7 +105,7 @@ class OneMoreLosses(NamedTuple):
         return self.product("lf,pf->lp", direction, self.rows), row_sums(direction * self.own.x)
 
     def probabilities(self, prediction: Any) -> Any:
-        """What the rows bend and what their curvature gains, ``[lanes, points]``, and of label 1, ``[lanes]``."""
+        """What the rows bend and what their curvature gains, ``[lanes, points]``; of wrong labels, ``[lanes]``."""
         known, there = jax.nn.sigmoid(self.logit), curvature(self.logit)
         p = jax.lax.optimization_barrier(jax.nn.sigmoid(self.logit + prediction[0]))
         bend = self.weight * (p - known - there * prediction[0])
@@ -125,7 +125,7 @@ class OneMoreLosses(NamedTuple):
 
     def whole_gradient(self, rows: jax.Array, point: jax.Array, own: jax.Array) -> jax.Array:
         """With the known Hessian's part and the own points' to what the rows' bend makes."""
-        own_part = (self.own.weight * (own - self.own.y))[:, None] * self.own.x
+        own_part = (self.own.weight * own)[:, None] * self.own.x
         return jnp.where(self.live[:, None], rows + point + own_part + self.gradient_there, 0.0)
 
     def whole_curvature(
@@ -144,7 +144,7 @@ class FusedLosses(OneMoreLosses):
         return row_sums(direction * self.own.x)
 
     def probabilities(self, prediction: Any) -> Any:
-        """Of label 1, in the shapes of the predictions."""
+        """Of wrong labels, in the shapes of the predictions."""
         return jax.nn.sigmoid(self.own_logit + prediction)
 
     def gradient(self, point: jax.Array, probability: Any) -> jax.Array:
@@ -204,6 +204,7 @@ def known_fit(
       parameters: ``[features]``, of the fit.
       ridge: ``[features]``.
     """
+    rows = turned(rows, labels)
     logit = dot("pf,f->p", rows, parameters)
     curved = weight * curvature(logit)
     # Nothing holds the intercept of nobody; any number does.
@@ -214,8 +215,8 @@ def known_fit(
     root = jnp.where(jnp.all(jnp.isfinite(root)), root, identity / jnp.sqrt(jnp.trace(hessian)))
 
     def beyond(root: jax.Array) -> jax.Array:
-        turned = dot("pf,fg->pg", rows, root)
-        rows_part = dot("pf,pg->fg", curved[:, None] * turned, turned)
+        across = dot("pf,fg->pg", rows, root)
+        rows_part = dot("pf,pg->fg", curved[:, None] * across, across)
         return rows_part + dot("gf,gh->fh", ridge_there[:, None] * root, root) - identity
 
     def off(excess: jax.Array) -> jax.Array:
@@ -231,10 +232,10 @@ def known_fit(
         better,
         (root, beyond(root), jnp.zeros((), jnp.int32)),
     )
-    turned, penalty = dot("pf,fg->pg", rows, root), dot("f,fg->g", ridge * parameters, root)
-    gradient = dot("p,pg->g", weight * (jax.nn.sigmoid(logit) - labels), turned) + penalty
+    across, penalty = dot("pf,fg->pg", rows, root), dot("f,fg->g", ridge * parameters, root)
+    gradient = dot("p,pg->g", weight * jax.nn.sigmoid(logit), across) + penalty
     # The inverse of the root is its transpose times the Hessian.
-    place = dot("p,pg->g", curved * logit, turned) + penalty
+    place = dot("p,pg->g", curved * logit, across) + penalty
     return KnownBinary(parameters, root, gradient, place, off(excess) < _SOUND)
 
 
@@ -243,8 +244,8 @@ def fit_one_more(
 ) -> OneMore:
     """Logistic regressions of the rows and one point more, each from the fit without it.
 
-    In coordinates in which the Hessian of the fit without is the identity, the fit with point ``(x, y)`` differs by
-    ``t x`` up to the change of the other points' weights, where ``t = y - sigmoid(logit + t |x|^2)``, a scalar equation
+    In coordinates in which the Hessian of the fit without is the identity, the fit with point ``x``, `turned`, differs
+    by ``t x`` up to the change of the other points' weights, where ``t = -sigmoid(logit + t |x|^2)``, a scalar equation
     that is solved exactly. `descend` takes out what the change of weights leaves, preconditioned with the new point's
     own rank-one term; the error before it falls as the square of the number of rows.
 
@@ -256,6 +257,7 @@ def fit_one_more(
     """
     lanes = len(own.x)
     mass = class_mass(labels, weight[None], 2) + own.weight[:, None] * jax.nn.one_hot(own.y, 2, dtype=rows.dtype)
+    rows, own = turned(rows, labels), own._replace(x=turned(own.x, own.y))
     root, spans = known.root, _WORTH * (len(rows) + 1) <= rows.shape[1]
     fused = fits_in_kernel(len(rows) + 1 if spans else rows.shape[1], rows.dtype)
     if fused:
@@ -279,23 +281,22 @@ def fit_one_more(
     return OneMore(found.parameters, root, both, succession_odds(mass), found.converged & known.sound | ~both)
 
 
-def own_residual(logit: jax.Array, reach: jax.Array, own: Own) -> jax.Array:
-    """``t = weight (y - sigmoid(logit + t reach))``, ``[lanes]``: how hard a new point pulls at the fit without it.
+def own_residual(logit: jax.Array, reach: jax.Array, weight: jax.Array) -> jax.Array:
+    """``t = -weight sigmoid(logit + t reach)``, ``[lanes]``: how hard a new point pulls at the fit without it.
 
-    With ``z`` the logit there, its sign turned for label 1, it is ``z + pull sigmoid(z) = far`` of a function that
-    rises. From above, and while ``z <= 0``, Newton's steps overshoot nothing; where they begin the sigmoid is its tail,
-    ``pull exp(z) = far - z``, within a factor of two. A root above 0 is the mirror image of one below. Begun at
+    With ``z`` the logit there and ``pull = weight reach``, ``z + pull sigmoid(z) = logit`` has on its left a function
+    that rises. From above, and while ``z <= 0``, Newton's steps overshoot nothing; where they begin the sigmoid is its
+    tail, ``pull exp(z) = logit - z``, within a factor of two. A root above 0 is the mirror image of one below. Begun at
     ``logit`` they would jump from one tail of the sigmoid to the other for points that are far on the wrong side.
 
     Args:
-      logit: ``[lanes]``, of the points by the fit without them.
+      logit: ``[lanes]``, of the wrong label, by the fit without the points.
       reach: ``[lanes]``, what a pull of one adds to it.
-      own: the points. Those of negative weight are in the fit already: they begin where they are.
+      weight: ``[lanes]``, of the points. Those of negative weight are in the fit already: they begin where they are.
     """
-    sign = 1 - 2 * own.y
-    pull, far = own.weight * reach, sign * logit
-    mirrored = (pull > 0) & (far > 0.5 * pull)
-    goal = jnp.where(mirrored, pull - far, far)
+    pull = weight * reach
+    mirrored = (pull > 0) & (logit > 0.5 * pull)
+    goal = jnp.where(mirrored, pull - logit, logit)
     log_pull = jnp.log(jnp.maximum(pull, 1e-30))
     tail = jnp.minimum(jnp.log(jnp.maximum(goal + log_pull, 1.0)) - log_pull, 0.0)
     start = jnp.where(pull > 0, tail, goal)
@@ -305,7 +306,7 @@ def own_residual(logit: jax.Array, reach: jax.Array, own: Own) -> jax.Array:
         return z - (z + pull * p - goal) / (1 + pull * p * (1 - p))
 
     z = jax.lax.fori_loop(0, _OWN, newton, start)
-    return -sign * own.weight * jax.nn.sigmoid(jnp.where(mirrored, -z, z))
+    return -weight * jax.nn.sigmoid(jnp.where(mirrored, -z, z))
 
 
 def _fit_in_span(fits: _Fits, accuracy: Accuracy, fused: bool) -> Minimum:
@@ -348,7 +349,7 @@ def _fit(fits: _Fits, accuracy: Accuracy, fused: bool) -> Minimum:
     """The changes, ``[lanes, features]``, in the coordinates of ``fits``."""
     own, kind = fits.own, FusedLosses if fused else OneMoreLosses
     reach, own_logit = row_sums(own.x**2), dot("lf,f->l", own.x, fits.place)
-    t = own_residual(own_logit, reach, own)
+    t = own_residual(own_logit, reach, own.weight)
 
     def some(lanes: Any, start: jax.Array, stage: jax.Array | int) -> Minimum:
         mine, logit, reach_there, live = jax.tree.map(lambda part: part[lanes], (own, own_logit, reach, fits.both))

@@ -39,10 +39,12 @@ class KnownSoftmax(NamedTuple):
       parameters: ``[classes * features]``.
       inverse: ``[classes * features] * 2``; or without what classes have to do with each other ``[classes, features,
         features]``, or ``[1, features, features]`` for every class the same.
+      sound: bool, whether it is that; nothing found by another is a minimum.
     """
 
     parameters: jax.Array
     inverse: jax.Array
+    sound: jax.Array
 
 
 class _Metric(Protocol):
@@ -156,9 +158,10 @@ def known_softmax(
       ridge: ``[features]``; classes: their number.
     """
     features = rows.shape[1]
+    square = jnp.max(jnp.sum(rows**2, 1))
     present = class_mass(labels, weight[None], classes)[0] > 0
     if classes * features**2 > _LARGEST_BLOCKS:
-        return KnownSoftmax(parameters, bound_inverse(rows, weight[None], ridge))
+        return _known(parameters, bound_inverse(rows, weight[None], ridge), jnp.sum(weight) * square + jnp.max(ridge))
     logit = dot("cf,pf->cp", parameters.reshape(classes, -1), rows)
     probability = softmax(logit[None], present[None])[1][0]
     strength = jnp.diag(ridge_in(ridge, present[None])[0])
@@ -169,9 +172,8 @@ def known_softmax(
     if classes > _MOST_TOGETHER or classes * features > _LARGEST_HESSIAN:
         curved = weight * probability * (1 - probability)
         lone = jnp.where(jnp.sum(curved, 1) > 1e-3 * hold, 0.0, 1.0)[:, None, None]
-        found = inverse(weighted_gram(rows)(curved) + strength + lone * last)
-        spare = jnp.eye(features, dtype=rows.dtype) / (jnp.sum(weight) * jnp.max(jnp.sum(rows**2, 1)) + jnp.max(ridge))
-        return KnownSoftmax(parameters, jnp.where(jnp.all(jnp.isfinite(found)), found, spare))
+        found = inverse(weighted_gram(rows)(curved) + strength + lone / hold * last)
+        return _known(parameters, found, jnp.sum(weight) * square + jnp.max(ridge))
     mixed = jnp.eye(classes)[:, :, None] * probability[:, None] - probability[:, None] * probability
     blocks = weighted_gram(rows)((mixed * weight).reshape(classes * classes, -1))
     blocks = blocks.reshape(classes, classes, features, features)
@@ -179,9 +181,13 @@ def known_softmax(
     held = (jnp.outer(present, present) / classes + jnp.diag(~present) / hold)[:, :, None, None] * last
     hessian = jnp.moveaxis(blocks + jnp.eye(classes)[:, :, None, None] * strength + held, 2, 1)
     hessian = hessian.reshape(classes * features, classes * features)
-    found = inverse(hessian)
-    spare = jnp.eye(classes * features, dtype=rows.dtype) / jnp.max(jnp.diagonal(hessian) + 1.0)
-    return KnownSoftmax(parameters, jnp.where(jnp.all(jnp.isfinite(found)), found, spare))
+    return _known(parameters, inverse(hessian), jnp.max(jnp.diagonal(hessian)) + 1.0)
+
+
+def _known(parameters: jax.Array, inverse: jax.Array, size: jax.Array) -> KnownSoftmax:
+    """With the inverse of a multiple of the identity, the size of a Hessian, where rounding left no inverse of it."""
+    sound = jnp.all(jnp.isfinite(inverse))
+    return KnownSoftmax(parameters, jnp.where(sound, inverse, jnp.eye(inverse.shape[-1]) / size), sound)
 
 
 class Pulled(NamedTuple):
@@ -193,6 +199,7 @@ class Pulled(NamedTuple):
       metric: what the known inverse makes of each.
       start: ``[lanes, classes * features]``.
       tolerance: relative to that asked for: a bound of the Hessian makes steps short, and so the distance look small.
+      sound: bool, of the known inverse.
     """
 
     own: Own
@@ -200,6 +207,7 @@ class Pulled(NamedTuple):
     metric: _Together | _Apart
     start: jax.Array
     tolerance: float
+    sound: jax.Array
 
 
 def pulled(known: KnownSoftmax, own: Own, mass: jax.Array) -> Pulled:
@@ -213,7 +221,7 @@ def pulled(known: KnownSoftmax, own: Own, mass: jax.Array) -> Pulled:
     metric = _metric(known, own.x, classes)
     pull = _own_pulls(dot("lf,cf->lc", own.x, known.parameters.reshape(classes, -1)), metric, present, own)
     start = known.parameters + centred(metric.lift(pull).reshape(lanes, -1), present)
-    return Pulled(own, present, metric, start, 0.02 if len(known.inverse) == 1 else 1.0)
+    return Pulled(own, present, metric, start, 0.02 if len(known.inverse) == 1 else 1.0, known.sound)
 
 
 def fit_one_more_softmax(
@@ -251,7 +259,8 @@ def fit_one_more_softmax(
         steps = jnp.asarray(accuracy.steps)[stage]
         return descend(losses, start, precondition, begun.tolerance * accuracy.tolerance, steps)
 
-    return descend_in_stages(some, begun.start, len(accuracy.steps))
+    found = descend_in_stages(some, begun.start, len(accuracy.steps))
+    return found._replace(converged=found.converged & begun.sound)
 
 
 def _metric(known: KnownSoftmax, x: jax.Array, classes: int) -> _Together | _Apart:
@@ -280,8 +289,7 @@ def _own_pulls(logit: jax.Array, metric: _Metric, present: jax.Array, own: Own) 
     direction = label - share
     reach = jnp.sum(direction * metric.reach(direction), 1)
     margin = jnp.sum(label * logit, 1) - against
-    lone = own._replace(y=jnp.ones_like(own.y))
-    pull = jnp.where(several, own_residual(margin, reach, lone), 0.0)[:, None] * direction
+    pull = jnp.where(several, -own_residual(-margin, reach, own.weight), 0.0)[:, None] * direction
 
     def newton(_: int, pull: jax.Array) -> jax.Array:
         probability = softmax(logit + metric.reach(pull), present)[1]

@@ -33,13 +33,12 @@ import numpy as np
 
 from tsds_jax.arrays import one_of
 from tsds_jax.games.chunks import held
-from tsds_jax.games.factors import solve_lower
+from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.least_squares import (
     LeastSquaresGame,
     Running,
     checked_labels,
-    factorise,
     in_blocks,
     power_of_two,
     running_sums,

@@ -115,7 +115,8 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: ja
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
     losses = SoftmaxLosses(rows, target, weight * several[:, None], ridge_in(ridge, present), present)
     precondition = _bound(rows, weight, ridge, present)
-    floor = 1e-11 * jnp.max(ridge)
+    # A gradient's rounding, some hundred times over.
+    floor = 100 * jnp.finfo(rows.dtype).eps ** 2 * jnp.max(weight, 1, keepdims=True)
 
     def local(point: jax.Array) -> Local:
         prediction = losses.predict(point)
