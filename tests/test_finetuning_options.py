@@ -496,3 +496,57 @@ def test_devices_share_a_batch_or_the_parameters_too_and_give_the_weights_of_one
             if not name.endswith("key.bias"):
                 # Of a step of 1e-4 each: Adam makes as much of a small gradient's rounding as of a large one's.
                 np.testing.assert_allclose(weight, one[name], atol=1e-5, err_msg=name)
+
+
+TOGETHER = """
+import os, signal, sys
+import jax, numpy as np
+tests, out, place, processes, number = sys.argv[1:]
+if processes == "2":
+    jax.distributed.initialize(place, 2, int(number))
+sys.path.insert(0, tests)
+from test_finetuning_options import MODEL, films, load_encoder, tune, weights
+from tsds_jax.runtime.processes import own_place
+
+def asked(event):
+    if event.done == 2 and number == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def tuned(name, **given):
+    with own_place(f"{out}-{name}") as folder:
+        return tune(load_encoder(MODEL), folder=folder, dropout=0.1, held=films(7, 1), shard=True, **given)
+
+found = {"late": tuned("late", checkpoint_every=0 if number == "1" else 3600)}
+try:
+    found["signal"] = tuned("signal", checkpoint_every=3600, progress=asked)
+    assert processes == "1"
+except KeyboardInterrupt:
+    steps = []
+    again = tuned("signal", checkpoint_every=3600, resume=True, progress=lambda event: steps.append(event.done))
+    assert steps == [3, 4]
+    found["signal"] = again
+for name, result in found.items():
+    np.savez(f"{out}-{name}.npz", devices=jax.device_count(), **weights(result.model.module))
+"""
+
+
+def test_one_process_that_is_late_or_asked_to_end_has_all_write_and_changes_no_bit(on_devices, free_place, tmp_path):
+    command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent)]
+    one = subprocess.Popen([*command, str(tmp_path / "one"), "", "1", "0"], env=on_devices(2))
+    assert one.wait(300) == 0
+    two = [
+        subprocess.Popen([*command, str(tmp_path / f"two{number}"), free_place, "2", str(number)], env=on_devices(1))
+        for number in range(2)
+    ]
+    try:
+        assert [process.wait(200) for process in two] == [0, 0]
+    finally:
+        for process in two:
+            process.kill()
+    paths = sorted(tmp_path.glob("two*.npz"))
+    assert len(paths) == 4
+    for path in paths:
+        found, expected = dict(np.load(path)), dict(np.load(tmp_path / path.name.replace(path.name[:4], "one")))
+        assert found["devices"] == expected["devices"] == 2
+        for name, weight in found.items():
+            np.testing.assert_array_equal(weight, expected[name], err_msg=name)

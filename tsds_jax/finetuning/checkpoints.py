@@ -8,6 +8,7 @@ from typing import Any, Self
 import jax
 
 from tsds_jax.errors import TsdsError
+from tsds_jax.runtime.processes import any_says, is_first
 from tsds_jax.runtime.signals import PutOff
 
 
@@ -15,8 +16,11 @@ class Checkpoints(PutOff):
     """The newest checkpoint under a folder: written while the run goes on, whole or absent.
 
     Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else. With a
-    folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised.
+    folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised. Of a job's processes,
+    which write together what each has a part of, one's clock or signal is all of them's.
     """
+
+    _ends = False
 
     def __init__(self, folder: Path | None, seconds: float):
         """Those in ``folder``, this far apart; without a folder nothing is written or read."""
@@ -27,7 +31,7 @@ class Checkpoints(PutOff):
             import orbax.checkpoint as ocp  # a second, that a run without a folder does not need
 
             self.orbax = ocp
-            # A job's processes each have a folder of their own, and the same to write.
+            # Of a job's processes the first alone writes; Orbax must not wait for the others.
             me = jax.process_index()
             alone = ocp.options.MultiprocessingOptions(me, {me}, f"process {me}")
             options = ocp.CheckpointManagerOptions(
@@ -49,8 +53,12 @@ class Checkpoints(PutOff):
     ) -> None:
         """Let go of the folder."""
         if self.manager is not None:
-            self.manager.close()
-            super().__exit__(kind, error, trace)
+            try:
+                self.manager.close()
+                if kind is None:
+                    self._agree()
+            finally:
+                super().__exit__(kind, error, trace)
 
     @property
     def step(self) -> int:
@@ -59,23 +67,24 @@ class Checkpoints(PutOff):
 
     @property
     def due(self) -> bool:
-        """Whether it is time for another one."""
-        return self.manager is not None and (self.asked or time.monotonic() - self.written >= self.seconds)
+        """Whether it is time for another one, for all processes; all have to ask."""
+        return self.manager is not None and self._agree(time.monotonic() - self.written >= self.seconds)
 
     def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk.
 
         Raises:
-          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
+          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before it was due.
         """
         args, leaves = self.orbax.args, jax.device_get(jax.tree.leaves(arrays))
-        self.manager.save(
-            step,
-            args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
-            force=True,
-        )
+        if is_first():
+            self.manager.save(
+                step,
+                args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
+                force=True,
+            )
         self.written = time.monotonic()
-        if self.asked:
+        if self._ends:
             raise KeyboardInterrupt
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
@@ -97,3 +106,10 @@ class Checkpoints(PutOff):
             reason = " ".join(str(error).split())[:120]
             raise TsdsError(f"the checkpoint in {self.folder} cannot be read ({reason}): delete that folder") from None
         return jax.tree.unflatten(jax.tree.structure(like), found.arrays), found.loop
+
+    def _agree(self, late: bool = False) -> bool:
+        """Whether one process was asked to end, or is late; the former is known to all from here on."""
+        ends, late = any_says(self.asked, late)
+        if ends:  # else a signal that came meanwhile would be forgotten
+            self.asked = self._ends = True
+        return ends or late

@@ -62,6 +62,13 @@ def all_say(true: bool) -> bool:
     return true if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(true)).all())
 
 
+def any_says(*true: bool) -> tuple[bool, ...]:
+    """Whether each of these is true in any process."""
+    if jax.process_count() == 1:
+        return true
+    return tuple(multihost_utils.process_allgather(np.asarray(true)).any(axis=0).tolist())
+
+
 def from_first(content: bytes) -> bytes:
     """The first process's bytes, in all of them, whatever the others give."""
     if jax.process_count() == 1:
