@@ -498,6 +498,55 @@ def test_devices_share_a_batch_or_the_parameters_too_and_give_the_weights_of_one
                 np.testing.assert_allclose(weight, one[name], atol=1e-5, err_msg=name)
 
 
+HELD = """
+import dataclasses, json, sys
+tests, out = sys.argv[1:]
+sys.path.insert(0, tests)
+import jax
+from test_finetuning_options import MODEL, OPTIONS, Checkpoints, films, finetune, training
+
+def held():
+    # A part that was read is an array too, of the same place in memory.
+    parts = [
+        shard.data for array in jax.live_arrays() for shard in array.addressable_shards
+        if shard.device == jax.devices()[0]
+    ]
+    return sum({part.unsafe_buffer_pointer(): part.nbytes for part in parts}.values())
+
+def watched(of, name):
+    real = getattr(of, name)
+    def call(*given):
+        found[name].append(held())
+        return real(*given)
+    setattr(of, name, call)
+
+watched(training, "train_step")
+watched(Checkpoints, "save")
+about = {}
+for what in ("all", "lora"):
+    found = {"train_step": [], "save": []}
+    options = dataclasses.replace(OPTIONS, steps=3, shard=True, tune=what, evaluate_every=9)
+    result = finetune(str(MODEL), films(40), options=options, folder=f"{out}-{what}", checkpoint_every=0.0)
+    about[what] = found | {"all": sum(leaf.nbytes for leaf in jax.tree.leaves(training.nnx.state(result.model.module)))}
+    del result
+print(json.dumps(about))
+"""
+
+
+@pytest.fixture(scope="module")
+def held(on_devices, tmp_path_factory):
+    """Bytes on the first of 8 devices that share the parameters, before each step and save, and those of all."""
+    command = [sys.executable, "-c", HELD, str(Path(__file__).parent), str(tmp_path_factory.mktemp("held") / "run")]
+    found = subprocess.run(command, env=on_devices(8), check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def test_what_is_written_lies_on_no_device_whole(held):
+    for what in held.values():
+        assert len(what["save"]) == 3
+        assert max(what["save"]) < max(what["train_step"]) + 0.1 * what["all"]
+
+
 TOGETHER = """
 import os, signal, sys
 import jax, numpy as np

@@ -71,12 +71,12 @@ class Checkpoints(PutOff):
         return self.manager is not None and self._agree(time.monotonic() - self.written >= self.seconds)
 
     def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
-        """Write the state after a step: a pytree of arrays, and JSON values. Back when it is on disk.
+        """Write the state after a step: a pytree of NumPy's arrays, and JSON values. Back when it is on disk.
 
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before it was due.
         """
-        args, leaves = self.orbax.args, jax.device_get(jax.tree.leaves(arrays))
+        args, leaves = self.orbax.args, jax.tree.leaves(arrays)
         if is_first():
             self.manager.save(
                 step,

@@ -199,7 +199,7 @@ def train(
                 best = jax.tree.map(jnp.copy, state.trained)
             log(loop.history[-1])
         if checkpoints.due:
-            checkpoints.save(loop.step, spread.gathered((state, best)), dataclasses.asdict(loop))
+            checkpoints.save(loop.step, spread.fetched((state, best)), dataclasses.asdict(loop))
     return Outcome(all_parameters(best), loop, trained_count(best))
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tsds_jax.runtime.memory import device_memory
@@ -80,7 +81,12 @@ class Spread(NamedTuple):
 
     def gathered(self, tree: Tree) -> Tree:
         """What is kept, whole on every device."""
-        return tree if self.mesh is None or not self.cuts else jax.jit(self.whole)(tree)
+        return tree if self.mesh is None or not self.cuts else _whole(tree, self)
+
+    @staticmethod
+    def fetched(tree: Tree) -> Tree:
+        """The same as NumPy's arrays; a device has at most one of them whole meanwhile, and in one process none."""
+        return jax.tree.map(_fetched, tree)
 
     def mapped(self, function: Callable[..., Tree], rows: Any, *shared: Any) -> Tree:
         """``function(rows, *shared)``, each device with its share of the rows, for use inside a jitted function.
@@ -165,6 +171,17 @@ def over_all_devices(cuts: bool = False) -> Spread:
         return ONE_DEVICE
     # Auto axes: the compiler carries the split through every operation of the encoder.
     return Spread(len(devices), Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,)), cuts)
+
+
+@partial(jax.jit, static_argnames="spread")
+def _whole(tree: Tree, spread: Spread) -> Tree:
+    return spread.whole(tree)
+
+
+def _fetched(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def _of_all_processes(sharding: NamedSharding, array: Any) -> jax.Array:
