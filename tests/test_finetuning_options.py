@@ -541,6 +541,12 @@ def held(on_devices, tmp_path_factory):
     return json.loads(found.stdout.splitlines()[-1])
 
 
+def test_a_device_that_has_its_part_has_no_more_of_parameters_moments_and_the_best_state(held):
+    # An eighth each, and a batch with what is too short to cut; of adapters, moments and the best state are small.
+    for what, share in {"all": 4 / 8, "lora": 2 / 8}.items():
+        assert max(held[what]["train_step"]) < (share + 0.15) * held[what]["all"]
+
+
 def test_what_is_written_lies_on_no_device_whole(held):
     for what in held.values():
         assert len(what["save"]) == 3

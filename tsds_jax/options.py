@@ -139,7 +139,8 @@ class FineTuneOptions:
       remat: compute each layer again in the backward pass in place of keeping what it computed: a fourth more time,
         far less memory.
       shard: each device keeps its part alone of the parameters and the optimiser's state between steps, and asks the
-        others for theirs within a step: less memory, more talk. Nothing on one device.
+        others for theirs within a step: less memory, more talk. An `Encoder` that was given stays whole where it is.
+        Nothing on one device.
       max_length: tokens that longer texts are cut to, at most the encoder's own limit.
       evaluate_every: steps from one look at the validation rows to the next; None looks 4 times a run.
       patience: looks without improvement after which to stop; None never stops early. With validation rows the best

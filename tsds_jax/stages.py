@@ -138,8 +138,11 @@ def finetune_files(
     folder = open_run(out, told, resume=resume, overwrite=overwrite)
     if folder.finished:
         return folder.path
+    # A device that is to have its part alone must not have all of the encoder for who called.
+    given = model if options.shard else encoder
+    del encoder
     tuned = finetune(
-        encoder,
+        given,
         data.train,
         validation=data.validation,
         evaluation=data.evaluation,

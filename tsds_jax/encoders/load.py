@@ -87,6 +87,12 @@ class Encoder:
         """The number type of the weights, "float32" or "bfloat16"."""
         return dtype_of(nnx.state(self.model))
 
+    def with_model(self, model: EncoderModule) -> "Encoder":
+        """The same with that module's weights, and with the tokenizer that was read."""
+        made = dataclasses.replace(self, model=model)
+        vars(made).update({name: kept for name, kept in vars(self).items() if name == "tokenizer"})
+        return made
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the config, the weights and the tokenizer's files: what the vectors depend on."""
         digest = hashlib.sha256(repr(self.config).encode())

@@ -28,7 +28,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
-from tsds_jax.runtime.spread import Spread, over_all_devices
+from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 
 class Target(nnx.Module):
@@ -220,12 +220,13 @@ def new_target(
     seed: int,
     dropout: float | None = None,
     middle: float = 0.0,
+    spread: Spread = ONE_DEVICE,
 ) -> tuple[nnx.GraphDef, nnx.State, tuple[str, ...]]:
     """A target model with copies of an encoder's weights, and of its head's where they fit.
 
     The map onto the outputs is taken over only where the checkpoint's classes have these names, or none. What the
     checkpoint does not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros, but that of the
-    outputs of a regression as ``middle``.
+    outputs of a regression as ``middle``. Each goes to the devices of ``spread``, to be kept there, before the next.
 
     Returns:
       The module's two parts, and the checkpoint's names of the parameters that start fresh.
@@ -238,7 +239,7 @@ def new_target(
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
     # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
     values = {
-        ("encoder", *path): jnp.array(param[...], jnp.float32)
+        ("encoder", *path): spread.kept(jnp.array(param[...], jnp.float32))
         for path, param in nnx.to_flat_state(nnx.state(encoder.model))
     }
     key = jax.random.fold_in(jax.random.key(seed), 0)
@@ -260,7 +261,7 @@ def new_target(
         else:
             first = 1.0 if path[-1] == "scale" else middle if path[1] == "out" else 0.0
             values[path] = jnp.full(param.shape, first, jnp.float32)  # else a weak type, and two compilations
-    params = [(path, param.replace(values[path])) for path, param in nnx.to_flat_state(abstract)]
+    params = [(path, param.replace(spread.kept(values[path]))) for path, param in nnx.to_flat_state(abstract)]
     return graphdef, nnx.from_flat_state(params), tuple(fresh)
 
 

@@ -26,7 +26,7 @@ from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn
-from tsds_jax.runtime.spread import Spread, over_all_devices
+from tsds_jax.runtime.spread import Spread
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
 LOOKS = 4
@@ -124,11 +124,15 @@ def train(
     watched: Rows | None,
     limit: int,
     options: FineTuneOptions,
+    spread: Spread,
     checkpoints: Checkpoints,
     log: Log,
     progress: ProgressFn,
 ) -> Outcome:
-    """Take the steps, look at the watched rows now and then, and return the best state (without them the last)."""
+    """Take the steps, look at the watched rows now and then, and return the best state (without them the last).
+
+    The parameters that train, in ``params``, are given away.
+    """
     steps = steps_for(options, len(rows.labels))
     every = options.evaluate_every or math.ceil(steps / LOOKS)
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
@@ -136,7 +140,6 @@ def train(
     scale = options.lora_alpha / options.lora_rank if options.tune == "lora" else 0.0
     lowered = _in_precision(graphdef, params, options.dtype)
     plan = the_plan(lowered, options.task, options.label_smoothing, scale, options.dtype, options.remat)
-    spread = over_all_devices(cuts=options.shard)
     state = TrainState(trained, adamw(0.0, options.weight_decay, options.clip).init(trained))
     # A copy, for the next step gives the state's memory away.
     best = jax.tree.map(jnp.copy, trained)

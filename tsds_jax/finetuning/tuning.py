@@ -26,6 +26,7 @@ from tsds_jax.finetuning.training import Log, Rows, train
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import RunFolder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
+from tsds_jax.runtime.spread import over_all_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,7 @@ def finetune(
     rows, watched, tested = map(rows_of, data)
     assert rows is not None
     classes = data.train.classes
+    spread = over_all_devices(cuts=options.shard)
     graphdef, params, fresh = new_target(
         encoder,
         len(classes) or 1,
@@ -161,12 +163,15 @@ def finetune(
         dropout=options.dropout,
         # So that a regression does not spend its steps on finding where the numbers lie.
         middle=0.0 if classes else float(rows.labels.mean()),
+        spread=spread,
     )
+    # The weights that it came with stay where they are for whoever gave it; nobody else needs them beside these.
+    encoder = encoder.with_model(nnx.merge(graphdef, params).encoder)
     with Checkpoints(None if run is None else run.path / "checkpoints", checkpoint_every) as checkpoints:
         log = _logging(run, checkpoints)
-        outcome = train_rows(graphdef, params, rows, watched, limit, options, checkpoints, log, progress)
+        outcome = train_rows(graphdef, params, rows, watched, limit, options, spread, checkpoints, log, progress)
     module = nnx.merge(graphdef, outcome.params)
-    target = TargetModel(module, encoder, options.head, classes, limit, options.task)
+    target = TargetModel(module, encoder.with_model(module.encoder), options.head, classes, limit, options.task)
     chances = predictions = None
     metrics: dict[str, float] = {}
     if tested is not None:
