@@ -119,3 +119,9 @@ def test_a_token_that_the_encoder_does_not_know_is_told_with_its_row_among_all(e
     small = dataclasses.replace(encoder, config=dataclasses.replace(encoder.config, vocab_size=30))
     with pytest.raises(InputError, match=r"row 2500 .*vocab_size is 30"):
         small.embed(["a the"] * 2500 + ["table"] + ["a the"] * 100)
+
+
+def test_the_lengths_of_all_texts_are_counted_once():
+    tokens = Tokenised([np.zeros(3, np.int32), np.zeros(5, np.int32)], [], 0)
+    assert tokens.lengths.tolist() == [3, 5]
+    assert tokens.lengths is tokens.lengths

@@ -1,6 +1,7 @@
 """Texts into batches of token ids, with few different shapes."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Tokenised:
     types: list[np.ndarray]
     truncated: int
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """[texts], tokens of each."""
         return np.array([len(ids) for ids in self.ids], dtype=np.int64)
