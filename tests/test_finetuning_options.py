@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.finetuning import FineTuned, finetune, finetune_seeds, load_target, training
+from tsds_jax.finetuning import checkpoints as checkpoints_module
 from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.optimiser import learning_rate_at
 from tsds_jax.finetuning.scores import METRICS, goodness, score
@@ -391,6 +393,31 @@ def test_a_slow_disk_is_no_reason_for_orbax_to_warn(
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
+@pytest.mark.parametrize(("seconds", "due"), [(0.0, [True] * 5), (60.0, [False, True, False, False, True])])
+def test_a_slow_save_is_no_more_than_a_twentieth_of_the_time_unless_every_step_is_to_be_kept(
+    seconds, due, tmp_path, monkeypatch
+):
+    now = 0.0
+    monkeypatch.setattr(checkpoints_module, "time", SimpleNamespace(monotonic=lambda: now))
+    found = []
+    with Checkpoints(tmp_path / "kept", seconds) as checkpoints:
+        write = checkpoints.manager.save
+
+        def slow(*given, **how):
+            nonlocal now
+            now += 50.0
+            return write(*given, **how)
+
+        monkeypatch.setattr(checkpoints.manager, "save", slow)
+        # The save at 100 s ends at 150 s, so the next is due from 1,150 s on.
+        for step, time in enumerate((30.0, 100.0, 300.0, 1100.0, 1151.0), 1):
+            now = max(now, time)
+            found.append(checkpoints.due)
+            if found[-1]:
+                checkpoints.save(step, [np.zeros(3)], {})
+    assert found == due
+
+
 def test_a_signal_that_comes_after_the_last_step_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "kept", 3600.0):
         os.kill(os.getpid(), signal.SIGINT)
@@ -571,7 +598,7 @@ def tuned(name, **given):
     with own_place(f"{out}-{name}") as folder:
         return tune(load_encoder(MODEL), folder=folder, dropout=0.1, held=films(7, 1), shard=True, **given)
 
-found = {"late": tuned("late", checkpoint_every=0 if number == "1" else 3600)}
+found = {"late": tuned("late", checkpoint_every=0 if number == "0" else 3600)}
 try:
     found["signal"] = tuned("signal", checkpoint_every=3600, progress=asked)
     assert processes == "1"

@@ -11,21 +11,27 @@ from tsds_jax.errors import TsdsError
 from tsds_jax.runtime.processes import any_says, is_first
 from tsds_jax.runtime.signals import PutOff
 
+# From one save to the next passes at least so many times what the last one took.
+_REST = 20
+
 
 class Checkpoints(PutOff):
     """The newest checkpoint under a folder: written while the run goes on, whole or absent.
 
     Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else. With a
     folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised. Of a job's processes,
-    which write together what each has a part of, one's clock or signal is all of them's.
+    which gather together what each has a part of, the first one's clock and any one's signal are all of them's.
     """
 
     _ends = False
 
     def __init__(self, folder: Path | None, seconds: float):
-        """Those in ``folder``, this far apart; without a folder nothing is written or read."""
+        """Those in ``folder``, this far apart, or further where saving takes long; at every step where that is 0.
+
+        Without a folder nothing is written or read.
+        """
         self.manager: Any = None
-        self.folder, self.seconds = folder, seconds
+        self.folder, self.seconds, self.rest = folder, seconds, seconds
         self.written = time.monotonic()
         if folder is not None:
             import orbax.checkpoint as ocp  # a second, that a run without a folder does not need
@@ -68,7 +74,8 @@ class Checkpoints(PutOff):
     @property
     def due(self) -> bool:
         """Whether it is time for another one, for all processes; all have to ask."""
-        return self.manager is not None and self._agree(time.monotonic() - self.written >= self.seconds)
+        # The others, which do not write, know less of how long it takes.
+        return self.manager is not None and self._agree(is_first() and time.monotonic() - self.written >= self.rest)
 
     def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of NumPy's arrays, and JSON values. Back when it is on disk.
@@ -76,7 +83,7 @@ class Checkpoints(PutOff):
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before it was due.
         """
-        args, leaves = self.orbax.args, jax.tree.leaves(arrays)
+        began, args, leaves = time.monotonic(), self.orbax.args, jax.tree.leaves(arrays)
         if is_first():
             self.manager.save(
                 step,
@@ -84,6 +91,7 @@ class Checkpoints(PutOff):
                 force=True,
             )
         self.written = time.monotonic()
+        self.rest = max(self.seconds, _REST * (self.written - began)) if self.seconds else 0.0
         if self._ends:
             raise KeyboardInterrupt
 
