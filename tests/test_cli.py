@@ -137,6 +137,19 @@ def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, t
     assert len(load_target(tmp_path / "f" / "model").predict(["a film"])) == 1
 
 
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "0,1")])
+def test_texts_that_fine_tuning_cuts_are_counted_in_a_warning_as_a_run_has_it(
+    seeds, tsds, tiny_files, tiny_model, tmp_path
+):
+    rows = [argument for name, file in tiny_files.items() for argument in (f"--{name}", file)]
+    told = ("finetune", *rows, "--model", tiny_model, "--out", tmp_path / "f", "--steps", 1, *seeds)
+    code, shown, errors = tsds(*told, "--max-length", 8)
+    assert code == 0, errors
+    # All are of seven words, between two marks.
+    assert shown.count("warning: 230 texts were cut at 8 tokens in fine-tuning") == 1
+    assert "were cut" not in tsds(*told, "--overwrite")[1]
+
+
 def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a {word} film,{i}\n" for i, word in enumerate("abc")))
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]

@@ -496,6 +496,9 @@ def finetune(given: dict[str, Any]) -> None:
             **_rest(given, FineTuneOptions),
             **switches,
         )
+    told = folder if seeds is None else folder / f"seed-{seeds[0]}"
+    for warning in json.loads((told / "manifest.json").read_text("utf-8")).get("warnings", []):
+        typer.echo(f"warning: {warning}")
     if seeds is not None:
         found = json.loads((folder / "seeds.json").read_text("utf-8"))
         for name, mean in found["mean"].items():

@@ -22,7 +22,7 @@ from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import evaluate
 from tsds_jax.finetuning import check_options, finetune
-from tsds_jax.finetuning.tuning import identity, options_by_seed, over_runs, read_rows
+from tsds_jax.finetuning.tuning import cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
@@ -168,7 +168,8 @@ def finetune_files(
     tuned.model.save_pretrained(folder.path / "model")
     about = ("metrics", "steps", "best_step", "trained", "fresh", "truncated", "history")
     folder.write_json("finetune.json", {name: getattr(tuned, name) for name in about})
-    folder.write_json("manifest.json", _manifest(told, command))
+    warnings = [cut_texts(tuned.truncated, options)] if tuned.truncated else []
+    folder.write_json("manifest.json", _manifest(told, command, warnings=warnings))
     folder.remove("checkpoints")
     return folder.path
 

@@ -257,6 +257,11 @@ def over_runs(metrics: Sequence[dict[str, float]]) -> tuple[dict[str, float], di
     return {name: float(scores.mean()) for name, scores in found.items()}, deviation
 
 
+def cut_texts(count: int, options: FineTuneOptions) -> str:
+    """The warning that so many texts were cut."""
+    return f"{count} texts were cut at {options.max_length} tokens in fine-tuning"
+
+
 def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str, Any]:
     """What makes a run of fine-tuning this run, as JSON values."""
     parts = data._asdict().items()

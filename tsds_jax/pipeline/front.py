@@ -10,6 +10,7 @@ from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.finetuning import check_fits, check_options
+from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
 from tsds_jax.pipeline.checks import (
@@ -163,8 +164,7 @@ def run(
         seconds, cut = compare_arms(folder, splits, encoder, selection, finetuning, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
         if cut:
-            words = f"{cut} texts were cut at {finetuning.max_length} tokens in fine-tuning"
-            manifest["warnings"] = [*manifest["warnings"], words]
+            manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning)]
     began = time.perf_counter()
     folder.write_json("manifest.json", {**manifest, "status": "running"})
     progress(Progress("report", 0, 1, "pages"))
