@@ -434,6 +434,23 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(encoder, tm
         tune(other, steps=1, folder=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(("name", "value"), [("patience", 2), ("best_by", "loss")])
+@pytest.mark.parametrize("held", [None, films(0)])
+def test_what_validation_rows_decide_is_refused_without_any_before_a_model_is_read(name, value, held):
+    options = dataclasses.replace(OPTIONS, **{name: value})
+    with pytest.raises(InputError, match=f"option {name} .* give some, or leave it out"):
+        finetune("no/model", films(4), validation=held, options=options)
+    with pytest.raises(InputError, match="no/model"):
+        finetune("no/model", films(4), validation=films(2), options=options)
+
+
+def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_best(encoder):
+    options = dataclasses.replace(OPTIONS, best_by="loss", steps=1)
+    how = {"pca": 4, "samples": 4, "subset_size": 20, "check_seeds": 2, "check_steps": 1, "remove_count": None}
+    rows = {"validation": films(30, 1), "model": encoder, "represent_by": "fine_tuned"}
+    assert select(films(60), **rows, finetuning=options, rule="argmax", **how).kept is not None
+
+
 def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "score", lambda *given: {"accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0})
     given = {"held": films(20, 1), "steps": 8, "evaluate_every": 2, "patience": 1, "checkpoint_every": 0.0}

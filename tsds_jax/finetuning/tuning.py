@@ -278,6 +278,8 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
 def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
     """All rows, with every check that can be made before long work."""
     task: Any = options.task
+    if validation is None:
+        _check_undecided(options)
     if isinstance(train, TextData):
         text = train.text_columns if text is None else text
         label = train.label_column if label is None else label
@@ -292,7 +294,20 @@ def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: An
         data = load_data(source, text=text, label=label, classes=classes, role=role, task=task)
         return data if len(data) > 0 else None
 
-    return Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
+    data = Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
+    if data.validation is None:
+        _check_undecided(options)
+    return data
+
+
+def _check_undecided(options: FineTuneOptions) -> None:
+    """Raise InputError for an option that would need validation rows, of which there are none."""
+    for name in ("patience", "best_by"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"fine-tuning option {name} says what validation rows decide, and there are none: give some, or leave "
+                "it out"
+            )
 
 
 def _logging(run: RunFolder | None, checkpoints: Checkpoints) -> Log:

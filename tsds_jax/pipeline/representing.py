@@ -143,5 +143,6 @@ def _tuned(
     def relay(event: Progress) -> None:
         progress(event._replace(stage="represent"))
 
-    options = dataclasses.replace(finetuning, epochs=epochs, steps=None, patience=None, seed=settings.seed)
+    last = {"patience": None, "best_by": None}  # no validation rows choose a step
+    options = dataclasses.replace(finetuning, epochs=epochs, steps=None, seed=settings.seed, **last)
     return finetune(encoder, rows, options=options, progress=relay, **kept).model.encoder

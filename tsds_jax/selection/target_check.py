@@ -163,7 +163,8 @@ def target_check(
         return {"probabilities": np.asarray(tuned.probabilities), "truncated": np.asarray(tuned.truncated)}
 
     for seed in range(seeds):
-        own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None)
+        last = {"patience": None, "best_by": None}  # the last step is taken
+        own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, **last)
         start = np.random.default_rng([own.seed, drawn]).uniform()
         places = ((np.arange(drawn) + start) * len(train) / drawn).astype(np.int64)
         order = orders[seed % len(orders)]
