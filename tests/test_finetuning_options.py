@@ -121,6 +121,20 @@ def test_frozen_layers_and_the_embeddings_below_them_stay(encoder):
         tune(encoder, frozen_layers=3)
 
 
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("llama", {"tune": "biases"}),  # it has none
+        ("bert", {"tune": "biases", "frozen_layers": 2}),
+        ("bert", {"tune": "lora", "frozen_layers": 2}),
+    ],
+)
+def test_a_part_that_the_encoder_does_not_have_is_refused_and_the_head_alone_named(family, given):
+    encoder = load_encoder(MODEL.parent / family)
+    with pytest.raises(InputError, match=f"tune {given['tune']} finds nothing .* frozen_layers .*give tune head"):
+        tune(encoder, **given)
+
+
 @pytest.mark.parametrize(("on", "layers"), [("query_value", 0), ("all", 1)])
 def test_lora_adds_a_matrix_of_its_rank_to_the_maps_it_is_asked_for(on, layers, encoder):
     result = tune(encoder, tune="lora", lora_rank=3, lora_on=on, frozen_layers=layers)

@@ -180,7 +180,7 @@ def evaluate(
     fine_tunes = bool(finetuned) or settings.represent_by != "pretrained" or settings.check_seeds > 0
     if fine_tunes:
         check_precision(encoder)
-        check_fits(tuning, encoder.config)
+        check_fits(tuning, encoder)
     identity = {
         "tsds_jax": __version__,
         "stage": "evaluate",

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from tsds_jax.encoders.families import Config
+from tsds_jax.encoders import Encoder
 from tsds_jax.encoders.heads import HEADS
 from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.errors import InputError
+from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.options import FineTuneOptions
 
@@ -29,14 +30,21 @@ def check_options(options: FineTuneOptions) -> None:
         raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
 
 
-def check_fits(options: FineTuneOptions, config: Config) -> None:
+def check_fits(options: FineTuneOptions, encoder: Encoder) -> None:
     """Raise InputError for an option that the encoder, or a device, cannot meet, before any of the long work."""
     for device in jax.local_devices():
         check_dtype(options.dtype, device)
-    if options.frozen_layers > config.num_hidden_layers:
+    layers = encoder.config.num_hidden_layers
+    if options.frozen_layers > layers:
         raise InputError(
-            f"fine-tuning option frozen_layers must be at most {config.num_hidden_layers}, the layers of the model, "
+            f"fine-tuning option frozen_layers must be at most {layers}, the layers of the model, "
             f"not {options.frozen_layers}"
+        )
+    # Of "all" with every layer frozen the head is left too, but so it was asked for.
+    if options.tune in ("biases", "lora") and not finds_part(encoder.model, options):
+        raise InputError(
+            f"fine-tuning option tune {options.tune} finds nothing to train in this model with frozen_layers "
+            f"{options.frozen_layers}: give tune head to train the head alone, or another"
         )
 
 

@@ -64,6 +64,12 @@ def split_parts(params: nnx.State, options: FineTuneOptions, key: jax.Array) -> 
     return Trained(nnx.from_flat_state(train), adapters), nnx.from_flat_state(frozen)
 
 
+def finds_part(encoder: nnx.Module, options: FineTuneOptions) -> bool:
+    """Whether anything of an encoder trains, or is adapted."""
+    paths = [("encoder", *path) for path, _ in nnx.to_flat_state(nnx.state(encoder))]
+    return any(_trains(path, options) or (options.tune == "lora" and _adapted(path, options)) for path in paths)
+
+
 def whole(trained: Trained, frozen: nnx.State, scale: float) -> tuple[nnx.State, nnx.State]:
     """All parameters as two states, to be merged: those that train, and the frozen with what adapters add.
 

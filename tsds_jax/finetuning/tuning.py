@@ -140,7 +140,7 @@ def finetune(
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
-    check_fits(options, encoder.config)
+    check_fits(options, encoder)
     run = None
     if folder is not None:
         run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)

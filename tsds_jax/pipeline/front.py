@@ -84,7 +84,7 @@ def select(
     fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
     if fine_tunes:
         check_options(finetuning)
-        check_fits(finetuning, encoder.config)
+        check_fits(finetuning, encoder)
     if represents:
         check_precision(encoder)
     used = finetuning if fine_tunes else None
@@ -149,7 +149,7 @@ def run(
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_precision(encoder)
-    check_fits(finetuning, encoder.config)
+    check_fits(finetuning, encoder)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     check_sizes(splits, encoder, settings, limits)
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)

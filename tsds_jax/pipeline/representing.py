@@ -143,6 +143,6 @@ def _tuned(
     def relay(event: Progress) -> None:
         progress(event._replace(stage="represent"))
 
-    last = {"patience": None, "best_by": None}  # no validation rows choose a step
-    options = dataclasses.replace(finetuning, epochs=epochs, steps=None, seed=settings.seed, **last)
+    how = dataclasses.replace(finetuning, patience=None, best_by=None)  # no validation rows choose a step
+    options = dataclasses.replace(how, epochs=epochs, steps=None, seed=settings.seed)
     return finetune(encoder, rows, options=options, progress=relay, **kept).model.encoder

@@ -163,8 +163,7 @@ def target_check(
         return {"probabilities": np.asarray(tuned.probabilities), "truncated": np.asarray(tuned.truncated)}
 
     for seed in range(seeds):
-        last = {"patience": None, "best_by": None}  # the last step is taken
-        own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, **last)
+        own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None, best_by=None)
         start = np.random.default_rng([own.seed, drawn]).uniform()
         places = ((np.arange(drawn) + start) * len(train) / drawn).astype(np.int64)
         order = orders[seed % len(orders)]
