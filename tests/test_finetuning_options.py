@@ -26,6 +26,7 @@ from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.optimiser import learning_rate_at
 from tsds_jax.finetuning.scores import METRICS, goodness, score
 from tsds_jax.finetuning.target import new_target
+from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import select
 
@@ -233,11 +234,50 @@ def test_a_regressions_head_starts_at_the_mean_of_the_numbers(encoder):
     assert result.history[0]["train_loss"] < 2 * numbers(50, 0).labels.var()
 
 
+def test_numbers_in_other_units_are_learned_alike(encoder, tmp_path):
+    held = numbers(40, 1)
+    given = {"task": "regression", "steps": 60, "batch_size": 16, "learning_rate": 2e-2, "evaluate_every": 20}
+
+    def other(data):
+        return dataclasses.replace(data, labels=5000 + 1000 * data.labels)
+
+    one = tune(encoder, numbers(80, 0), held=held, **given)
+    with pytest.raises(Stop):
+        tune(
+            encoder,
+            other(numbers(80, 0)),
+            held=other(held),
+            folder=tmp_path / "run",
+            checkpoint_every=0.0,
+            progress=stopping(30),
+            **given,
+        )
+    two = tune(encoder, other(numbers(80, 0)), held=other(held), folder=tmp_path / "run", resume=True, **given)
+    assert two.metrics["r2"] > 0.8
+    np.testing.assert_allclose(two.predictions, 5000 + 1000 * one.predictions, atol=0.1 * other(held).labels.std())
+    # Later looks are at what rounding has made of it.
+    for name in ("train_loss", "validation_loss"):
+        assert two.history[0][name] == pytest.approx(1e6 * one.history[0][name], rel=0.1)
+    two.model.save_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(load_target(tmp_path / "saved").predict(held.texts), two.predictions)
+    # Its head goes on where it was.
+    again = tune(two.model.encoder, other(numbers(80, 0)), held=other(held), **given | {"learning_rate": 1e-9})
+    np.testing.assert_allclose(again.predictions, two.predictions, rtol=1e-4)
+
+
+def test_numbers_that_are_all_alike_have_no_units_and_a_head_without_bias_has_no_middle():
+    assert Units.of(np.full(7, 3.3, np.float32), bias=True).scale == 1
+    units = Units.of(np.array([30.0, 40.0]), bias=False)
+    assert units == (0, pytest.approx(1250**0.5))
+    np.testing.assert_allclose(units.inside(np.array([30.0])), 30 / 1250**0.5)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_at_the_last_step_too(encoder):
-    """Its squares overflow where that of the one row's error does not."""
-    far = dataclasses.replace(films(40), labels=np.float32(1e19) * (2 * films(40).labels - 1), classes=())
+    """Its squares overflow where the loss does not."""
+    far = np.stack([np.full(32, -1e25), np.full(32, 1e25)]) * np.where(np.arange(32) % 2, 1, -1)
+    head = {"linear_head.weight": far.astype(np.float32), "linear_head.bias": np.zeros(2, np.float32)}
     with pytest.raises(TsdsError, match="the gradient's norm is inf at step 1; lower the learning_rate"):
-        tune(encoder, far, task="regression", steps=1, batch_size=1)
+        tune(dataclasses.replace(encoder, head=head), films(40), steps=1)
 
 
 def test_scores_of_a_regression_are_those_of_their_definitions():

@@ -116,7 +116,8 @@ class FineTuneOptions:
 
     Attributes:
       task: ``"classification"``; ``"multi_label"``, any number of classes a row, each by its own yes or no; or
-        ``"regression"`` of numbers by their squared error.
+        ``"regression"`` of numbers by their squared error. These are trained in units of their spread, so that
+        ``learning_rate`` suits any.
       head: ``"own"``, that of the family's ``ForSequenceClassification`` model in transformers; or a pooling's name,
         ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``, under one linear map.
       epochs: passes over the training rows, when ``steps`` is not given.

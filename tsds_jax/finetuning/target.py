@@ -26,6 +26,7 @@ from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_portions
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import dotted
+from tsds_jax.finetuning.units import Units
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
@@ -219,14 +220,14 @@ def new_target(
     *,
     seed: int,
     dropout: float | None = None,
-    middle: float = 0.0,
+    units: Units = Units(),  # noqa: B008 - a tuple, and nobody changes it
     spread: Spread = ONE_DEVICE,
 ) -> tuple[nnx.GraphDef, nnx.State, tuple[str, ...]]:
     """A target model with copies of an encoder's weights, and of its head's where they fit.
 
     The map onto the outputs is taken over only where the checkpoint's classes have these names, or none. What the
-    checkpoint does not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros, but that of the
-    outputs of a regression as ``middle``. Each goes to the devices of ``spread``, to be kept there, before the next.
+    checkpoint does not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the
+    outputs of a regression so in its ``units``. Each goes to the devices of ``spread`` before the next is made.
 
     Returns:
       The module's two parts, and the checkpoint's names of the parameters that start fresh.
@@ -257,9 +258,10 @@ def new_target(
             continue
         fresh.append(name)
         if path[-1] == "kernel":
-            values[path] = 0.02 * jax.random.normal(jax.random.fold_in(key, number), param.shape)
+            size = 0.02 * (units.scale if path[1] == "out" else 1.0)
+            values[path] = size * jax.random.normal(jax.random.fold_in(key, number), param.shape)
         else:
-            first = 1.0 if path[-1] == "scale" else middle if path[1] == "out" else 0.0
+            first = 1.0 if path[-1] == "scale" else units.middle if path[1] == "out" else 0.0
             values[path] = jnp.full(param.shape, first, jnp.float32)  # else a weak type, and two compilations
     params = [(path, param.replace(spread.kept(values[path]))) for path, param in nnx.to_flat_state(abstract)]
     return graphdef, nnx.from_flat_state(params), tuple(fresh)

@@ -24,6 +24,7 @@ from tsds_jax.finetuning.optimiser import adamw, learning_rate_at
 from tsds_jax.finetuning.parts import Trained, split_parts, trained_count, whole
 from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
+from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.runtime.spread import Spread
@@ -124,6 +125,7 @@ def train(
     watched: Rows | None,
     limit: int,
     options: FineTuneOptions,
+    units: Units,
     spread: Spread,
     checkpoints: Checkpoints,
     log: Log,
@@ -131,8 +133,10 @@ def train(
 ) -> Outcome:
     """Take the steps, look at the watched rows now and then, and return the best state (without them the last).
 
-    The parameters that train, in ``params``, are given away.
+    The parameters that train, in ``params``, are given away. A regression's train in ``units``; what is told and
+    what comes back is in the data's.
     """
+    params, targets = units.into(params), units.inside(rows.labels)
     steps = steps_for(options, len(rows.labels))
     every = options.evaluate_every or math.ceil(steps / LOOKS)
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
@@ -150,7 +154,7 @@ def train(
     state, best, frozen = spread.kept(state), spread.kept(best), spread.kept(frozen)
 
     def all_parameters(part: Trained) -> nnx.State:
-        return _merged(spread.gathered(part), spread.gathered(frozen), scale)
+        return units.back(_merged(spread.gathered(part), spread.gathered(frozen), scale))
 
     def outputs(part: Trained) -> np.ndarray:
         assert watched is not None
@@ -171,12 +175,12 @@ def train(
             state,
             frozen,
             spread.by_rows(batch, axis=1),
-            spread.by_rows(rows.labels[chosen][places], axis=1),
+            spread.by_rows(targets[chosen][places], axis=1),
             spread.by_rows((places >= 0).astype(np.float32), axis=1),
             jax.random.fold_in(key, loop.step),
             np.asarray((rate, options.weight_decay, options.clip), np.float32),
         )
-        loop.losses.append(float(loss))
+        loop.losses.append(float(loss) * units.scale**2)
         # After the last step no loss would show what such a gradient has made of the weights.
         for name, number in (("loss", loop.losses[-1]), ("gradient's norm", float(norm))):
             if not math.isfinite(number):

@@ -16,6 +16,7 @@ from tsds_jax import __version__
 from tsds_jax.arrays import number_in
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
@@ -23,6 +24,7 @@ from tsds_jax.finetuning.checks import check_fits, check_options
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
 from tsds_jax.finetuning.training import Log, Rows, train
+from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import RunFolder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
@@ -39,7 +41,8 @@ class FineTuned:
       predictions: of the evaluation rows as `TargetModel.predict` gives them, or None.
       metrics: those of `METRICS` on the evaluation rows; empty without them.
       history: a dict a look: step, train_loss (the mean since the last look), and validation_loss, validation_accuracy
-        and the other metrics (None without validation rows).
+        and the other metrics (None without validation rows). In regression all are of the numbers as they were given,
+        though training is in units of their spread, of which a step's gradient_norm in metrics.jsonl is.
       steps: gradient steps taken.
       best_step: the step whose weights the model has.
       seconds: wall time of the whole call.
@@ -154,7 +157,9 @@ def finetune(
     rows, watched, tested = map(rows_of, data)
     assert rows is not None
     classes = data.train.classes
-    spread = over_all_devices(cuts=options.shard)
+    units, spread = Units(), over_all_devices(cuts=options.shard)
+    if options.task == "regression":
+        units = Units.of(rows.labels, bias=head_config(options.head, encoder.settings, encoder.config).out_bias)
     graphdef, params, fresh = new_target(
         encoder,
         len(classes) or 1,
@@ -162,15 +167,14 @@ def finetune(
         options.head,
         seed=options.seed,
         dropout=options.dropout,
-        # So that a regression does not spend its steps on finding where the numbers lie.
-        middle=0.0 if classes else float(rows.labels.mean()),
+        units=units,
         spread=spread,
     )
     # The weights that it came with stay where they are for whoever gave it; nobody else needs them beside these.
     encoder = encoder.with_model(nnx.merge(graphdef, params).encoder)
     with Checkpoints(None if run is None else run.path / "checkpoints", checkpoint_every) as checkpoints:
         log = _logging(run, checkpoints)
-        outcome = train_rows(graphdef, params, rows, watched, limit, options, spread, checkpoints, log, progress)
+        outcome = train_rows(graphdef, params, rows, watched, limit, options, units, spread, checkpoints, log, progress)
     module = nnx.merge(graphdef, outcome.params)
     target = TargetModel(module, encoder.with_model(module.encoder), options.head, classes, limit, options.task)
     chances = predictions = None
