@@ -163,6 +163,33 @@ def test_fewer_rows_are_embedded_together_where_memory_is_full(tiny_model, monke
     assert (found.tokens, found.truncated) == (expected.tokens, expected.truncated)
 
 
+def test_fewer_rows_are_judged_together_where_memory_is_full(tiny_model, tiny_files, monkeypatch):
+    options = tsds.FineTuneOptions(steps=1, max_length=24)
+    rows = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"], "options": options}
+    expected = tsds.finetune(tiny_model, tiny_files["train"], **rows)
+    texts = [f"the film was {'very ' * (number % 7)}good" for number in range(60)]
+    outputs = expected.model.outputs(texts)
+    module = sys.modules["tsds_jax.finetuning.target"]
+    real, sizes = module._outputs, []
+
+    def full(structure, weights, batch, *how):
+        sizes.append(len(batch.input_ids))
+        # Not the first of them: what was found before is found again.
+        if len(batch.input_ids) > 11 and len(sizes) > 1:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return real(structure, weights, batch, *how)
+
+    monkeypatch.setattr(module, "_outputs", full)
+    with pytest.warns(RuntimeWarning) as told:
+        found = tsds.finetune(tiny_model, tiny_files["train"], **rows)
+    assert "42 rows at a time: going on with 21" in str(told[0].message)
+    assert sizes[-1] == 11
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    assert found.history == [pytest.approx(look, rel=1e-5) for look in expected.history]
+    with pytest.warns(RuntimeWarning):
+        np.testing.assert_allclose(found.model.outputs(texts), outputs, atol=1e-6)
+
+
 def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):
     with pytest.raises(TsdsError, match="no memory left for points, one at a time"):
         halved(jax.errors.JaxRuntimeError(FULL), 1, "points")

@@ -148,7 +148,7 @@ def _fill(
     mark: Callable[[Since], None],
 ) -> Counts:
     """Write each text's vector into its row of values; how many texts were cut, and how many tokens there were."""
-    done = truncated = tokens = 0
+    reached, done, truncated, tokens = since, 0, 0, 0
     progress(Progress("embed", since.rows, len(texts), "texts"))
 
     def tokenised(since: int, section: int) -> Iterator[tuple[int, Tokenised]]:
@@ -164,35 +164,51 @@ def _fill(
             yield portion
 
     spread = over_all_devices()
-    sizes = batch_rows(how.max_length, batch_size, spread.devices)
     structure, weights = split_model(encoder.model)
     weights = spread.replicated(weights)
 
     def encoded(batch: Batch) -> jax.Array:
         return _encode(structure, weights, spread.by_rows(batch), how.pooling, how.layers, spread)
 
-    reached = since
-    while reached.rows < len(texts):
+    def go_on(sizes: dict[int, int]) -> None:
+        nonlocal reached, done, truncated, tokens
         done, truncated, tokens = reached.rows, reached.counts.get("truncated", 0), reached.counts.get("tokens", 0)
         # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did
         # not stop. A section is long enough that its last batches, which are not full, cost little.
         section = SECTION * max(sizes.values())
-        try:
-            for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
-                submitted = (
-                    (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)
-                )
-                for rows, batch, vectors in one_behind(submitted):
-                    values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
-                    tokens += int(batch.attention_mask.sum())
-                    done += len(rows)
-                    progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
-                reached = Since(done, {"truncated": truncated, "tokens": tokens})
-                mark(reached)
-        except jax.errors.JaxRuntimeError as error:
-            halved(error, max(sizes.values()) // spread.devices, "rows")
-            sizes = {length: -(-rows // (2 * spread.devices)) * spread.devices for length, rows in sizes.items()}
+        for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
+            submitted = (
+                (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)
+            )
+            for rows, batch, vectors in one_behind(submitted):
+                values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
+                tokens += int(batch.attention_mask.sum())
+                done += len(rows)
+                progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+            reached = Since(done, {"truncated": truncated, "tokens": tokens})
+            mark(reached)
+
+    with_room_for_rows(go_on, batch_rows(how.max_length, batch_size, spread.devices), spread.devices)
     return reached.counts
+
+
+def with_room_for_rows(compute: Callable[[dict[int, int]], None], sizes: dict[int, int], devices: int) -> None:
+    """``compute(sizes)`` with batches of these sizes, or again with half as many rows while a device's memory is full.
+
+    Args:
+      compute: what goes through batches; the sizes are for `fill_batches`.
+      sizes: from `batch_rows`.
+      devices: that share them.
+
+    Raises:
+      TsdsError: see `halved`.
+    """
+    while True:
+        try:
+            return compute(sizes)
+        except jax.errors.JaxRuntimeError as error:
+            halved(error, max(sizes.values()) // devices, "rows")
+            sizes = {length: -(-rows // (2 * devices)) * devices for length, rows in sizes.items()}
 
 
 def batch_rows(limit: int, batch_size: int | None, devices: int) -> dict[int, int]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from flax import nnx
 
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.batches import fill_batches
-from tsds_jax.encoders.embed import batch_rows
+from tsds_jax.encoders.embed import batch_rows, with_room_for_rows
 from tsds_jax.encoders.families import Config, new_encoder
 from tsds_jax.encoders.heads import Head, HeadConfig, head_config
 from tsds_jax.encoders.load import has_tokenizer
@@ -82,7 +82,10 @@ class TargetModel:
     def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Logits, float32 [texts, classes], or in regression numbers, float32 [texts, 1]."""
         check_texts(texts)
-        portions = ahead(token_portions(self.base.tokenizer, texts, self.max_length, self.base.config))
+
+        def portions() -> Iterator[Tokenised]:
+            return ahead(token_portions(self.base.tokenizer, texts, self.max_length, self.base.config))
+
         return all_outputs(self.module, portions, len(texts), self.max_length, progress)
 
     def predict(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
@@ -281,13 +284,15 @@ def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
 
 
 def all_outputs(
-    target: Target, portions: Iterable[Tokenised], rows: int, limit: int, progress: ProgressFn = silent
+    target: Target, portions: Callable[[], Iterable[Tokenised]], rows: int, limit: int, progress: ProgressFn = silent
 ) -> np.ndarray:
     """Outputs without dropout, float32 [texts, classes], in batches of a few fixed shapes.
 
+    Where a device has no memory left, all begins again with half as many rows together, with a warning.
+
     Args:
       target: the model.
-      portions: all texts, in order.
+      portions: gives all texts, in order, as often as it is asked.
       rows: how many there are.
       limit: the most tokens of a text.
       progress: called after each batch, stage "predict".
@@ -296,15 +301,19 @@ def all_outputs(
     spread = over_all_devices()
     structure, weights = split_model(target)
     weights = spread.replicated(weights)
-    submitted = (
-        (places, _outputs(structure, weights, spread.by_rows(batch), spread))
-        for places, batch in fill_batches(portions, batch_rows(limit, None, spread.devices))
-    )
-    done = 0
-    for places, found in one_behind(submitted):
-        outputs[places] = np.asarray(found)[: len(places)]
-        done += len(places)
-        progress(Progress("predict", done, rows, "texts"))
+
+    def fill(sizes: dict[int, int]) -> None:
+        submitted = (
+            (places, _outputs(structure, weights, spread.by_rows(batch), spread))
+            for places, batch in fill_batches(portions(), sizes)
+        )
+        done = 0
+        for places, found in one_behind(submitted):
+            outputs[places] = np.asarray(found)[: len(places)]
+            done += len(places)
+            progress(Progress("predict", done, rows, "texts"))
+
+    with_room_for_rows(fill, batch_rows(limit, None, spread.devices), spread.devices)
     return outputs
 
 

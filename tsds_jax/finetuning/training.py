@@ -158,8 +158,9 @@ def train(
 
     def outputs(part: Trained) -> np.ndarray:
         assert watched is not None
+        tokens = watched.tokens
         target = nnx.merge(graphdef, all_parameters(part))
-        return all_outputs(target, [watched.tokens], len(watched.labels), limit)
+        return all_outputs(target, lambda: [tokens], len(watched.labels), limit)
 
     batches = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
     for chosen in itertools.islice(batches, loop.step, None):

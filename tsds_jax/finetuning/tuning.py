@@ -180,7 +180,8 @@ def finetune(
     chances = predictions = None
     metrics: dict[str, float] = {}
     if tested is not None:
-        outputs = all_outputs(module, [tested.tokens], len(tested.labels), limit)
+        tokens = tested.tokens
+        outputs = all_outputs(module, lambda: [tokens], len(tested.labels), limit)
         metrics = score(outputs, tested.labels, options.task)
         chances = probabilities(outputs, options.task) if classes else None
         predictions = decided(outputs, options.task)
