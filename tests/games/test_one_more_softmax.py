@@ -167,3 +167,24 @@ def test_contributions_are_those_of_refits_whatever_is_known_of_the_hessian(clas
         assert not found.unconverged.any()
         expected = refitted(members)
         np.testing.assert_allclose(found.marginal, expected, atol=2e-4 * float(jnp.max(jnp.abs(expected))) + 2e-5)
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+@pytest.mark.parametrize("C", [1.0, 10.0])
+def test_contributions_of_a_class_that_no_member_has_are_those_of_refits(classes, C):
+    # One point holds its class's intercept as one point does. Held as by all members it went a percent too short.
+    x, y = problem(classes)
+    order = np.argsort(y == 1, kind="stable")
+    x, y = x[order], y[order]
+    members, points = np.arange(200), np.flatnonzero(y == 1)[:6]
+    game = logistic_game(x, y, x[:100], y[:100], classes=classes, utility="log_likelihood", C=C)
+    fit = jax.jit(type(game).fit)(game, jnp.asarray(members, jnp.int32), jnp.int32(200)).model
+    found = jax.jit(type(game).add_one_marginals)(game, fit, jnp.asarray(points))
+
+    def refit(point):
+        pair = game.prefix_utilities(jnp.append(members, point), jnp.asarray([200, 201])).utility
+        return pair[1] - pair[0]
+
+    expected = np.asarray(jax.jit(jax.vmap(refit))(points))
+    assert not found.unconverged.any()
+    np.testing.assert_allclose(found.marginal, expected, atol=5e-3 * np.abs(expected).max())
