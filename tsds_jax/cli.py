@@ -125,6 +125,7 @@ def command(
     switches: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
     meanings: Mapping[str, str] | None = None,
+    out_is_file: bool = False,
 ) -> Callable[[Callable[[dict[str, Any]], None]], None]:
     """Registers a command whose flags are made from `_PLACES`, option classes and switches.
 
@@ -160,7 +161,7 @@ def command(
                 for name in needs:
                     if name not in given:
                         raise InputError(f"--{name} is missing: {kinds[name][1]}")
-                with _in_job(given) if shares else nullcontext(given) as own:
+                with _in_job(given, out_is_file) if shares else nullcontext(given) as own:
                     body(own)
             except KeyboardInterrupt:
                 in_place = " in place of --overwrite" if flagged.get("overwrite") else ""
@@ -196,7 +197,7 @@ def command(
 
 
 @contextmanager
-def _in_job(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _in_job(given: dict[str, Any], out_is_file: bool) -> Iterator[dict[str, Any]]:
     """What was given, to this process of a job of several: all but the first write and print to nowhere."""
     coordinator, processes, process = (given.pop(name, None) for name in _JOB)
     if coordinator is None and any(os.environ.get(name, "1") != "1" for name in _LAUNCHED):
@@ -211,12 +212,12 @@ def _in_job(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     if "out" not in given:
         raise InputError("--out is missing: the folder of all processes of the job")
-    with own_place(given["out"]) as out, open(os.devnull, "w") as nowhere:
+    with own_place(given["out"], is_file=out_is_file) as out, open(os.devnull, "w") as nowhere:
         if is_first():
             yield given
         else:
             with redirect_stdout(nowhere), redirect_stderr(nowhere):
-                yield given | {"out": out}
+                yield given | {"out": str(out)}
 
 
 def _plain(kind: Any) -> type:
@@ -370,17 +371,19 @@ def select(given: dict[str, Any]) -> None:
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import check_run_folder
+    from tsds_jax.runtime.processes import own_place
 
-    out, overwrite = given.pop("out"), bool(given.pop("overwrite", False))
-    check_run_folder(out, overwrite=overwrite)
-    with console_progress() as progress:
-        selection = pipeline.select(
-            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
-            progress=progress,
-            **_rest(given, SelectOptions, FineTuneOptions),
-            **_part(given, SelectOptions),
-        )
-    _show(selection.save(out, overwrite=overwrite))
+    overwrite = bool(given.pop("overwrite", False))
+    with own_place(given.pop("out")) as out:
+        check_run_folder(out, overwrite=overwrite)
+        with console_progress() as progress:
+            selection = pipeline.select(
+                finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
+                progress=progress,
+                **_rest(given, SelectOptions, FineTuneOptions),
+                **_part(given, SelectOptions),
+            )
+        _show(selection.save(out, overwrite=overwrite))
 
 
 @command(
@@ -415,6 +418,7 @@ def data(given: dict[str, Any]) -> None:
     needs=("data", "model", "out"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
+    out_is_file=True,
 )
 def embed(given: dict[str, Any]) -> None:
     """Represent texts by a language model's hidden states: an .npz of x (and y, where --label is given)."""
@@ -424,21 +428,23 @@ def embed(given: dict[str, Any]) -> None:
     from tsds_jax.data import load_data, load_texts
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import atomic
+    from tsds_jax.runtime.lock import take
 
     out, source, label = _new_file(given.pop("out"), ".npz"), given.pop("data"), given.pop("label", None)
     text = given.pop("text", None)
     arrays = {}
-    if label is None:
-        texts = load_texts(source, text=text)
-    else:
-        labelled = load_data(source, text=text, label=label)
-        texts = list(labelled.texts)  # type: ignore[assignment]
-        arrays["y"] = np.array(labelled.label_names)
-    encoder = encoders.load_encoder(given.pop("model"), dtype=given.pop("dtype", "float32"))
-    with console_progress() as progress:
-        representations = encoders.embed(encoder, texts, progress=progress, **given)
-    with atomic(out) as temporary, open(temporary, "wb") as file:
-        np.savez(file, x=representations.values, **arrays)  # type: ignore[arg-type]
+    with take(out.with_name(f".{out.name}.lock"), out):
+        if label is None:
+            texts = load_texts(source, text=text)
+        else:
+            labelled = load_data(source, text=text, label=label)
+            texts = list(labelled.texts)  # type: ignore[assignment]
+            arrays["y"] = np.array(labelled.label_names)
+        encoder = encoders.load_encoder(given.pop("model"), dtype=given.pop("dtype", "float32"))
+        with console_progress() as progress:
+            representations = encoders.embed(encoder, texts, progress=progress, **given)
+        with atomic(out) as temporary, open(temporary, "wb") as file:
+            np.savez(file, x=representations.values, **arrays)  # type: ignore[arg-type]
     typer.echo(f"{len(texts):,} texts x {representations.values.shape[1]} features -> {out}")
     if representations.truncated:
         typer.echo(f"{representations.truncated:,} texts were cut at the length limit")

@@ -28,6 +28,7 @@ from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, as_path, atomic, check_run_folder, load_npz, open_run
+from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
@@ -54,6 +55,7 @@ def load_arrays(file: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     return stored["x"], stored["y"]
 
 
+@in_own_place
 def value_files(
     train: str,
     validation: str,
@@ -106,6 +108,7 @@ def value_files(
     return folder.path
 
 
+@in_own_place
 def finetune_files(
     train: str,
     model: str,
@@ -174,6 +177,7 @@ def finetune_files(
     return folder.path
 
 
+@in_own_place
 def finetune_seed_files(
     seeds: Sequence[int],
     out: str,
@@ -212,6 +216,7 @@ def finetune_seed_files(
     return folder
 
 
+@in_own_place
 def evaluate_files(
     sources: Sequence[str],
     model: str,

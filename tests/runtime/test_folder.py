@@ -99,8 +99,7 @@ def test_resuming_another_run_is_refused_with_the_difference_named(tmp_path):
 
 
 def test_overwriting_removes_the_run_and_leaves_other_files_alone(tmp_path):
-    run = open_run(tmp_path, IDENTITY)
-    run.keep("stage", lambda: {"x": np.zeros(1)})
+    open_run(tmp_path, IDENTITY).keep("stage", lambda: {"x": np.zeros(1)})
     (tmp_path / "notes.txt").write_text("mine")
     open_run(tmp_path, {**IDENTITY, "version": "2"}, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "notes.txt", "state"]

@@ -24,11 +24,40 @@ assert join_job(place, 2, int(number))
 assert is_first() == (number == "0")
 assert all_say(True) and not all_say(number == "0") and not all_say(False)
 with own_place(out) as own:
-    assert (own == out) == is_first()
+    assert (str(own) == out) == is_first()
     print(own)
     for path in sorted(Path(own).rglob("*")):
         print(path.relative_to(own), path.read_bytes().hex()[:20] if path.is_file() else "folder")
     (Path(own) / "new").mkdir()
+"""
+
+# Every name that a file or folder is given under OUT, by a process of the Python functions.
+WRITES = """
+import os, sys
+from pathlib import Path
+out, place, number, train, model = sys.argv[1:]
+names, replace, makes = [], os.replace, os.mkdir
+os.replace = lambda one, other: (names.append(str(other)), replace(one, other))
+os.mkdir = lambda one, *how: (names.append(str(one)), makes(one, *how))
+import numpy as np
+import tsds_jax as tsds
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.processes import join_job
+assert join_job(place, 2, int(number))
+quick = tsds.FineTuneOptions(steps=3, batch_size=8, max_length=16)
+tuned = tsds.finetune(model, train, options=quick, folder=f"{out}/tuned", checkpoint_every=0)
+assert tuned.steps == 3
+how = dict(check_seeds=0, samples=8, pca=4, subset_size=20, rule="argmax", remove_count=3)
+given = dict(validation=train, model=model, finetuning=quick)
+assert str(tsds.run(train, out=f"{out}/run", **given, **how)) == f"{out}/run"
+assert str(tsds.select(train, **given, **how).save(f"{out}/selection")) == f"{out}/selection"
+try:
+    tsds.run(train, out=f"{out}/run", **given, **how)
+except InputError as error:
+    print(error)
+for name in names:
+    if name.startswith(out):
+        print(name)
 """
 
 
@@ -107,11 +136,38 @@ def test_all_begin_with_the_files_of_the_first(free_place, tmp_path):
     assert codes == [0, 0], errors
     own, copy = (lines.splitlines() for lines in printed)
     assert own[0] != copy[0]
-    assert [line for line in own[1:] if not line.startswith("link")] == copy[1:]
+    assert [line for line in own[1:] if not line.startswith(("link", ".lock"))] == copy[1:]
     assert bytes(range(10)).hex() in " ".join(copy)
     # The first one's is the job's; the copy is gone.
     assert (tmp_path / "run" / "new").is_dir()
     assert not Path(copy[0]).exists()
+
+
+def test_of_several_processes_that_call_the_python_functions_the_first_alone_writes(
+    free_place, tiny_files, tiny_model, tmp_path
+):
+    out, rest = tmp_path / "out", (tiny_files["validation"], tiny_model)
+    codes, printed, errors = ends([["-c", WRITES, out, free_place, number, *rest] for number in range(2)])
+    assert codes == [0, 0], errors
+    first, second = (lines.splitlines() for lines in printed)
+    assert all("holds another run" in lines[0] for lines in (first, second))
+    assert len(first) > 10
+    assert second[1:] == []
+    steps = [json.loads(line)["step"] for line in (out / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == [1, 2, 3]
+    assert len(steps) == 6  # a line a step, and one a look, of one process
+    assert json.loads((out / "run" / "manifest.json").read_text())["status"] == "finished"
+    assert not list(out.rglob(".*"))
+
+
+def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):
+    from tsds_jax.runtime.folder import open_run
+
+    held = open_run(tmp_path / "run", {})
+    arguments = ["value", "--train", tmp_path / "x.npz", "--validation", tmp_path / "v.npz", "--resume"]
+    codes, _, errors = ends(two(free_place, *arguments, "--out", held.path))
+    assert codes == [2, 2]
+    assert all(f"is in use by process {os.getpid()}" in error for error in errors)
 
 
 def test_what_cannot_be_used_ends_all_processes_alike(free_place, tmp_path):

@@ -33,6 +33,7 @@ from tsds_jax.pipeline.checks import (
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_run_folder, open_run
+from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
 from tsds_jax.selection.choice import choose, validation_folds
@@ -94,6 +95,7 @@ class _Setting:
         return source_game(self.x, self.train.labels, self.x_test, labels, source=options.source, C=options.C)
 
 
+@in_own_place
 def evaluate(
     data: Mapping[str, Splits],
     *,

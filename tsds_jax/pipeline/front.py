@@ -27,6 +27,7 @@ from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
 from tsds_jax.runtime.folder import check_run_folder, keep_nothing, no_part, open_run
+from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits
 
@@ -92,6 +93,7 @@ def select(
     return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, no_part, cache, progress)
 
 
+@in_own_place
 def run(
     train: Any,
     *,

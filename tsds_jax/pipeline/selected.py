@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from tsds_jax.data import TextData, file_name, write_rows
 from tsds_jax.data.csvtext import format_csv
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import RunFolder, atomic, open_run
+from tsds_jax.runtime.folder import RunFolder, as_path, atomic, open_run
+from tsds_jax.runtime.processes import own_place
 from tsds_jax.selection import RemovalCurve, RemovalOrder, Suspects
 from tsds_jax.selection.target_check import TargetCheck, as_json
 from tsds_jax.valuation import Valuation
@@ -74,11 +75,12 @@ class Selection:
         Raises:
           InputError: the folder holds another run (unless ``overwrite``) or other files.
         """
-        run = open_run(folder, self.manifest["identity"], overwrite=overwrite)
-        write_selection(run, self)
-        run.write_json("manifest.json", {**self.manifest, "status": "finished"})
-        write_report(run.path)
-        return run.path
+        with own_place(folder) as path:
+            run = open_run(path, self.manifest["identity"], overwrite=overwrite)
+            write_selection(run, self)
+            run.write_json("manifest.json", {**self.manifest, "status": "finished"})
+            write_report(path)
+        return as_path(folder)
 
 
 def write_selection(run: RunFolder, selection: Selection) -> None:

@@ -12,13 +12,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.runtime.lock import LOCK
 
 MANIFEST = "manifest.json"
 # Everything a run may leave in its folder; --overwrite removes these and nothing else.
@@ -131,10 +133,12 @@ class RunFolder:
     Attributes:
       path: of the folder.
       every: seconds between two writes of a stage that is under way.
+      place: what keeps others from writing to the folder, as long as it is referred to.
     """
 
     path: Path
     every: float = 60.0
+    place: Any = field(default=None, repr=False, compare=False)
 
     @property
     def finished(self) -> bool:
@@ -262,11 +266,19 @@ def open_run(
       every: see `RunFolder`.
 
     Raises:
-      InputError: the folder holds another run, or files of something else; or it cannot be written.
+      InputError: the folder holds another run, or files of something else; or it cannot be written, or is in use.
     """
-    path = as_path(folder)
+    from tsds_jax.runtime.processes import own_place  # which needs this module
+
     if resume and overwrite:
         raise InputError("both resume and overwrite were asked for: give one of them")
+    with ExitStack() as stack:
+        path = stack.enter_context(own_place(folder))
+        _sign(path, identity, resume, overwrite)
+        return RunFolder(path, every, stack.pop_all())
+
+
+def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
     check_run_folder(path, resume=resume, overwrite=overwrite)
     earlier = _manifest(path)
     if earlier is not None and resume:
@@ -285,10 +297,8 @@ def open_run(
     for place in (path, path / "state"):
         for left in _abandoned(place):
             _remove(left)
-    run = RunFolder(path, every)
     if _manifest(path) is None:
-        run.write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
-    return run
+        RunFolder(path).write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
 
 
 def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -297,7 +307,7 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
-    if not path.is_dir() or not any(path.iterdir()) or _barely_begun(path):
+    if not path.is_dir() or _barely_begun(path):
         return
     if _manifest(path) is None:
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
@@ -324,9 +334,9 @@ def _abandoned(folder: Path) -> list[Path]:
 
 
 def _barely_begun(folder: Path) -> bool:
-    """Whether all that is there is from a run that was killed before it had its manifest."""
-    state = folder / "state"
-    return {*folder.iterdir()} <= {state, *_abandoned(folder)} and not (state.exists() and any(state.iterdir()))
+    """Whether all that is there is from a run that has no manifest yet, or was killed before it had one."""
+    state, known = folder / "state", {folder / "state", folder / LOCK, *_abandoned(folder)}
+    return {*folder.iterdir()} <= known and not (state.exists() and any(state.iterdir()))
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

@@ -1,15 +1,18 @@
-"""Several processes of one job: how they find each other, and the place where each of them writes.
+"""The processes of one job: how several find each other, and the place where each of them writes.
 
 All run the same program on the same input and share the devices' work (`tsds_jax.runtime.spread`), so that each holds
 all results. The first one's files are the job's; the others write to temporary places of their own.
 """
 
+import functools
+import inspect
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import ParamSpec
 
 import jax
 import numpy as np
@@ -17,11 +20,15 @@ from jax.experimental import multihost_utils
 
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import MANIFEST, as_path
+from tsds_jax.runtime.lock import LOCK, take
 
+P = ParamSpec("P")
 AUTO = "auto"
 _PIECE = 2**26
 # Seconds that a process which failed alone waits for the others before it ends.
 _FAREWELL = 20
+# Places that this process has at present.
+_OWN: list[Path] = []
 
 
 def join_job(coordinator: str | None, processes: int | None = None, process: int | None = None) -> bool:
@@ -84,28 +91,76 @@ def _shared(piece: bytes) -> bytes:
 
 
 @contextmanager
-def own_place(out: str | os.PathLike) -> Iterator[str]:
-    """Where this process writes what the job writes to ``out``: there, or in a temporary copy of what is there.
+def own_place(name: str | os.PathLike, *, is_file: bool = False) -> Iterator[Path]:
+    """Where this process writes what the job writes to a folder: there, or in a temporary copy of what is there.
 
-    An earlier run goes on alike in all processes, for all begin with the first one's files.
+    An earlier run goes on alike in all processes, for all begin with the first one's files. No other job writes there
+    meanwhile. Within such a place this process has it already.
+
+    Args:
+      name: of the folder.
+      is_file: whether it is a file in place of a folder, of which the caller sees that nobody else writes it.
+
+    Raises:
+      InputError: another job writes there; in all processes.
     """
-    out, held = as_path(out), {}
-    if is_first():
-        held = _files(out)
-    held = json.loads(from_first(json.dumps(held).encode()))
-    with tempfile.TemporaryDirectory(prefix="tsds-process-") as folder:
-        copy = Path(folder) / (out.name or "out")
-        for name, size in held.items():
-            target = copy / name if name else copy
-            if name.endswith("/"):
+    out = as_path(name)
+    whole = out.absolute().resolve()
+    if any(place == whole or place in whole.parents for place in _OWN):
+        yield out
+        return
+    with ExitStack() as stack:
+        refused, held = "", {}
+        first = not _several() or is_first()
+        if first:
+            try:
+                if not is_file:
+                    stack.enter_context(take(out / LOCK, out))
+            except InputError as error:
+                refused = str(error)
+            held = _files(out) if _several() and not refused else {}
+        if _several():
+            refused, held = json.loads(from_first(json.dumps([refused, held]).encode()))
+        if refused:
+            raise InputError(refused)
+        own = out if first else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tsds-process-")))
+        if not first:
+            own = own / (out.name or "out")
+        for file, size in held.items():
+            target = own / file if file else own
+            if file.endswith("/"):
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             # The first has them, and only sends.
-            with open(os.devnull if is_first() else target, "wb") as file:
-                for first in range(0, size, _PIECE):
-                    file.write(_shared(_piece(out / name, first) if is_first() else b""))
-        yield str(out) if is_first() else str(copy)
+            with open(os.devnull if first else target, "wb") as copy:
+                for begin in range(0, size, _PIECE):
+                    copy.write(_shared(_piece(out / file, begin) if first else b""))
+        here = own.absolute().resolve()
+        _OWN.append(here)
+        stack.callback(_OWN.remove, here)
+        yield own
+
+
+def in_own_place(function: Callable[P, Path]) -> Callable[P, Path]:
+    """The function, which writes to its ``out`` and returns that: see `own_place`."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> Path:
+        bound = signature.bind(*args, **given)
+        out = bound.arguments["out"]
+        with own_place(out) as own:
+            bound.arguments["out"] = own
+            function(*bound.args, **bound.kwargs)
+        return as_path(out)
+
+    return call
+
+
+def _several() -> bool:
+    """Whether the job has several processes; JAX need not look for devices to say no."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _files(out: Path) -> dict[str, int]:
@@ -114,7 +169,7 @@ def _files(out: Path) -> dict[str, int]:
         return {"": 0} if out.exists() else {}
     found, run = {"/": 0}, any(out.glob(f"**/{MANIFEST}"))
     for path in sorted(out.rglob("*")):
-        if path.is_symlink():
+        if path.is_symlink() or path.name == LOCK:
             continue
         name = path.relative_to(out).as_posix()
         found[name + "/" * path.is_dir()] = path.stat().st_size if run and path.is_file() else 0
