@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.pipeline.checks import validation_units
+from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
 from tsds_jax.runtime.folder import open_run
 from tsds_jax.selection.choice import validation_folds
@@ -164,6 +165,26 @@ def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files
     with np.load(tmp_path / "kept.npz") as a, np.load(finished / "state" / "representations.npz") as b:
         np.testing.assert_array_equal(a["train"], b["train"])
     (tmp_path / "kept.npz").rename(finished / "state" / "representations.npz")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
+@pytest.mark.parametrize("pca", [0, 8])
+def test_no_array_is_mapped_from_a_file_that_is_removed(tiny_files, tiny_model, tmp_path, monkeypatch, pca):
+    """A network file system keeps such a file in its folder, under another name, and Windows does too."""
+    removed, really = {}, shutil.rmtree
+
+    def rmtree(folder, **how):
+        mapped = Path("/proc/self/maps").read_text()
+        removed.update({file.suffix: str(file) in mapped for file in Path(folder).rglob("*.npy")})
+        really(folder, **how)
+
+    splits = tsds.load_splits(tiny_files["train"])
+    what = (splits.train, splits.validation, tsds.load_encoder(tiny_model), tsds.SelectOptions(pca=pca), TUNING)
+    folder = open_run(tmp_path / "run", {})
+    part = folder.part("representations")
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    folder.keep("representations", lambda: represent(*what, None, lambda event: None, part=part))
+    assert removed == {".npy": False}
 
 
 def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):

@@ -68,7 +68,9 @@ def represent(
         kept = (cache or under_way) if by is encoder else under_way
         found = embed(by, list(texts), **how, cache=kept, checkpoint_every=part.every, progress=progress)
         truncated += found.truncated
-        return found.values
+        # That folder is removed when this stage is finished: what would outlive it must not be mapped from there.
+        outlives = kept is under_way and isinstance(found.values, np.memmap) and not settings.pca
+        return np.array(found.values) if outlives else found.values
 
     others: list[Any] = [*validation.texts, *(() if test is None else test.texts)]
     if settings.represent_by == "cross_fitted":
