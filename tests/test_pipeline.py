@@ -280,6 +280,21 @@ def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny
     assert set(folds) == {0, 1}
 
 
+def test_a_run_whose_validation_rows_have_changed_their_groups_is_another(marked, tiny_files, tiny_model, tmp_path):
+    """Of values that are split by validation row each half is judged by the other groups: none of it holds any more."""
+    validation = tsds.load_data(tiny_files["validation"]).rows
+
+    def judged_by(critics, **how):
+        rows = validation.add_column("source", [f"critic {row % critics}" for row in range(len(validation))])
+        given = {**QUICK, "subset_size": 4, "group": "source", **how}
+        return tsds.run(marked, validation=rows, model=tiny_model, out=tmp_path / "run", **given)
+
+    judged_by(5)
+    assert judged_by(5, resume=True) == tmp_path / "run"
+    with pytest.raises(tsds.InputError, match="holds a run with validation_groups"):
+        judged_by(7, resume=True)
+
+
 def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_model):
     twice = marked.select([*range(60), *range(60)])
     s = chosen(twice, tiny_files, tiny_model, remove_share=0.3)

@@ -286,6 +286,27 @@ def test_doubts_of_the_crowd_are_what_natural_labels_are_asked_for(splits, tiny_
         assert flipped["auroc"] == pytest.approx(tsds.detection(stored["values"], wrong).auroc)
 
 
+def test_a_study_whose_crowd_has_changed_its_mind_is_another(splits, tiny_model, tmp_path):
+    def study(doubtful, **how):
+        sure = [0.5 if row % doubtful == 0 else 1.0 for row in range(len(splits.train))]
+        train = dataclasses.replace(splits.train, rows=splits.train.rows.add_column("crowd", sure))
+        data = {"tiny": tsds.Splits(train, splits.validation, splits.test)}
+        how |= {"methods": ("oracle",), "flips": (0,), "seeds": (0,), "confidence": "crowd", **QUICK}
+        return content(tsds.evaluate(data, model=tiny_model, out=tmp_path / "out", **how))["runs"][0]["removed"]
+
+    assert study(3) == 40
+    assert study(3, resume=True) == 40
+    with pytest.raises(tsds.InputError, match=r"holds a run with doubtful\.tiny"):
+        study(4, resume=True)
+
+
+def test_shares_of_flips_that_hardly_differ_are_kept_apart(splits, tiny_model, tmp_path):
+    how = {"model": tiny_model, "out": tmp_path / "out", "methods": ("oracle",), "seeds": (0,), **QUICK}
+    out = tsds.evaluate({"tiny": splits}, flips=(0.2, 0.2000001), **how)
+    assert [run["key"] for run in content(out)["runs"]] == ["tiny-0.2-0", "tiny-0.2000001-0"]
+    assert {path.name for path in (out / "curves").iterdir()} == {"tiny-0.2.svg", "tiny-0.2000001.svg"}
+
+
 def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp_path):
     how = {"methods": ["random"], "flips": [0.1], "seeds": [0], **QUICK}
     out = evaluate_files([tiny_files["train"]], str(tiny_model), str(tmp_path / "out"), test_fraction=0.25, **how)

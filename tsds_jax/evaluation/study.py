@@ -1,6 +1,7 @@
 """`evaluate`: methods side by side on data sets, from fixed splits to a table with intervals."""
 
 import dataclasses
+import hashlib
 import itertools
 import math
 import os
@@ -19,7 +20,7 @@ from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
-from tsds_jax.evaluation.summary import ORACLE, write_summary
+from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.checks import (
@@ -86,7 +87,7 @@ class _Setting:
     @property
     def key(self) -> str:
         """For file names."""
-        return f"{self.name}-{self.flips:g}-{self.seed}"
+        return f"{self.name}-{share_name(self.flips)}-{self.seed}"
 
     def tested(self, options: SelectOptions) -> SourceGame:
         """The source classifier's game with the test rows in place of validation rows."""
@@ -189,6 +190,8 @@ def evaluate(
         "options": dataclasses.asdict(settings),
         "finetuning": dataclasses.asdict(tuning),
         "confidence": None if confidence is None else [confidence, confident_from],
+        # The oracle removes them, and they are no part of the data's fingerprint.
+        "doubtful": confidence and {name: _hash(*arrays) for name, arrays in doubted.items()},
         "noise": noise,
         "model": encoder.fingerprint(),
         "head": encoder.head_fingerprint(),
@@ -209,7 +212,7 @@ def evaluate(
     for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
         train, wrong = flip_labels(splits.train, share, seed, noise)
         wrong, known = doubted[name] if share == 0 else (wrong, np.ones(len(train), bool))
-        own = name if settings.represent_by == "pretrained" else f"{name}-{share:g}-{seed}"
+        own = name if settings.represent_by == "pretrained" else f"{name}-{share_name(share)}-{seed}"
         x = seen(f"{own}-represented", splits, train, seed)
         parts = (x["train"], x["validation"], x["test"])
         all_settings.append(_Setting(name, share, seed, train, wrong, known, splits, *parts))
@@ -280,6 +283,10 @@ def _doubted(train: TextData, confidence: str | None, confident_from: float) -> 
         return np.zeros(len(train), bool), np.ones(len(train), bool)
     sure = numbers(train, confidence)
     return sure < confident_from, np.isfinite(sure)
+
+
+def _hash(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def _parts(splits: Splits) -> list[TextData]:

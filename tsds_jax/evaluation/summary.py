@@ -85,10 +85,15 @@ def write_summary(
         cut = [run["removed"] for method, some in methods.items() if method != ORACLE for run in some]
         removed = sorted({number for number in cut if number is not None})
         tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
-        with atomic(folder.path / "curves" / f"{data}-{flips:g}.svg") as temporary:
+        with atomic(folder.path / "curves" / f"{data}-{share_name(flips)}.svg") as temporary:
             _curves(methods, f"{data}, {flips:.0%} of the labels flipped").savefig(temporary, format="svg")
     folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
     folder.write_text("evaluation.md", "".join(f"{note}\n\n" for note in notes) + "\n".join(tables))
+
+
+def share_name(share: float) -> str:
+    """For file names: another for every share that flips other rows."""
+    return f"{share:.12g}"
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float, int]]:

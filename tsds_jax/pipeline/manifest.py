@@ -10,6 +10,7 @@ from tsds_jax import __version__
 from tsds_jax.data import Splits, TextData, shared_groups
 from tsds_jax.encoders import Encoder
 from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline.checks import validation_units
 from tsds_jax.runtime.environment import environment
 from tsds_jax.selection import Limits
 
@@ -67,6 +68,9 @@ def manifest_of(
             "head": encoder.head_fingerprint(),
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
             "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
+            # Without groups they follow from the texts.
+            "validation_groups": settings.group
+            and hashlib.sha256(validation_units(splits.validation, settings).tobytes()).hexdigest(),
         },
         "seed": settings.seed,
         "options": options,
