@@ -366,3 +366,19 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tin
     with pytest.raises(tsds.InputError, match="data set tiny has no test rows"):
         tsds.evaluate({"tiny": bare}, model=tiny_model, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("Tweets", "tweets"), "two data sets are called tweets"),
+        (("a/b",), "'a/b' cannot be part of a file's name"),
+        (("..\\b",), "cannot be part of a file's name"),
+        (("what?",), "cannot be part of a file's name"),
+        (("",), "cannot be part of a file's name"),
+    ],
+)
+def test_names_of_data_sets_that_would_share_a_file_or_leave_the_folder_are_refused(names, words, splits, tmp_path):
+    with pytest.raises(tsds.InputError, match=words):
+        tsds.evaluate(dict.fromkeys(names, splits), model="none", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

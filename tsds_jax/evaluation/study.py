@@ -46,6 +46,8 @@ from tsds_jax.valuation import source_game, value
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
 METHODS = (OURS, *BASELINES, ORACLE)
+# Some disk takes them for something else than a letter of a file's name.
+_NOT_IN_NAMES = frozenset('/\\:*?"<>|\0')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -258,7 +260,12 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
     for what, given in (("methods", methods), ("flips", flips), ("seeds", seeds)):
         if len(set(given)) < len(given):
             raise InputError(f"{what} has something twice: {', '.join(map(str, given))}")
-    for name, splits in data.items():
+    for place, (name, splits) in enumerate(data.items()):
+        if not name or _NOT_IN_NAMES.intersection(name):
+            raise InputError(f"data set {name!r:.60} cannot be part of a file's name: call it by letters and numbers")
+        # Their state files would be one on a disk that does not tell A from a.
+        if name.casefold() in map(str.casefold, list(data)[:place]):
+            raise InputError(f"two data sets are called {name}: rename one of them")
         if splits.test is None:
             raise InputError(f"data set {name} has no test rows: give some")
 
