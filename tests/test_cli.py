@@ -304,23 +304,34 @@ def test_a_flag_can_switch_off_what_the_config_switches_on(tsds, tiny_files, tin
 
 def test_a_config_file_has_several_as_a_list_or_joined_as_a_flag_has_them(monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr("tsds_jax.stages.evaluate_files", lambda sources, *_, **how: given.append(how) or sys.exit(0))
-    for methods, shares, seeds, layer in (
-        ('["random", "loss"]', "[0, 0.1]", "[0, 1]", "[-1, -2]"),
-        ('"random, loss"', '"0,0.1"', '"0,1"', '"-1,-2"'),
+    monkeypatch.setattr(
+        "tsds_jax.stages.evaluate_files",
+        lambda sources, *_, **how: given.append({"data": sources, **how}) or sys.exit(0),
+    )
+    for data, methods, shares, seeds, layer in (
+        ('["a.csv", "b.csv"]', '["random", "loss"]', "[0, 0.1]", "[0, 1]", "[-1, -2]"),
+        ('"a.csv, b.csv"', '"random, loss"', '"0,0.1"', '"0,1"', '"-1,-2"'),
     ):
         (tmp_path / "c.toml").write_text(
-            f"methods = {methods}\nflip_shares = {shares}\nseeds = {seeds}\nlayer = {layer}\n"
+            f"data = {data}\nmethods = {methods}\nflip_shares = {shares}\nseeds = {seeds}\nlayer = {layer}\n"
         )
-        arguments = ["--data", "t.csv", "--model", "m", "--out", str(tmp_path / "o")]
+        arguments = ["--model", "m", "--out", str(tmp_path / "o")]
         with pytest.raises(SystemExit):
             main(["evaluate", *arguments, "--config", str(tmp_path / "c.toml")])
     one, other = given
+    assert one["data"] == ("a.csv", "b.csv")
     assert one["methods"] == ("random", "loss")
     assert one["flips"] == (0.0, 0.1)
     assert (one["seeds"], one["layer"]) == ((0, 1), (-1, -2))
-    names = ("methods", "flips", "seeds", "layer")
+    names = ("data", "methods", "flips", "seeds", "layer")
     assert [one[name] for name in names] == [other[name] for name in names]
+
+
+def test_embed_takes_one_data_set_whose_name_may_have_a_comma(tsds, tmp_path):
+    arguments = ["embed", "--model", "m", "--out", tmp_path / "x.npz"]
+    assert "a,b.csv: no such file or folder" in tsds(*arguments, "--data", "a,b.csv")[2]
+    (tmp_path / "c.toml").write_text('data = ["a.csv", "b.csv"]\n')
+    assert "give a string" in tsds(*arguments, "--config", tmp_path / "c.toml")[2]
 
 
 def test_select_checks_by_the_fine_tuning_that_its_flags_say(tsds, tiny_files, tiny_model, tmp_path):

@@ -39,7 +39,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     ),
     "validation": (str, "Validation rows; set apart from the training rows where not given."),
     "test": (str, "Test rows; nothing is decided on them."),
-    "data": (str, "Rows; kinds of files as for --train of run. evaluate takes several, joined by commas."),
+    "data": (str, "Rows; kinds of files as for --train of run."),
     "text": (str, "Text column (text if not given), or two joined by a comma for sentence pairs."),
     "label": (str, "Label column (label if not given)."),
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
@@ -73,6 +73,7 @@ _SWITCHES = {
 }
 # Of these there may be several: joined by commas, or in a config file a list.
 _SEVERAL: dict[str, Any] = {
+    "data": str,
     "text": str,
     "layer": int,
     "methods": str,
@@ -125,13 +126,15 @@ def command(
     switches: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
     meanings: Mapping[str, str] | None = None,
+    takes_one: Iterable[str] = (),
     out_is_file: bool = False,
 ) -> Callable[[Callable[[dict[str, Any]], None]], None]:
     """Registers a command whose flags are made from `_PLACES`, option classes and switches.
 
     The function gets one dictionary of what was given, by flag or by file, and nothing else: defaults stay where
     they are defined, and ``defaults`` only tells the help of those that this command changes. What it ``needs`` is
-    there. Where a place means another thing to this command, ``meanings`` has it.
+    there. Where a place means another thing to this command, ``meanings`` has it, and ``takes_one`` where it is not
+    several as elsewhere.
     """
 
     def register(body: Callable[[dict[str, Any]], None]) -> None:
@@ -149,6 +152,7 @@ def command(
         flags = {name: _flag(name, kind, meaning, shown.get(name)) for name, (kind, meaning) in kinds.items()}
         flags["config"] = _flag("config", str, "TOML file with any of these options.")
         flags["traceback"] = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error arose.")]
+        several = {name: kind for name, kind in _SEVERAL.items() if name not in takes_one}
         can_resume, shares = "resume" in switches, set(_JOB) <= set(places)
 
         @functools.wraps(body)
@@ -157,7 +161,7 @@ def command(
             # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
-                given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()})
+                given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()}, several)
                 for name in needs:
                     if name not in given:
                         raise InputError(f"--{name} is missing: {kinds[name][1]}")
@@ -235,12 +239,12 @@ def _flag(name: str, kind: type, meaning: str, default: Any = None) -> Any:
     return Annotated[kind | None, typer.Option(flag, help=meaning, show_default=shown)]
 
 
-def _settle(flagged: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+def _settle(flagged: dict[str, Any], kinds: Mapping[str, type], several: Mapping[str, Any]) -> dict[str, Any]:
     """What was given: the config file's entries under the flags."""
     config = flagged.pop("config")
-    given = {} if config is None else _read_config(config, kinds)
+    given = {} if config is None else _read_config(config, kinds, several)
     given.update({name: entry for name, entry in flagged.items() if entry is not None})
-    for name in _SEVERAL.keys() & given.keys():
+    for name in several.keys() & given.keys():
         entry = _split(name, given[name])
         given[name] = entry[0] if len(entry) == 1 and name in _ONE_OR_SEVERAL else entry
     return given
@@ -257,7 +261,7 @@ def _split(name: str, entry: Any) -> tuple[Any, ...]:
         raise InputError(f"{name} {entry!r:.60} are not {kinds}: give some, joined by commas") from None
 
 
-def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+def _read_config(config: str, kinds: Mapping[str, type], several: Mapping[str, Any]) -> dict[str, Any]:
     import tomllib
 
     from tsds_jax.runtime.folder import as_path
@@ -274,15 +278,15 @@ def _read_config(config: str, kinds: Mapping[str, type]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in kinds:
             raise InputError(f"config {config} has {key!r}, which this command does not know: use {', '.join(kinds)}")
-        kind, several = _SEVERAL.get(name, kinds[name]), name in _SEVERAL
+        kind, many = several.get(name, kinds[name]), name in several
         # A whole number is a number too, but true is none.
         fit = {int, float} if kind is float else {kind}
-        parts = entry if several and isinstance(entry, list) else [entry]
-        joined = several and isinstance(entry, str)
+        parts = entry if many and isinstance(entry, list) else [entry]
+        joined = many and isinstance(entry, str)
         if not parts or (not joined and not fit.issuperset(map(type, parts))):
-            words = _KINDS[kind] + (", or a list of such" if several else "")
+            words = _KINDS[kind] + (", or a list of such" if many else "")
             raise InputError(f"config {config}: {key} is {str(entry)[:60]!r}: give {words}")
-        given[name] = entry if joined else tuple(parts) if several else kind(entry)
+        given[name] = entry if joined else tuple(parts) if many else kind(entry)
     return given
 
 
@@ -418,6 +422,7 @@ def data(given: dict[str, Any]) -> None:
     needs=("data", "model", "out"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
+    takes_one=("data",),
     out_is_file=True,
 )
 def embed(given: dict[str, Any]) -> None:
@@ -529,6 +534,7 @@ def finetune(given: dict[str, Any]) -> None:
         *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
         *("checkpoint_every", *_JOB),
     ),
+    meanings={"data": "Data sets joined by commas; kinds of files as for --train of run."},
     needs=("data", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
@@ -540,7 +546,7 @@ def evaluate(given: dict[str, Any]) -> None:
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 
-    sources = [part.strip() for part in given.pop("data").split(",")]
+    sources = given.pop("data")
     if "flip_shares" in given:
         given["flips"] = given.pop("flip_shares")
     with console_progress() as progress:
