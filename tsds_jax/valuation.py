@@ -123,6 +123,11 @@ class Valuation:
     freedom: np.ndarray | None = None
     weights: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        what = f"{self.semivalue_name} of {self.utility} by {self.estimator}"
+        return f"Valuation({len(self.values)} points, {what}, {self.samples} samples)"
+
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Where each value lies that endless sampling would converge to: the ends of intervals, two ``[points]``.
 

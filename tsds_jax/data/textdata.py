@@ -60,6 +60,12 @@ class TextData:
             raise ValueError(f"{len(self.rows)} rows and {len(origin)} places in the source")
         object.__setattr__(self, "origin", np.asarray(origin, np.int64))
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        counts = self.class_counts
+        classes = "numbers" if not counts else f"{len(counts)} classes" if len(counts) > 10 else str(counts)
+        return f"TextData({len(self)} rows of {self.source!r}, {classes})"
+
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.texts)

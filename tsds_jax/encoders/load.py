@@ -68,6 +68,10 @@ class Encoder:
     settings: Mapping[str, Any]
     head: Mapping[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        return f"Encoder({self.name!r}, {self.config.model_type}, {self.parameters:,} parameters, {self.dtype})"
+
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The folder's tokenizer, read at first use.

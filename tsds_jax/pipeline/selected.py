@@ -49,6 +49,11 @@ class Selection:
     set_apart: TextData | None = None
     check: TargetCheck | None = None
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        rows, removed = len(self.train), self.removal_index
+        return f"Selection(keeps {rows - removed} of {rows} rows, removes {removed} by {self.rule!r})"
+
     @property
     def removed_rows(self) -> np.ndarray:
         """Removed row numbers, lowest value first, int64."""
