@@ -461,6 +461,21 @@ def test_every_public_name_is_there_and_documented():
         tsds_jax.shapley  # noqa: B018
 
 
+def test_a_call_without_a_place_to_write_says_what_python_says():
+    import tsds_jax
+
+    with pytest.raises(TypeError, match=r"run\(\) missing 1 required keyword-only argument: 'out'"):
+        tsds_jax.run("rows.csv", model="m")
+
+
+@pytest.mark.parametrize("stage", ["value", "evaluate", "finetune"])
+def test_a_folder_that_has_no_report_is_said_to_be_another_commands(tsds, tmp_path, stage):
+    (tmp_path / "manifest.json").write_text(json.dumps({"identity": {"stage": stage}}))
+    code, _, stderr = tsds("report", "--out", tmp_path)
+    assert code == 2
+    assert f"{tmp_path} is a folder of `tsds {stage}`, which has no report: give one of `tsds run`" in stderr
+
+
 def test_the_package_says_that_it_is_typed():
     import tsds_jax
 

@@ -460,6 +460,7 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
         ({"seed": -1}, "seed is -1"),
         ({"cache": __file__}, "is a file: give another place"),
         ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
+        ({"finetuning": {"steps": 3}}, "finetuning is a dict: give FineTuneOptions"),
         ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
         ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),
         ({"finetuning": tsds.FineTuneOptions(task="regression")}, "class, and task regression has none"),

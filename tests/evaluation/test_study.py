@@ -335,6 +335,11 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
         ({"methods": ()}, "needs at least one data set, one method"),
         ({"flips": (0.7,)}, "flips is 0.7"),
         ({"seeds": (0, 0)}, "seeds has something twice: 0, 0"),
+        ({"seeds": 0}, "seeds is 0: give a list"),
+        ({"methods": "loss"}, "methods is 'loss': give a list"),
+        ({"flips": 0.1}, "flips is 0.1: give a list"),
+        ({"finetuned": "loss"}, "finetuned is 'loss': give a list"),
+        ({"finetuning": {"steps": 3}}, "finetuning is a dict: give FineTuneOptions"),
         ({"noise": "odd"}, "noise 'odd' is unknown"),
         (
             {"methods": ("loss",), "finetuned": ("loss",)},
@@ -365,6 +370,8 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tin
     bare = tsds.Splits(splits.train, splits.validation)
     with pytest.raises(tsds.InputError, match="data set tiny has no test rows"):
         tsds.evaluate({"tiny": bare}, model=tiny_model, out=tmp_path / "out")
+    with pytest.raises(tsds.InputError, match="data set tiny is a str: give what load_splits gives"):
+        tsds.evaluate({"tiny": "train.csv"}, model=tiny_model, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

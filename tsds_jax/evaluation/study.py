@@ -167,11 +167,15 @@ def evaluate(
         if name not in EVALUATED:
             raise InputError(f"option {name} is not for evaluate, which values rows one by one: leave it out")
     check_select_options(settings)
+    several = {"methods": methods, "flips": flips, "seeds": seeds}
+    for name, given in (several | {"finetuned": finetuned, "finetuned_shares": finetuned_shares}).items():
+        if isinstance(given, str | int | float):
+            raise InputError(f"{name} is {given!r:.60}: give a list")
     _check(data, methods, flips, noise, seeds)
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()
-    check_options(tuning)
     check_for_comparison(tuning, compares=bool(finetuned))
+    check_options(tuning)
     for method, splits in itertools.product(methods, data.values()):
         check_baseline(method, len(splits.train))
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
@@ -266,6 +270,8 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
         # Their state files would be one on a disk that does not tell A from a.
         if name.casefold() in map(str.casefold, list(data)[:place]):
             raise InputError(f"two data sets are called {name}: rename one of them")
+        if not isinstance(splits, Splits):
+            raise InputError(f"data set {name} is a {type(splits).__name__}: give what load_splits gives")
         if splits.test is None:
             raise InputError(f"data set {name} has no test rows: give some")
 

@@ -112,6 +112,8 @@ def check_precision(encoder: Encoder) -> None:
 
 def check_for_comparison(finetuning: FineTuneOptions, *, compares: bool) -> None:
     """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared."""
+    if not isinstance(finetuning, FineTuneOptions):
+        raise InputError(f"finetuning is a {type(finetuning).__name__}: give FineTuneOptions(...)")
     if finetuning.task != "classification":
         raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
     if compares and finetuning.patience is not None:

@@ -184,7 +184,14 @@ def read_run(folder: Path | str) -> RunContents:
     folder = as_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that `tsds run --out` wrote")
-    manifest, values = _json_object(folder / "manifest.json"), _values(folder / "values.parquet")
+    manifest = _json_object(folder / "manifest.json")
+    identity = manifest.get("identity")
+    stage = identity.get("stage") if isinstance(identity, dict) else None
+    if stage is not None:
+        raise InputError(
+            f"{folder} is a folder of `tsds {str(stage)[:20]}`, which has no report: give one of `tsds run`"
+        )
+    values = _values(folder / "values.parquet")
     cut, tuned, suspects = _cut(folder / "selection.json"), folder / "finetune.json", folder / "suspects.csv"
     finetuning = _finetuning(tuned) if tuned.exists() else None
     if finetuning is not None and values.kept.all():
