@@ -299,7 +299,7 @@ def pickled(folder):
 
 
 MODELS = {
-    "no config": (without("config.json"), "config.json: there is no such file"),
+    "no config": (without("config.json"), "there is no config.json in it; give the folder of a Hugging Face model"),
     "half a config": (write("config.json", b"{"), "cannot be read as JSON"),
     "another family": (config(model_type="t5"), "model_type 't5' is not supported"),
     "no width": (config(hidden_size=33), "hidden_size 33 is not a multiple"),

@@ -158,6 +158,7 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert code == 0, errors
     assert "test loss" in shown
     assert "standard deviation" in shown
+    assert all(f"seed {seed}, loss" in errors for seed in (0, 1))
     found = json.loads((tmp_path / "f" / "seeds.json").read_text())
     assert found["mean"]["loss"] == pytest.approx(sum(run["loss"] for run in found["runs"]) / 2)
     table = pq.read_table(tmp_path / "f" / "seed-1" / "predictions.parquet").to_pydict()

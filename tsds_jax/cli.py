@@ -54,7 +54,8 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "flips": (float, "Share of training labels to flip, 0 to 0.5."),
     "methods": (
         str,
-        "Methods joined by commas: shapley (ours), baselines, oracle (told the flips); default: some of each.",
+        "Methods joined by commas: shapley (ours), oracle (told the flips), and others such as loss, knn_shapley, "
+        "data_oob, random (a name that is none has all listed).",
     ),
     "noise": (str, "How labels are flipped: uniform or class_dependent."),
     "flip_shares": (str, "Shares of training labels to flip, joined by commas (0,0.1)."),
@@ -534,7 +535,10 @@ def finetune(given: dict[str, Any]) -> None:
         *("test_fraction", "finetuned", "finetuned_shares", "confidence", "confident_from"),
         *("checkpoint_every", *_JOB),
     ),
-    meanings={"data": "Data sets joined by commas; kinds of files as for --train of run."},
+    meanings={
+        "data": "Data sets joined by commas; kinds of files as for --train of run.",
+        "seeds": "Seeds joined by commas (0,1,2): each draws flips and samples anew; --seed draws the splits.",
+    },
     needs=("data", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),

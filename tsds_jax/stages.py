@@ -29,7 +29,7 @@ from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, as_path, atomic, check_run_folder, load_npz, open_run
 from tsds_jax.runtime.processes import in_own_place
-from tsds_jax.runtime.progress import ProgressFn, silent
+from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 
@@ -185,6 +185,7 @@ def finetune_seed_files(
     options: FineTuneOptions | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    progress: ProgressFn = silent,
     **given: Any,
 ) -> Path:
     """`finetune_files` for each seed to a folder ``seed-N``, and seeds.json: every metric's mean and deviation.
@@ -195,6 +196,7 @@ def finetune_seed_files(
       options: see `finetune_files`, and so are the others.
       resume: see `finetune_files`.
       overwrite: see `finetune_files`.
+      progress: called after each step, which says the seed.
       **given: see `finetune_files`.
 
     Raises:
@@ -205,10 +207,15 @@ def finetune_seed_files(
         check_run_folder(folder / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
     if (folder / "seeds.json").exists() and not (resume or overwrite):
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
-    folders = [
-        finetune_files(out=str(folder / f"seed-{one.seed}"), options=one, resume=resume, overwrite=overwrite, **given)
-        for one in each
-    ]
+
+    def train(one: FineTuneOptions) -> Path:
+        def relay(event: Progress) -> None:
+            progress(event._replace(detail=f"seed {one.seed}, {event.detail}"))
+
+        place = str(folder / f"seed-{one.seed}")
+        return finetune_files(out=place, options=one, resume=resume, overwrite=overwrite, progress=relay, **given)
+
+    folders = [train(one) for one in each]
     found = [json.loads((one / "finetune.json").read_text("utf-8"))["metrics"] for one in folders]
     mean, deviation = over_runs(found)
     about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}

@@ -84,7 +84,8 @@ def test_no_text_gives_no_row(encoder):
 
 def test_progress_goes_up_to_the_number_of_texts(encoder):
     events = []
-    encoder.embed(TEXTS, batch_size=2, progress=events.append)
+    found = embed(encoder, TEXTS, batch_size=2, progress=events.append)
+    assert events[-1].detail == f"{found.tokens} tokens"
     done = [event.done for event in events]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, len(TEXTS))

@@ -135,6 +135,19 @@ def test_seconds_are_those_of_the_median_run_whichever_compiled(study, tmp_path)
     assert "Seconds are the median run's" in table
 
 
+def test_the_tables_say_shares_indices_and_nothing_gained_as_one_would(study, tmp_path):
+    runs = [run for run in content(study)["runs"] if (run["flips"], run["method"]) == (0.2, "shapley")]
+    runs = [
+        {**run, "flips": 0.125, "removed": removed, "gain_5": -1e-9} for run, removed in zip(runs, (0, 13), strict=True)
+    ]
+    write_summary(RunFolder(tmp_path), runs, {(run["key"], "shapley"): np.arange(9) for run in runs})
+    table = (tmp_path / "evaluation.md").read_text("utf-8")
+    assert "## tiny, 12.5% of the labels flipped" in table
+    assert "the index removes 0 or 13 rows" in table
+    assert "| +0.00 ± 0.00 |" in table
+    assert "-0.00" not in table
+
+
 def test_values_that_are_all_the_same_have_no_stability_and_lose_no_study(study, tmp_path):
     runs = content(study)["runs"]
     write_summary(RunFolder(tmp_path), runs, {(run["key"], run["method"]): np.zeros(9) for run in runs})

@@ -222,12 +222,10 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """The object in a folder's config.json.
 
     Raises:
-      InputError: there is no such file, or no JSON object in it.
+      InputError: it cannot be read, or there is no JSON object in it.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("there is no such file; give the folder of a Hugging Face model") from None
     except (OSError, ValueError) as error:
         raise InputError(f"it cannot be read as JSON: {str(error)[:60]}") from None
     if not isinstance(values, dict):

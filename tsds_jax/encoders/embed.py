@@ -184,7 +184,7 @@ def _fill(
                 values[rows] = _finite(np.asarray(vectors)[: len(rows)], rows)
                 tokens += int(batch.attention_mask.sum())
                 done += len(rows)
-                progress(Progress("embed", done, len(texts), "texts", f"{batch.input_ids.shape[1]} tokens"))
+                progress(Progress("embed", done, len(texts), "texts", f"{tokens:,} tokens"))
             reached = Since(done, {"truncated": truncated, "tokens": tokens})
             mark(reached)
 

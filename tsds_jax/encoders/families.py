@@ -46,6 +46,8 @@ def read_settings(folder: str | Path) -> Mapping[str, Any]:
       InputError: there is none that can be read.
     """
     path = Path(folder) / "config.json"
+    if not path.exists():
+        raise InputError(f"{Path(folder)}: there is no config.json in it; give the folder of a Hugging Face model")
     try:
         return read_json(path)
     except InputError as error:

@@ -86,7 +86,7 @@ def write_summary(
         removed = sorted({number for number in cut if number is not None})
         tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
         with atomic(folder.path / "curves" / f"{data}-{share_name(flips)}.svg") as temporary:
-            _curves(methods, f"{data}, {flips:.0%} of the labels flipped").savefig(temporary, format="svg")
+            _curves(methods, f"{data}, {percent(flips)} of the labels flipped").savefig(temporary, format="svg")
     folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
     folder.write_text("evaluation.md", "".join(f"{note}\n\n" for note in notes) + "\n".join(tables))
 
@@ -94,6 +94,11 @@ def write_summary(
 def share_name(share: float) -> str:
     """For file names: another for every share that flips other rows."""
     return f"{share:.12g}"
+
+
+def percent(share: float) -> str:
+    """In words: 10%, or 12.5%."""
+    return f"{100 * share:.12g}%"
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float, int]]:
@@ -108,9 +113,9 @@ def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float,
     columns = {name: about for name, about in _columns(rows).items() if any(name in row for row in rows)}
     stable = any("stability" in row for row in rows)
     heads = [head for head, _, _ in columns.values()] + (["rank stability"] if stable else [])
-    index = f"; the index removes {', '.join(f'{number:,}' for number in removed)} rows" if removed else ""
+    index = f"; the index removes {' or '.join(f'{number:,}' for number in removed)} rows" if removed else ""
     lines = [
-        f"## {data}, {flips:.0%} of the labels flipped",
+        f"## {data}, {percent(flips)} of the labels flipped",
         "",
         f"Means of {rows[0]['runs']} runs, with half the width of their 95 % interval over seeds, which draw flips and "
         "samples: splits are the same in all, and another choice of test rows is not covered. Gains are in points of "
@@ -133,7 +138,8 @@ def _cell(found: list[float | None] | None, times: float, digits: int, name: str
     if found is None or found[0] is None:
         return "-"
     sign = "+" if "gain" in name else ""
-    middle = f"{times * found[0]:{sign}.{digits}f}"
+    # Without a minus sign where it rounds to nothing.
+    middle = f"{times * found[0]:{sign}z.{digits}f}"
     return middle if found[2] is None else f"{middle} ± {times * (found[2] - found[0]):.{digits}f}"
 
 
