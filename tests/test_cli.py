@@ -135,6 +135,9 @@ def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, t
     assert "predictions" not in shown
     assert not (tmp_path / "f" / "predictions.parquet").exists()
     assert len(load_target(tmp_path / "f" / "model").predict(["a film"])) == 1
+    code, shown, errors = tsds("finetune", *rows[:2], *rows[4:], "--out", tmp_path / "g", "--steps", 2)
+    assert code == 0, errors
+    assert "not tested (after 2 steps)" in shown  # none was better than another
 
 
 @pytest.mark.parametrize("seeds", [(), ("--seeds", "0,1")])

@@ -489,6 +489,12 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files,
     assert not (tmp_path / "out").exists()
 
 
+def test_where_all_rows_of_each_class_are_copies_the_option_that_unties_them_is_named(tiny_model):
+    rows = Dataset.from_dict({"text": ["same", "other"] * 8, "label": ["a", "b"] * 8})
+    with pytest.raises(tsds.InputError, match="no row may be removed: loosen class_floor, protect, group or tie_dup"):
+        tsds.select(rows, model=tiny_model, **QUICK)
+
+
 def test_too_many_classes_are_refused_before_any_order_of_removal_and_before_the_model_is_read():
     rows = Dataset.from_dict({"text": [f"t {k}" for k in range(2002)], "label": [f"l{k // 2}" for k in range(2002)]})
     with pytest.raises(tsds.InputError, match="1,001 classes are more than the 1,000 that a selection takes"):

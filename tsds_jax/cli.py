@@ -522,7 +522,8 @@ def finetune(given: dict[str, Any]) -> None:
     if found["fresh"]:
         typer.echo(f"the checkpoint has no head for this, so it started at random: {', '.join(found['fresh'])}")
     scores = ", ".join(f"{name} {score:.4f}" for name, score in found["metrics"].items())
-    steps = f"best of {found['steps']} steps at {found['best_step']}"
+    chosen = any(look["validation_loss"] is not None for look in found["history"])
+    steps = f"best of {found['steps']} steps at {found['best_step']}" if chosen else f"after {found['steps']} steps"
     typer.echo(f"test {scores} ({steps})" if scores else f"not tested ({steps})")
     if (folder / "predictions.parquet").exists():
         typer.echo(f"predictions: {folder / 'predictions.parquet'}")

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import re
 import time
 
 import numpy as np
@@ -80,6 +81,12 @@ def test_numbers_of_every_width_give_the_same_classes():
 
 def test_whole_floats_and_integers_may_stand_together(tmp_path):
     assert load_data(jsonl(tmp_path / "t.jsonl", "abc", [1, 2.0, 1.0])).label_names == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_file_that_another_sign_separates_is_said_to_be_one(tmp_path, separator):
+    (tmp_path / "t.csv").write_text(f"text{separator}label\na{separator}x\n")
+    fails(tmp_path / "t.csv", f"no column 'text'; .* its columns seem to be separated by {re.escape(repr(separator))}")
 
 
 def test_class_label_names_are_used_and_only_those_present():

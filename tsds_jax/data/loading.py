@@ -174,11 +174,15 @@ def _require_columns(table: Table, columns: Sequence[str], role: str) -> None:
     # Rows first: a .jsonl file without rows has no columns either.
     if len(table.rows) == 0:
         raise InputError(f"{table.name} ({_role(role)}): has no rows; give a source with at least one")
+    # Spreadsheets write semicolons where the comma is the decimal sign.
+    other = next((sign for sign in ";\t|" if len(present) == 1 and sign in present[0]), None)
+    way_out = "name the right ones with text= and label="
+    if other:
+        way_out = f"its columns seem to be separated by {other!r}: save it with commas, or as .tsv with tabs"
     for name in columns:
         if name not in present:
             raise InputError(
-                f"{table.name} ({_role(role)}): no column {shorten(name)}; it has {listing(present)}: "
-                "name the right ones with text= and label="
+                f"{table.name} ({_role(role)}): no column {shorten(name)}; it has {listing(present)}: {way_out}"
             )
 
 

@@ -69,7 +69,7 @@ def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
     marked = np.zeros(len(train), bool) if settings.protect is None else marked_rows(train, settings.protect)
     limits = Limits(train.labels, units, marked, settings.class_floor, settings.by_class)
     if limits.removal_order(np.zeros(len(train))).ends[-1] == 0:
-        raise InputError("no row may be removed: loosen class_floor, protect or group")
+        raise InputError("no row may be removed: loosen class_floor, protect, group or tie_duplicates")
     return limits
 
 
