@@ -455,6 +455,17 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_data_that_cannot_be_read_is_refused_before_transformers_is_imported():
+    """With PyTorch it takes as long as all else that a run imports."""
+    code = (
+        "import sys\nfrom tsds_jax.cli import main\n"
+        "try:\n    main(['run', '--train', 'none.csv', '--model', 'm', '--out', 'o'])\n"
+        "except SystemExit as end:\n    assert end.code == 2\n"
+        "assert 'transformers' not in sys.modules and 'jax' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_public_name_is_there_and_documented():
     import tsds_jax
 

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from huggingface_hub import constants
-from transformers import AutoTokenizer
 
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
@@ -276,6 +275,8 @@ def load_tokenizer(folder: Path) -> Any:
     """
     if not has_tokenizer(folder):
         raise InputError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); save the model's tokenizer there")
+    from transformers import AutoTokenizer  # as slow as all other imports: what is refused before is refused sooner
+
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers package raises bare Exceptions
