@@ -344,6 +344,11 @@ def test_a_text_that_is_cut_counts_once_however_many_models_read_it(by, tiny_fil
     assert found["truncated"] == 120 + 60 + 50  # all are of seven words, between two marks
 
 
+def test_texts_that_an_option_cut_are_not_said_to_be_too_long_for_the_encoder(tiny_files, tiny_model):
+    s = tsds.select(tiny_files["train"], model=tiny_model, max_length=8, **QUICK)
+    assert "120 texts were cut at 8 tokens (max_length) to be represented" in s.manifest["warnings"]
+
+
 @pytest.mark.parametrize("by", ["fine_tuned", "cross_fitted"])
 def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files, tiny_model):
     # The tiny encoder's weights are random: one pass is enough for it only in many small steps.

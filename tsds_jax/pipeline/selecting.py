@@ -107,7 +107,9 @@ def select_rows(
     removed, kept = np.split(choice.order.points, [index])
     found = list(manifest["warnings"])
     if seen["truncated"]:
-        found.append(f"{int(seen['truncated'])} texts were cut at the length limit of the encoder")
+        limit = settings.max_length
+        at = "the length limit of the encoder" if limit is None else f"{limit} tokens (max_length) to be represented"
+        found.append(f"{int(seen['truncated'])} texts were cut at {at}")
     if check is not None and check.truncated:
         words = f"{check.truncated} texts were cut at {finetuning.max_length} tokens in the check on the model"
         found.append(f"{words}: raise max_length of fine-tuning")
