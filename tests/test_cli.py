@@ -192,7 +192,7 @@ def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(
     value = ("value", "--train", "~/a.npz", "--validation", "~/a.npz", "--source", "ridge", "--samples", 2)
     code, _, errors = tsds(*value, "--subset-size", 4, "--out", "~/values")
     assert code == 0, errors
-    assert "has no column 'kept'" in tsds("report", "--out", "~/values")[2]
+    assert f"{home / 'values'} is a folder of `tsds value`" in tsds("report", "--out", "~/values")[2]
     found = {path.name for path in home.iterdir()}
     assert found == {"a.npz", "c.toml", "cache", "model", "rows", "tuned", "values"}
     assert (home / "tuned" / "seeds.json").exists()
