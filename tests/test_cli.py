@@ -175,6 +175,8 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
 def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(
     tsds, tiny_files, tiny_model, tmp_path, monkeypatch
 ):
+    import tsds_jax.report  # noqa: F401 - matplotlib makes folders in the home that it finds when it is imported
+
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
