@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -528,9 +529,12 @@ def test_seeds_run_apart_and_are_summed_up(encoder, tmp_path):
     assert runs.mean["accuracy"] == pytest.approx(np.mean(accuracies))
     assert runs.deviation["loss"] == pytest.approx(np.std([run.metrics["loss"] for run in runs.runs], ddof=1))
     assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == ["seed-3", "seed-5"]
-    for seeds in ((), (1, 1)):
+    for seeds in ((), (1, 1), 3, "0,1"):
         with pytest.raises(InputError, match="different whole numbers"):
             finetune_seeds(encoder, films(4), seeds=seeds)
+    for call in (finetune, partial(finetune_seeds, seeds=(1, 2))):
+        with pytest.raises(InputError, match="options is a dict: give FineTuneOptions"):
+            call(encoder, films(4), options={"steps": 3})
 
 
 def test_a_fine_tuned_encoder_is_a_source_of_representations(encoder):

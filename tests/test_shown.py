@@ -34,3 +34,15 @@ def test_a_selection_is_shown_by_what_it_keeps(selection):
 def test_an_encoder_is_shown_by_name_and_size(tiny_model):
     encoder = tsds.load_encoder(tiny_model)
     assert repr(encoder) == f"Encoder('{tiny_model}', bert, {encoder.parameters:,} parameters, float32)"
+
+
+def test_fine_tuned_models_are_shown_by_steps_scores_and_outputs(tiny_files, tiny_model):
+    how = {"steps": 2, "batch_size": 4, "max_length": 16, "evaluate_every": 1}
+    given = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"]}
+    options = tsds.FineTuneOptions(**how)
+    runs = tsds.finetune_seeds(tiny_model, tiny_files["train"], seeds=[3], options=options, **given)
+    tuned = runs.runs[0]
+    scores = "".join(f", {name} {value:.4g}" for name, value in tuned.metrics.items())
+    assert repr(tuned) == f"FineTuned(step {tuned.best_step} of 2{scores})"
+    assert repr(runs) == f"SeedRuns(seeds [3]{scores})"
+    assert repr(tuned.model) == f"TargetModel('{tiny_model}', classification by head 'own', 2 classes)"

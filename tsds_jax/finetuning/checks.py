@@ -17,6 +17,8 @@ from tsds_jax.options import FineTuneOptions
 
 def check_options(options: FineTuneOptions) -> None:
     """Raise InputError for the first option that is out of range, by its name."""
+    if not isinstance(options, FineTuneOptions):
+        raise InputError(f"options is a {type(options).__name__}: give FineTuneOptions(...)")
     for name, (allowed, words) in _ALLOWED.items():
         value = getattr(options, name)
         if not allowed(value):

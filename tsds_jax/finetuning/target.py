@@ -70,6 +70,11 @@ class TargetModel:
     max_length: int
     task: str = "classification"
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        outputs = f"{len(self.classes)} classes" if self.classes else "a number"
+        return f"TargetModel({self.base.name!r}, {self.task} by head {self.head!r}, {outputs})"
+
     @property
     def encoder(self) -> Encoder:
         """The fine-tuned encoder, for its representations or to be fine-tuned on: where `select` takes a model.

@@ -66,6 +66,11 @@ class FineTuned:
     trained: int
     model: TargetModel
 
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        scores = "".join(f", {name} {value:.4g}" for name, value in self.metrics.items())
+        return f"FineTuned(step {self.best_step} of {self.steps}{scores})"
+
 
 @dataclasses.dataclass(frozen=True)
 class SeedRuns:
@@ -82,6 +87,11 @@ class SeedRuns:
     runs: tuple[FineTuned, ...]
     mean: dict[str, float]
     deviation: dict[str, float | None]
+
+    def __repr__(self) -> str:
+        """In a line, for a notebook."""
+        scores = "".join(f", {name} {mean:.4g}" for name, mean in self.mean.items())
+        return f"SeedRuns(seeds {list(self.seeds)}{scores})"
 
 
 class Data(NamedTuple):
@@ -247,8 +257,9 @@ def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> li
     Raises:
       InputError: there is no seed, or one twice, or an option is out of range.
     """
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different whole numbers, at least one, not {list(seeds)!r:.60}")
+    if isinstance(seeds, str | int | float) or len(seeds) == 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must be a list of different whole numbers, at least one, not {seeds!r:.60}")
+    check_options(options or FineTuneOptions())
     each = [dataclasses.replace(options or FineTuneOptions(), seed=seed) for seed in seeds]
     for one in each:
         check_options(one)
