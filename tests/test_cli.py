@@ -388,6 +388,20 @@ def test_pickled_arrays_are_refused_not_loaded(tsds, tmp_path):
     assert "without pickle" in stderr
 
 
+def test_values_of_fits_that_did_not_converge_or_of_few_samples_come_with_a_warning(tsds, tmp_path):
+    # Ridge knows one scale: beside a column of a million a penalty of one is lost, and raised.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)) * [1e6, 1, 1, 1]
+    np.savez(tmp_path / "a.npz", x=x, y=rng.integers(0, 2, 60))
+    places = ("--train", tmp_path / "a.npz", "--validation", tmp_path / "a.npz", "--out", tmp_path / "out")
+    code, stdout, _ = tsds("value", *places, "--source", "ridge", "--samples", 4, "--subset-size", 30)
+    assert code == 0
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
+    assert any("did not converge: lower C, or bring the features to one scale" in line for line in told)
+    assert any("raise samples" in line for line in told)
+    assert all(f"warning: {line}" in stdout for line in told)
+
+
 def test_a_job_that_is_told_to_end_says_how_to_go_on_and_does_to_the_same_values(tsds, tmp_path):
     rng = np.random.default_rng(0)
     for name, rows in (("train", 60), ("validation", 40)):

@@ -314,6 +314,13 @@ def _fail(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+def _warn_of(folder: Path) -> None:
+    import json
+
+    for warning in json.loads((folder / "manifest.json").read_text("utf-8")).get("warnings", []):
+        typer.echo(f"warning: {warning}")
+
+
 def _command_line() -> str:
     return shlex.join(["tsds", *sys.argv[1:]])
 
@@ -475,6 +482,7 @@ def value(given: dict[str, Any]) -> None:
 
     with console_progress() as progress:
         folder = stages.value_files(command=_command_line(), progress=progress, **given)
+    _warn_of(folder)
     typer.echo(f"values: {folder / 'values.parquet'}")
 
 
@@ -508,9 +516,7 @@ def finetune(given: dict[str, Any]) -> None:
             **_rest(given, FineTuneOptions),
             **switches,
         )
-    told = folder if seeds is None else folder / f"seed-{seeds[0]}"
-    for warning in json.loads((told / "manifest.json").read_text("utf-8")).get("warnings", []):
-        typer.echo(f"warning: {warning}")
+    _warn_of(folder if seeds is None else folder / f"seed-{seeds[0]}")
     if seeds is not None:
         found = json.loads((folder / "seeds.json").read_text("utf-8"))
         for name, mean in found["mean"].items():

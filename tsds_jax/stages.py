@@ -30,6 +30,7 @@ from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, as_path, atomic, check_run_folder, load_npz, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
+from tsds_jax.selection.doubts import doubts_about_sampling
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 
@@ -72,6 +73,7 @@ def value_files(
     """`value` on two .npz files of ``x`` and ``y``; writes values.parquet and manifest.json to a folder.
 
     A resumed run goes on from what it wrote, every ``checkpoint_every`` seconds; of a finished one everything is there.
+    The manifest's ``warnings`` say what makes the values doubtful.
 
     Raises:
       InputError: as `value` and `load_arrays`, or the folder holds another run.
@@ -104,7 +106,8 @@ def value_files(
     valuation = Valuation.from_arrays(folder.keep("values", valued))
     labels = label_array(y, "y", len(x)).astype(str).tolist()
     write_values(folder.path, valuation, {"row": np.arange(len(x)), "label": labels})
-    folder.write_json("manifest.json", _manifest(identity, command, valuation=valuation.summary()))
+    told = {"valuation": valuation.summary(), "warnings": doubts_about_sampling(valuation)}
+    folder.write_json("manifest.json", _manifest(identity, command, **told))
     return folder.path
 
 

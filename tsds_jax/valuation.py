@@ -126,7 +126,8 @@ class Valuation:
     def __repr__(self) -> str:
         """In a line, for a notebook."""
         what = f"{self.semivalue_name} of {self.utility} by {self.estimator}"
-        return f"Valuation({len(self.values)} points, {what}, {self.samples} samples)"
+        failed = f", {self.unconverged:,} fits not converged" if self.unconverged else ""
+        return f"Valuation({len(self.values)} points, {what}, {self.samples} samples{failed})"
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Where each value lies that endless sampling would converge to: the ends of intervals, two ``[points]``.

@@ -17,6 +17,22 @@ _LARGEST_UNSEEN = 0.02
 _DRAWS = 20
 
 
+def doubts_about_sampling(valuation: Valuation) -> list[str]:
+    """Doubts about the values by themselves: fits, and sampling noise."""
+    found = []
+    if valuation.unconverged:
+        found.append(
+            f"{valuation.unconverged:,} fits of source classifiers, with one row more or not, did not converge: lower "
+            "C, or bring the features to one scale"
+        )
+    reliability = valuation.reliability
+    if np.isnan(reliability):
+        found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
+    elif reliability < 0.5:
+        found.append(f"the values are mostly sampling noise (reliability {reliability:.2f}): raise samples")
+    return found
+
+
 def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuation) -> list[str]:
     """Doubts about the values: fits, sampling noise, and whether another utility would agree.
 
@@ -25,17 +41,9 @@ def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuat
       removed: int ``[removed]``, the points to remove.
       other: a valuation by another utility.
     """
-    found = []
-    if valuation.unconverged:
-        found.append(
-            f"{valuation.unconverged:,} fits of source classifiers, with one row more or not, did not converge"
-        )
-    reliability = valuation.reliability
-    if np.isnan(reliability):
-        found.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
-    elif reliability < 0.5:
-        found.append(f"the values are mostly sampling noise (reliability {reliability:.2f}): raise samples")
-    elif len(removed) and (overlap := expected_overlap(valuation, len(removed))) < _LEAST_OVERLAP:
+    found = doubts_about_sampling(valuation)
+    told = len(removed) and valuation.reliability >= 0.5
+    if told and (overlap := expected_overlap(valuation, len(removed))) < _LEAST_OVERLAP:
         found.append(
             f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
         )
