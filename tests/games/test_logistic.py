@@ -237,8 +237,8 @@ def test_prefixes_that_do_not_descend_to_their_fit_are_fitted_from_nothing(monke
     arguments = (with_constant(x), jnp.asarray(y), jnp.ones(120), sizes, ridge(5))
     expected = jax.jit(fit_prefixes)(*arguments).parameters
 
-    def stuck(losses, start, *_):
-        found = descend(losses, start, *_)
+    def stuck(losses, start, *given, **how):
+        found = descend(losses, start, *given, **how)
         lost = jnp.arange(len(start)) % 3 == 0
         return found._replace(
             parameters=jnp.where(lost[:, None], 7.0, found.parameters), converged=found.converged & ~lost

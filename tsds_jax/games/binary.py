@@ -17,6 +17,8 @@ _OUTER_LIMIT = 2**24
 _FEW = 32
 # Fits that share an anchor.
 _GROUP = 50
+# A prefix that went so many times further than its anchor's Hessian said has little to do with it.
+_TRUST = 8.0
 # Lanes up to which a Gram matrix each costs less than all outer products.
 _FEW_GRAMS = 32
 
@@ -149,24 +151,22 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     mass = class_mass(labels, member, 2)
     both = jnp.all(mass > 0, 1)
     losses = BinaryLosses(signed, member, ridge, both)
-    found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition)
+    found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition, trust=_TRUST)
     parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
     # What another matrix makes of a gradient does not tell how far the minimum is.
     found = Minimum(parameters, found.converged & jnp.repeat(anchors.sound, width) | ~both)
 
-    # A loop where a condition would do: mapped over chains, a condition would always take both ways.
-    def again(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
-        # Tied to the loop, or the compiler takes these fits out of it and makes them always.
-        found, _ = state
+    def cold(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
+        found, todo = state
+        # Behind the last stands a number that is no lane's: read as the last lane's, and never written.
+        index = jnp.nonzero(todo, size=_FEW_GRAMS, fill_value=len(todo))[0]
+        # Tied to the loop, or the compiler takes what it can of these fits out of it and makes it always.
         tied, _ = jax.lax.optimization_barrier((member, state))
-        cold = fit_binary(rows, labels, tied, ridge)
-        keep = found.converged
-        parameters = jnp.where(keep[:, None], found.parameters, cold.parameters)
-        return Minimum(parameters, keep | cold.converged), jnp.asarray(True)
+        new = fit_binary(rows, labels, tied[jnp.minimum(index, len(todo) - 1)], ridge)
+        found = jax.tree.map(lambda old, new: old.at[index].set(new, mode="drop"), found, new)
+        return found, todo.at[index].set(False, mode="drop")
 
-    found, _ = jax.lax.while_loop(
-        lambda state: ~jnp.all(state[0].converged) & ~state[1], again, (found, jnp.asarray(False))
-    )
+    found, _ = jax.lax.while_loop(lambda state: jnp.any(state[1]), cold, (found, ~found.converged))
     return jax.tree.map(lambda part: part[rank], found)
 
 

@@ -64,6 +64,7 @@ class _State(NamedTuple):
     step: jax.Array  # the preconditioned gradient
     direction: jax.Array
     limit: jax.Array  # of the length along it
+    lost: jax.Array  # whether a length along a line was beyond all trust
     done: jax.Array
     iteration: jax.Array
 
@@ -75,6 +76,7 @@ def descend(
     tolerance: float | jax.Array = TOLERANCE,
     iterations: int | jax.Array = ITERATIONS,
     about: jax.Array | float = 0.0,
+    trust: float = float("inf"),
 ) -> Minimum:
     """Minimises in every lane, from ``start`` ``[lanes, parameters]``.
 
@@ -91,6 +93,7 @@ def descend(
       tolerance: relative, on the preconditioned gradient.
       iterations: at most so many; a lane that needs more is where they left it, and not converged.
       about: parameters that ``start``, and what is found, are differences from.
+      trust: a lane is not converged whose length along some line was more: its preconditioner tells little.
     """
 
     def small(step: jax.Array, point: jax.Array) -> jax.Array:
@@ -122,8 +125,9 @@ def descend(
         beyond = rise > 0.5 * slope
         direction = jnp.where(beyond[:, None], -state.direction, direction)
         limit = jnp.where(beyond, length * rise / (slope + rise), jnp.inf)
+        lost = state.lost | (~state.done & (whole > trust))
         done = state.done | small(step * jnp.maximum(whole, 1.0)[:, None], point)
-        return _State(point, prediction, probability, gradient, step, direction, limit, done, state.iteration + 1)
+        return _State(point, prediction, probability, gradient, step, direction, limit, lost, done, state.iteration + 1)
 
     def unfinished(state: _State) -> jax.Array:
         return ~jnp.all(state.done) & (state.iteration < iterations)
@@ -133,13 +137,14 @@ def descend(
     gradient = losses.gradient(start, probability)
     step = precondition(gradient)
     zero, limit = jnp.zeros((), jnp.int32), jnp.full(len(start), jnp.inf, start.dtype)
-    begin = _State(start, prediction, probability, gradient, step, -step, limit, jnp.zeros(len(start), bool), zero)
+    no = jnp.zeros(len(start), bool)
+    begin = _State(start, prediction, probability, gradient, step, -step, limit, no, no, zero)
     # An accelerator copies what a loop carries, and waits to hear whether there is more to do.
     once = isinstance(iterations, int) and iterations == 1
     end = body(begin) if once else jax.lax.while_loop(unfinished, body, begin)
     point = jnp.where(end.done[:, None], end.point - end.step, end.point)
     fine = jnp.all(jnp.isfinite(point), 1)
-    return Minimum(jnp.where(fine[:, None], point, start), end.done & fine)
+    return Minimum(jnp.where(fine[:, None], point, start), end.done & fine & ~end.lost)
 
 
 def trusted_length(fourth: jax.Array) -> jax.Array:
