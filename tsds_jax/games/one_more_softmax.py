@@ -28,6 +28,8 @@ from tsds_jax.games.softmax import SoftmaxLosses, bound_inverse, centred, ridge_
 _LARGEST_HESSIAN, _MOST_TOGETHER = 512, 16
 # Classes have an inverse each while all of them together have no more numbers than this.
 _LARGEST_BLOCKS = 2**22
+# Of members of one class nothing curves, and the least that holds their intercepts does.
+_FLAT = 1e-3
 # Newton steps to a point's own pulls, from what two classes would be pulled by.
 _OWN = 3
 
@@ -167,18 +169,23 @@ def known_softmax(
     strength = jnp.diag(ridge_in(ridge, present[None])[0])
     # No gradient that is centred has anything to do with a constant in all classes, or with one that is not there.
     # Something has to hold them.
-    hold = jnp.maximum(jnp.sum(weight * jnp.max(probability * (1 - probability), 0)), 1e-3)
+    hold = jnp.maximum(jnp.sum(weight * jnp.max(probability * (1 - probability), 0)), _FLAT)
     last = jnp.zeros((features, features), rows.dtype).at[-1, -1].set(hold)
     if classes > _MOST_TOGETHER or classes * features > _LARGEST_HESSIAN:
         curved = weight * probability * (1 - probability)
         lone = jnp.where(jnp.sum(curved, 1) > 1e-3 * hold, 0.0, 1.0)[:, None, None]
-        found = inverse(weighted_gram(rows)(curved) + strength + lone / hold * last)
+        # Of a class that is not there one point has the curvature of one; of members of one class hardly any.
+        one = jnp.where(hold > _FLAT, lone, lone * hold)
+        found = inverse(weighted_gram(rows)(curved) + strength + one / hold * last)
         return _known(parameters, found, jnp.sum(weight) * square + jnp.max(ridge))
     mixed = jnp.eye(classes)[:, :, None] * probability[:, None] - probability[:, None] * probability
     blocks = weighted_gram(rows)((mixed * weight).reshape(classes * classes, -1))
     blocks = blocks.reshape(classes, classes, features, features)
     # Of a class that is not there one point has the curvature of one, not that of all members.
-    held = (jnp.outer(present, present) / classes + jnp.diag(~present) / hold)[:, :, None, None] * last
+    held = jnp.diag(~present)[:, :, None, None] / hold * last
+    # A feature's penalty may be less than rounding is.
+    every = jnp.diag(jnp.max(jnp.einsum("ccff->cf", blocks), 0)).at[-1, -1].set(hold)
+    held += jnp.outer(present, present)[:, :, None, None] / classes * every
     hessian = jnp.moveaxis(blocks + jnp.eye(classes)[:, :, None, None] * strength + held, 2, 1)
     hessian = hessian.reshape(classes * features, classes * features)
     return _known(parameters, inverse(hessian), jnp.max(jnp.diagonal(hessian)) + 1.0)

@@ -16,6 +16,9 @@ from tsds_jax.games.newton import Local, Minimum, minimise
 from tsds_jax.games.one_more import Own
 from tsds_jax.games.products import dot, row_sums
 
+# A fit whose logits a step changes by more, relative to one and themselves, has not converged.
+_LARGEST_CHANGE = 0.03
+
 
 class SoftmaxLosses(NamedTuple):
     """Weighted softmax losses and a penalty in every lane (`Losses`).
@@ -50,16 +53,16 @@ class SoftmaxLosses(NamedTuple):
         """``[lanes]``, without own points."""
         log_probability, _ = softmax(prediction[0], self.present)
         likelihood = jnp.sum(self.weight * jnp.sum(self.target * log_probability, 1), 1)
-        return 0.5 * jnp.sum(self._ridges * point**2, 1) - likelihood
+        return 0.5 * jnp.sum(self.ridges * point**2, 1) - likelihood
 
     def gradient(self, point: jax.Array, probability: tuple[jax.Array, ...]) -> jax.Array:
         """``[lanes, classes * features]``."""
         target = self.target * self.present[:, :, None]
-        gradient = dot("lcp,pf->lcf", self.weight[:, None] * (probability[0] - target), self.rows)
+        gradient = dot("lcp,pf->lcf", self.weight[:, None] * _residual(probability[0], target), self.rows)
         if self.own is not None:
-            residual = probability[1] - jax.nn.one_hot(self.own.y, len(self.target), dtype=point.dtype)
-            gradient += (self.own.weight[:, None] * residual)[:, :, None] * self.own.x[:, None]
-        return gradient.reshape(point.shape) + self._ridges * point
+            own = _residual(probability[1], jax.nn.one_hot(self.own.y, len(self.target), dtype=point.dtype))
+            gradient += (self.own.weight[:, None] * own)[:, :, None] * self.own.x[:, None]
+        return gradient.reshape(point.shape) + self.ridges * point
 
     def curvature(
         self,
@@ -74,7 +77,7 @@ class SoftmaxLosses(NamedTuple):
             mean = jnp.sum(probability * change, 1, keepdims=True)
             return jnp.sum(probability * (change - mean) ** 2, 1)
 
-        found = row_sums(self._ridges * direction**2) + row_sums(self.weight * bend(probability[0], change[0]))
+        found = row_sums(self.ridges * direction**2) + row_sums(self.weight * bend(probability[0], change[0]))
         if self.own is not None:
             found += self.own.weight * bend(probability[1], change[1])
         fourth = row_sums(jnp.where(self.weight != 0, jnp.sum(change[0] ** 4, 1), 0.0))
@@ -84,10 +87,11 @@ class SoftmaxLosses(NamedTuple):
         """The Hessian at these probabilities times ``v`` ``[lanes, classes * features]``, without own points."""
         change = self.predict(v)[0]
         curved = probability[0] * (change - jnp.sum(probability[0] * change, 1, keepdims=True))
-        return dot("lcp,pf->lcf", self.weight[:, None] * curved, self.rows).reshape(v.shape) + self._ridges * v
+        return dot("lcp,pf->lcf", self.weight[:, None] * curved, self.rows).reshape(v.shape) + self.ridges * v
 
     @property
-    def _ridges(self) -> jax.Array:
+    def ridges(self) -> jax.Array:
+        """Of each parameter, ``[lanes, classes * features]``."""
         return jnp.tile(self.ridge, (1, len(self.target)))
 
 
@@ -115,18 +119,29 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: ja
     target = jax.nn.one_hot(labels, classes, dtype=rows.dtype).T
     losses = SoftmaxLosses(rows, target, weight * several[:, None], ridge_in(ridge, present), present)
     precondition = _bound(rows, weight, ridge, present)
-    # A gradient's rounding, some hundred times over.
-    floor = 100 * jnp.finfo(rows.dtype).eps ** 2 * jnp.max(weight, 1, keepdims=True)
 
     def local(point: jax.Array) -> Local:
         prediction = losses.predict(point)
         probability = losses.probabilities(prediction)
+        # A gradient's rounding, some hundred times over.
+        wrong = losses.weight * jnp.sum(probability[0] * (1 - target), 1) ** 2
+        size = jnp.sum(wrong, 1) + jnp.sum(losses.ridges * point**2, 1)
+        floor = 100 * jnp.finfo(rows.dtype).eps ** 2 * size[:, None]
         step = _conjugate_gradients(
             lambda v: losses.hessian_product(probability, v), -losses.gradient(point, probability), precondition, floor
         )
-        return Local(losses.loss(point, prediction), step)
+        # A row far from all others may still change its mind by a step that looks small.
+        change = jnp.abs(losses.predict(step)[0]) / (1 + jnp.abs(prediction[0]))
+        change = jnp.max(jnp.where((losses.weight > 0)[:, None], change, 0.0), (1, 2))
+        return Local(losses.loss(point, prediction), step, change <= _LARGEST_CHANGE)
 
     return minimise(local, jnp.zeros((len(weight), target.shape[0] * rows.shape[1]), rows.dtype))
+
+
+def _residual(probability: jax.Array, target: jax.Array) -> jax.Array:
+    """``probability - target``, classes along axis 1: of the true class with the digits of the others together."""
+    wrong = probability * (1 - target)
+    return wrong - target * jnp.sum(wrong, 1, keepdims=True)
 
 
 def softmax(logit: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
