@@ -212,7 +212,8 @@ def known_fit(
     hessian = dot("pf,pg->fg", curved[:, None] * rows, rows) + jnp.diag(ridge_there)
     identity = jnp.eye(len(ridge), dtype=rows.dtype)
     root = solve_lower(cholesky(hessian), identity).T
-    root = jnp.where(jnp.all(jnp.isfinite(root)), root, identity / jnp.sqrt(jnp.trace(hessian)))
+    spare = identity / jnp.sqrt(jnp.trace(hessian))
+    root = jnp.where(jnp.all(jnp.isfinite(root)), root, spare)
 
     def beyond(root: jax.Array) -> jax.Array:
         across = dot("pf,fg->pg", rows, root)
@@ -232,6 +233,8 @@ def known_fit(
         better,
         (root, beyond(root), jnp.zeros((), jnp.int32)),
     )
+    # Steps from a root that is too long go astray.
+    root = jnp.where(jnp.all(jnp.isfinite(root)), root, spare)
     across, penalty = dot("pf,fg->pg", rows, root), dot("f,fg->g", ridge * parameters, root)
     gradient = dot("p,pg->g", weight * jax.nn.sigmoid(logit), across) + penalty
     # The inverse of the root is its transpose times the Hessian.
