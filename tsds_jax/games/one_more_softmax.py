@@ -183,7 +183,7 @@ def known_softmax(
     blocks = blocks.reshape(classes, classes, features, features)
     # Of a class that is not there one point has the curvature of one, not that of all members.
     held = jnp.diag(~present)[:, :, None, None] / hold * last
-    # A feature's penalty may be less than rounding is. More than that would hold these classes' common way from a new one.
+    # A feature's penalty may be less than rounding is. More would hold these classes' common way from a new one.
     rounding = 100 * jnp.finfo(rows.dtype).eps * jnp.max(jnp.einsum("ccff->cf", blocks), 0)
     every = jnp.diag(rounding).at[-1, -1].set(hold)
     held += jnp.outer(present, present)[:, :, None, None] / classes * every
