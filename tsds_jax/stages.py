@@ -20,7 +20,7 @@ from tsds_jax.arrays import feature_matrix, label_array, number_in
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.evaluation.study import evaluate
+from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import check_options, finetune
 from tsds_jax.finetuning.tuning import cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
@@ -266,9 +266,7 @@ def evaluate_files(
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(source).stem) or "data"
-        # Their state files would be one on a disk that does not tell A from a.
-        if name.casefold() in map(str.casefold, data):
-            raise InputError(f"two data sets are called {name}: rename one of the files")
+        check_name_is_new(name, data)
         data[name] = splits
     return evaluate(data, model=model, out=out, finetuning=finetuning, **given)
 

@@ -26,17 +26,27 @@ def game():
 
 def crowded(monkeypatch, module, name, argument, room, after=0):
     """Has the function's device full for more than so many together, from a later call on."""
-    module = sys.modules[f"tsds_jax.estimators.{module}"]
+    return filled(monkeypatch, f"tsds_jax.estimators.{module}", name, lambda given, how: how[argument], room, after)
+
+
+def filled(monkeypatch, module, name, together, room, after):
+    """The same of any module, where ``together`` says of a call's arguments how many they are."""
+    module = sys.modules[module]
     real, calls = getattr(module, name), []
 
     def full(*arguments, **how):
-        calls.append(how[argument])
-        if how[argument] > room and len(calls) > after:
+        calls.append(together(arguments, how))
+        if calls[-1] > room and len(calls) > after:
             raise jax.errors.JaxRuntimeError(FULL)
         return real(*arguments, **how)
 
     monkeypatch.setattr(module, name, full)
     return calls
+
+
+def rows_of_batch(given, _):
+    _, _, batch, *_ = given
+    return len(batch.input_ids)
 
 
 @contextlib.contextmanager
@@ -141,17 +151,8 @@ def test_fewer_rows_are_embedded_together_where_memory_is_full(tiny_model, monke
     encoder = tsds.load_encoder(tiny_model)
     texts = [f"the film was {'very ' * (number % 7)}good" for number in range(40)]
     expected = embed(encoder, texts, batch_size=8)
-    module = sys.modules["tsds_jax.encoders.embed"]
-    real, sizes = module._encode, []
-
-    def full(structure, weights, batch, *how):
-        sizes.append(len(batch.input_ids))
-        if len(batch.input_ids) > 3 and len(sizes) > 4:
-            raise jax.errors.JaxRuntimeError(FULL)
-        return real(structure, weights, batch, *how)
-
-    monkeypatch.setattr(module, "_encode", full)
-    monkeypatch.setattr(module, "SECTION", 3)
+    sizes = filled(monkeypatch, "tsds_jax.encoders.embed", "_encode", rows_of_batch, room=3, after=4)
+    monkeypatch.setattr(sys.modules["tsds_jax.encoders.embed"], "SECTION", 3)
     with pytest.warns(RuntimeWarning) as told:
         found = embed(encoder, texts, batch_size=8)
     assert [str(one.message).partition("memory for ")[2] for one in told] == [
@@ -169,17 +170,8 @@ def test_fewer_rows_are_judged_together_where_memory_is_full(tiny_model, tiny_fi
     expected = tsds.finetune(tiny_model, tiny_files["train"], **rows)
     texts = [f"the film was {'very ' * (number % 7)}good" for number in range(60)]
     outputs = expected.model.outputs(texts)
-    module = sys.modules["tsds_jax.finetuning.target"]
-    real, sizes = module._outputs, []
-
-    def full(structure, weights, batch, *how):
-        sizes.append(len(batch.input_ids))
-        # Not the first of them: what was found before is found again.
-        if len(batch.input_ids) > 11 and len(sizes) > 1:
-            raise jax.errors.JaxRuntimeError(FULL)
-        return real(structure, weights, batch, *how)
-
-    monkeypatch.setattr(module, "_outputs", full)
+    # Not at the first of them: what was found before is found again.
+    sizes = filled(monkeypatch, "tsds_jax.finetuning.target", "_outputs", rows_of_batch, room=11, after=1)
     with pytest.warns(RuntimeWarning) as told:
         found = tsds.finetune(tiny_model, tiny_files["train"], **rows)
     assert "42 rows at a time: going on with 21" in str(told[0].message)

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,13 @@ def evaluate(
     return folder.path
 
 
+def check_name_is_new(name: str, others: Iterable[str]) -> None:
+    """Raise InputError for a data set that is called as another one is."""
+    # Their state files would be one on a disk that does not tell A from a.
+    if name.casefold() in map(str.casefold, others):
+        raise InputError(f"two data sets are called {name}: rename one of them")
+
+
 def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, seeds: Any) -> None:
     if not data or not methods or not flips or not seeds:
         raise InputError("evaluation needs at least one data set, one method, one share of flips and one seed")
@@ -267,9 +274,7 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
     for place, (name, splits) in enumerate(data.items()):
         if not name or _NOT_IN_NAMES.intersection(name):
             raise InputError(f"data set {name!r:.60} cannot be part of a file's name: call it by letters and numbers")
-        # Their state files would be one on a disk that does not tell A from a.
-        if name.casefold() in map(str.casefold, list(data)[:place]):
-            raise InputError(f"two data sets are called {name}: rename one of them")
+        check_name_is_new(name, list(data)[:place])
         if not isinstance(splits, Splits):
             raise InputError(f"data set {name} is a {type(splits).__name__}: give what load_splits gives")
         if splits.test is None:

@@ -17,8 +17,7 @@ from tsds_jax.options import FineTuneOptions
 
 def check_options(options: FineTuneOptions) -> None:
     """Raise InputError for the first option that is out of range, by its name."""
-    if not isinstance(options, FineTuneOptions):
-        raise InputError(f"options is a {type(options).__name__}: give FineTuneOptions(...)")
+    check_kind(options, "options")
     for name, (allowed, words) in _ALLOWED.items():
         value = getattr(options, name)
         if not allowed(value):
@@ -30,6 +29,12 @@ def check_options(options: FineTuneOptions) -> None:
         )
     if options.task == "regression" and options.label_smoothing:
         raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
+
+
+def check_kind(options: object, name: str) -> None:
+    """Raise InputError for an argument of this name that is no `FineTuneOptions`."""
+    if not isinstance(options, FineTuneOptions):
+        raise InputError(f"{name} is a {type(options).__name__}: give FineTuneOptions(...)")
 
 
 def check_fits(options: FineTuneOptions, encoder: Encoder) -> None:

@@ -9,6 +9,7 @@ from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, marked_rows
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
+from tsds_jax.finetuning.checks import check_kind
 from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
@@ -112,8 +113,7 @@ def check_precision(encoder: Encoder) -> None:
 
 def check_for_comparison(finetuning: FineTuneOptions, *, compares: bool) -> None:
     """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared."""
-    if not isinstance(finetuning, FineTuneOptions):
-        raise InputError(f"finetuning is a {type(finetuning).__name__}: give FineTuneOptions(...)")
+    check_kind(finetuning, "finetuning")
     if finetuning.task != "classification":
         raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
     if compares and finetuning.patience is not None:
