@@ -409,6 +409,16 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
 
 
+def test_what_a_run_saves_that_went_on_after_its_last_step_is_the_model_that_it_holds(encoder, tmp_path):
+    given = {"folder": tmp_path / "run", "checkpoint_every": 0.0}
+    tune(encoder, **given)
+    resumed = tune(encoder, resume=True, **given)
+    resumed.model.save_pretrained(tmp_path / "model")
+    saved = weights(load_target(tmp_path / "model").module)
+    for name, expected in weights(resumed.model.module).items():
+        np.testing.assert_array_equal(saved[name], expected, err_msg=name)
+
+
 @pytest.mark.parametrize("torn", ['{"time": 1.5, "stage": "finet', "\0\0\0"])
 def test_a_line_of_the_metrics_that_was_cut_off_is_dropped_when_the_run_goes_on(torn, encoder, tmp_path):
     given = {"folder": tmp_path, "checkpoint_every": 0.0}

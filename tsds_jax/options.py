@@ -136,7 +136,9 @@ class FineTuneOptions:
       lora_rank: of an adapter's two factors.
       lora_alpha: what an adapter adds is scaled by this over the rank.
       lora_on: which maps have adapters, ``"query_value"`` or ``"all"`` of the layers'.
-      dtype: ``"float32"``, or ``"bfloat16"`` to compute the encoder in it; weights, head and loss stay in float32.
+      dtype: ``"float32"``, or ``"bfloat16"`` to compute the encoder in it; weights, head and loss stay in float32. A
+        step multiplies float32 as JAX does by default, with fewer digits on accelerators (TF32 on NVIDIA's), which
+        ``jax.default_matmul_precision`` changes; looks and predictions always with all digits.
       remat: compute each layer again in the backward pass in place of keeping what it computed: a fourth more time,
         far less memory.
       shard: each device keeps its part alone of the parameters and the optimiser's state between steps, and asks the

@@ -66,6 +66,15 @@ def test_a_dtype_that_is_not_supported_is_refused_with_those_that_are(golden):
             load_encoder(golden, dtype=dtype)
 
 
+def test_in_bfloat16_a_token_behind_padding_is_refused_by_its_row(golden):
+    ids, mask = np.full((3, 4), 5), np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1]])
+    coarse = load_encoder(golden, dtype="bfloat16")
+    coarse.hidden_states(ids[:2], mask[:2])
+    with pytest.raises(InputError, match=r"row 2 has a token behind padding.*pad on the right"):
+        coarse.hidden_states(ids, mask)
+    load_encoder(golden).hidden_states(ids, mask)
+
+
 def test_bfloat16_is_refused_by_the_name_of_a_device_that_lacks_it():
     old = device("gpu", "Tesla T4", "7.5")
     check_dtype("float32", old)

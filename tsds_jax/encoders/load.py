@@ -169,11 +169,13 @@ class Encoder:
 
         Args:
           input_ids: integers [batch, tokens].
-          attention_mask: [batch, tokens], 1 for a token and 0 for padding; all ones by default.
+          attention_mask: [batch, tokens], 1 for a token and 0 for padding; all ones by default. In bfloat16 padding
+            stands behind the tokens.
           token_type_ids: integers [batch, tokens]; all zeros by default.
 
         Raises:
-          InputError: the shapes differ, the tokens are too many, or an id is out of range.
+          InputError: the shapes differ, the tokens are too many, an id is out of range, or in bfloat16 a token stands
+            behind padding.
         """
         ids = np.asarray(input_ids)
         mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
@@ -182,6 +184,12 @@ class Encoder:
             raise InputError(
                 "input_ids, attention_mask and token_type_ids must have one shape [batch, tokens], "
                 f"not {ids.shape}, {mask.shape} and {types.shape}"
+            )
+        behind = (np.diff((mask > 0).astype(np.int8), axis=1) > 0).any(1)
+        if self.dtype == "bfloat16" and behind.any():
+            raise InputError(
+                f"attention_mask: row {behind.argmax()} has a token behind padding, which attention in bfloat16 does "
+                "not know on every device: pad on the right, or load the encoder in float32"
             )
         if ids.shape[1] > self.config.max_tokens:
             raise InputError(f"{ids.shape[1]} tokens are more than the encoder's limit of {self.config.max_tokens}")

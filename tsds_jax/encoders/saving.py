@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from safetensors.flax import save_file
 
 from tsds_jax.errors import InputError
@@ -41,7 +42,10 @@ def check_new_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def save_folder(
-    folder: str | os.PathLike[str], settings: Mapping[str, Any], tensors: Mapping[str, jax.Array], tokenizer: Any
+    folder: str | os.PathLike[str],
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray | jax.Array],
+    tokenizer: Any,
 ) -> Path:
     """Write config.json, model.safetensors and, where there is one, the tokenizer; all of it or nothing.
 
@@ -57,7 +61,9 @@ def save_folder(
         kept = {key: value for key, value in settings.items() if key != "torch_dtype"} | {"dtype": dtype}
         (temporary / "config.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
         # Without this mark transformers does not take the file for PyTorch's.
-        save_file(dict(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
+        # Of a transposed view safetensors (0.8) writes the memory as it lies.
+        rows = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(rows, temporary / "model.safetensors", metadata={"format": "pt"})
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
     return path
