@@ -402,6 +402,18 @@ def test_values_of_fits_that_did_not_converge_or_of_few_samples_come_with_a_warn
     assert all(f"warning: {line}" in stdout for line in told)
 
 
+@pytest.mark.parametrize("utility", ["neg_mean_squared_error", "r2"])
+def test_rows_with_numbers_for_labels_are_valued_by_a_regression(utility, tsds, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    np.savez(tmp_path / "a.npz", x=x, y=x[:, 0] + 0.25)
+    places = ("--train", tmp_path / "a.npz", "--validation", tmp_path / "a.npz", "--out", tmp_path / "out")
+    code, _, stderr = tsds("value", *places, "--source", "ridge", "--utility", utility, "--samples", 20)
+    assert code == 0, stderr
+    table = pq.read_table(tmp_path / "out" / "values.parquet")
+    assert np.array(table["label"].to_pylist(), float).tolist() == (x[:, 0] + 0.25).tolist()
+
+
 def test_a_job_that_is_told_to_end_says_how_to_go_on_and_does_to_the_same_values(tsds, tmp_path):
     rng = np.random.default_rng(0)
     for name, rows in (("train", 60), ("validation", 40)):

@@ -436,6 +436,16 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
     assert "120 train texts" in (out / "report.html").read_text()
 
 
+def test_overlapping_texts_that_were_left_out_are_not_warned_of(tiny_files, tiny_model, tmp_path):
+    rows = Path(tiny_files["train"]).read_text().splitlines()
+    held = tmp_path / "held.csv"
+    held.write_text("\n".join([*Path(tiny_files["validation"]).read_text().splitlines(), rows[5]]) + "\n")
+    for drop in (False, True):
+        how = {"drop_overlap": drop, "check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40}
+        told = tsds.select(tiny_files["train"], validation=held, model=tiny_model, **how).manifest["warnings"]
+        assert any("also stand in the validation rows" in warning for warning in told) != drop
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -387,6 +387,15 @@ def test_the_page_holds_every_section_and_its_figures(run):
     assert "81.7 %" in page.words
 
 
+def test_where_groups_were_valued_it_is_groups_that_are_counted(run):
+    options = json.loads((run / "manifest.json").read_text())["options"]
+    for group, unit in ((None, "row"), ("doc", "group")):
+        change_json(run / "manifest.json", options=options | {"group": group})
+        words = page_of(run).words
+        for said in (f"To value the {unit}s, ", f"contributions a {unit} were asked", f"a {unit}\u2019s value is its"):
+            assert said in words
+
+
 def test_figures_have_a_title_and_words_for_those_who_do_not_see_them(run):
     page = page_of(run)
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]

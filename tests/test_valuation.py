@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -278,6 +279,7 @@ def with_entry(array, place, entry):
         ({"y_train": Y[:-1]}, r"y_train has shape \[159\] for 160 rows"),
         ({"y_train": np.zeros(160, int)}, "y_train has one class only, 0"),
         ({"y_train": with_entry(Y, 9, None)}, "y_train has no label at row 9"),
+        ({"y_train": [*Y[:9], pandas.NA, *Y[10:]]}, "y_train has no label at row 9"),
         ({"y_train": with_entry(Y, 9, 0.5)}, "y_train is 0.5 at row 9: labels are integers or strings"),
         ({"y_train": with_entry(Y, 9, np.nan)}, "y_train is nan at row 9"),
         ({"y_train": with_entry(Y, 9, np.inf)}, "y_train is inf at row 9"),
@@ -321,6 +323,12 @@ def test_bad_input_gets_one_line_that_names_it_and_the_way_out(change, words):
     with pytest.raises(tsds.InputError, match=words) as caught:
         tsds.value(**{**good, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [2.5, True, np.nan, "3", 0, 4])
+def test_a_game_is_not_valued_by_subsets_of_no_whole_number_of_players(size):
+    with pytest.raises(tsds.InputError, match="subset_size"):
+        tsds.value_game(TableGame(jnp.arange(8.0)), subset_size=size)
 
 
 def test_exact_values_are_pydvls():

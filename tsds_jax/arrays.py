@@ -56,7 +56,8 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
         raise InputError(f"{name} has shape {list(array.shape)} for {rows} rows of features: give one label a row")
     if array.dtype.kind == "O":
         for row, label in enumerate(array):
-            if label is None or label != label:
+            # A NaN is not even itself, and pandas' NA does not say whether it is.
+            if label is None or type(label).__name__ == "NAType" or label != label:
                 raise InputError(f"{name} has no label at row {row}: remove the row or label it")
             if not isinstance(label, str | int | np.integer):
                 raise InputError(f"{name} is {str(label)[:60]!r} at row {row}: labels are integers or strings")

@@ -421,8 +421,8 @@ def data(given: dict[str, Any]) -> None:
         written = write_rows(part, out, role)
         counts = ", ".join(f"{name} {count:,}" for name, count in part.class_counts.items())
         typer.echo(f"{role:<10} {len(part):>9,} rows  {counts}  -> {written}")
-    for (one, other), count in splits.overlap.items():
-        typer.echo(f"{count:,} {one} texts also stand in {other}")
+    for words in splits.shared_texts():
+        typer.echo(words + (", and were left out" if given.get("drop_overlap") else ""))
 
 
 @command(
@@ -553,7 +553,10 @@ def finetune(given: dict[str, Any]) -> None:
     switches=("resume", "overwrite"),
 )
 def evaluate(given: dict[str, Any]) -> None:
-    """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does."""
+    """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does.
+
+    What shapley is told by --source, --estimator, --subset-size, --truncation and --reliability the others are not.
+    """
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
 

@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tsds_jax import __version__
-from tsds_jax.arrays import feature_matrix, label_array, number_in
+from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import check_options, finetune
 from tsds_jax.finetuning.tuning import cut_texts, identity, options_by_seed, over_runs, read_rows
+from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
@@ -95,6 +96,8 @@ def value_files(
     check_value_options(**how)
     game = source_game(x, y, x_val, y_val, **{name: how[name] for name in ("source", "utility", "C")})
     check_points(game.players, how["subset_size"], how["estimator"])
+    checked = real_array if how["utility"] in REGRESSION_UTILITIES else label_array
+    labels = checked(y, "y", len(x)).astype(str).tolist()
     folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     if folder.finished:
         return folder.path
@@ -104,7 +107,6 @@ def value_files(
         return value(x, y, x_val, y_val, **part, progress=progress, **options).arrays()
 
     valuation = Valuation.from_arrays(folder.keep("values", valued))
-    labels = label_array(y, "y", len(x)).astype(str).tolist()
     write_values(folder.path, valuation, {"row": np.arange(len(x)), "label": labels})
     told = {"valuation": valuation.summary(), "warnings": doubts_about_sampling(valuation)}
     folder.write_json("manifest.json", _manifest(identity, command, **told))

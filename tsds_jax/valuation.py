@@ -57,6 +57,8 @@ _DEFAULT = SelectOptions()
 _LARGEST = 1e15
 # Fewer checked contributions say too little of a bias to correct it.
 _FEWEST_CHECKS = 8
+# Coalitions of one group or two say of each little but how it does alone.
+_FEWEST_GROUPS = 16
 
 
 @dataclass(frozen=True)
@@ -356,12 +358,14 @@ def value(
       intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
       sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
-      per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes.
+      per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes, and
+        some six times as many while they are estimated.
       row_groups: int ``[rows]``, from 0: values are also split by these groups of validation rows, in the same run: the
         parts of all groups but one rank the points as the rows outside that group do.
       groups: int ``[points]``, from 0 without a gap: groups of points (documents, sources, annotators) are the players,
         each in a coalition as a whole or not at all, so that the valuation is of groups and not of points;
-        ``subset_size`` counts groups. A contribution is a fit of its own, whatever the estimator.
+        ``subset_size`` counts groups, and is by default as many as hold the points of the default, 16 or all at least.
+        A contribution is a fit of its own, whatever the estimator.
       seed: decides every draw.
       checkpoint: a file (.npz) that keeps what is sampled so far. Where it is there, of the same data and options,
         sampling goes on from it, to the same numbers as without a cut; at the end it holds everything, so that the
@@ -414,7 +418,7 @@ def value(
         if groups is not None:
             # As many points, in whole groups; the check of the groups comes later.
             count = len(np.unique(np.asarray(groups)))
-            subset_size = max(1, min(count, round(subset_size * count / game.players)))
+            subset_size = min(count, max(_FEWEST_GROUPS, round(subset_size * count / game.players)))
     found = value_game(
         game,
         estimator=estimator,
@@ -476,9 +480,10 @@ def value_game(
     grouped = game if groups is None else group_game(game, groups)
     points = grouped.players
     whole = estimator.startswith("banzhaf")
+    if subset_size is not None:
+        number_in("subset_size", subset_size, 1, np.inf)
     check_points(points, subset_size, estimator)
     size = points if subset_size is None else int(subset_size)
-    number_in("subset_size", size, 1, points)
     if top_overlap is not None:
         number_in("top_overlap", top_overlap, 0, 1, whole=False)
         if reliability is None:

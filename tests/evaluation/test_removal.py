@@ -37,6 +37,13 @@ def test_a_step_out_of_range_is_refused():
         kept_curve(source_game(X, Y, X_TEST, Y_TEST), np.arange(80.0), step=0)
 
 
+def test_values_of_other_points_and_games_of_regressions_are_refused():
+    with pytest.raises(tsds.InputError, match=r"values have shape \[50\] for 80 points"):
+        kept_curve(source_game(X, Y, X_TEST, Y_TEST), np.arange(50.0))
+    with pytest.raises(tsds.InputError, match="one of r2 has no classes"):
+        kept_curve(source_game(X, X[:, 0], X_TEST, X_TEST[:, 0], source="ridge", utility="r2"), np.arange(80.0))
+
+
 def test_the_weighted_drop_counts_early_losses_more():
     share = np.array([0.25, 0.5, 0.75, 1.0])
     early = KeptCurve(share, share, np.array([0.6, 0.6, 0.6, 0.8]))

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tsds_jax.errors import InputError
@@ -183,7 +184,20 @@ def test_many_classes_and_one_row_still_give_an_interval():
     a, b = noisy(rng, labels, 0.8, 150), noisy(rng, labels, 0.7, 150)
     result = paired_difference(labels, a, b, "macro_f1", classes=150, resamples=300)
     assert result.low < result.estimate < result.high
-    assert paired_difference([1], [1], [0]) == Interval(1.0, 1.0, 1.0)
+    assert paired_difference([1], [1], [0]) == Interval(1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_few_rows_that_differ_exclude_zero_only_where_the_sign_test_does(metric):
+    labels = np.arange(1500) % 2
+    for better, worse in ((1, 0), (3, 0), (4, 0), (5, 0), (6, 0), (9, 0), (8, 1), (7, 2)):
+        a, b = labels.copy(), labels.copy()
+        b[: 2 * better : 2] ^= 1
+        a[2 * better : 2 * (better + worse) : 2] ^= 1
+        found = paired_difference(labels, a, b, metric, classes=2)
+        assert not found.excludes_zero or binomtest(better, better + worse).pvalue < 0.05, (better, worse)
+        assert found.excludes_zero or better < 6 or worse
+        assert found.low <= found.estimate <= found.high
 
 
 @pytest.mark.parametrize(

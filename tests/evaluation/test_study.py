@@ -50,6 +50,20 @@ def test_every_method_is_scored_in_every_setting(study):
     assert all(f"| {method} |" in table for method in METHODS)
 
 
+def test_a_class_whose_last_training_row_would_be_flipped_is_named_before_any_work(splits, tiny_model, tmp_path):
+    names = (*splits.train.classes, "rare")
+    train, validation, test = (
+        dataclasses.replace(part, classes=names, labels=np.where(np.arange(len(part)) == 0, 2, part.labels))
+        for part in (splits.train, splits.validation, splits.test)
+    )
+    seed = next(seed for seed in range(2000) if flip_labels(train, 0.01, seed)[1][0])  # the only row of the class
+    rare = {"rare": tsds.Splits(train, validation, test)}
+    how = {"methods": ("random",), "flips": (0.01,), "seeds": (seed,), **QUICK}
+    with pytest.raises(tsds.InputError, match=rf"0.01 flipped by seed {seed} no training row is of class rare"):
+        tsds.evaluate(rare, model=tiny_model, out=tmp_path / "o", **how)
+    assert not (tmp_path / "o").exists()
+
+
 def test_numbers_are_those_of_the_parts(study, splits, tiny_model):
     run = next(run for run in content(study)["runs"] if (run["flips"], run["seed"], run["method"]) == (0.2, 1, "loss"))
     train, wrong = flip_labels(splits.train, 0.2, 1)

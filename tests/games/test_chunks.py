@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tsds_jax.estimators.add_one import add_one_rounds
-from tsds_jax.games import logistic_game
+from tsds_jax.games import logistic_game, ridge_game
 from tsds_jax.games.chunks import even_chunk, numbers_at_once
 
 
@@ -44,3 +44,22 @@ def test_the_compiled_program_takes_the_memory_that_its_chunk_was_planned_for():
         game, jax.random.key(0), np.arange(16, dtype=np.int32), np.int32(16), **{**how, "chunk": points}
     )
     assert whole.compile().memory_analysis().temp_size_in_bytes > 2 * temporary
+
+
+def test_prefixes_of_a_long_order_of_many_features_gather_few_blocks_at_a_time():
+    points, features = 1200, 256
+    x = np.random.default_rng(0).normal(size=(points, features)).astype(np.float32)
+    game = ridge_game(x, np.arange(points) % 2, x[:100], np.arange(100) % 2, classes=2)
+    prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(points), np.arange(points))
+    # Of all sizes together it would be 75 times as many.
+    assert prefixes.compile().memory_analysis().temp_size_in_bytes < 12 * numbers_at_once()
+
+
+def test_points_of_many_features_are_added_a_few_at_a_time():
+    points, features, rows = 100_000, 256, 4
+    x = np.zeros((points, features), np.float32)
+    game = ridge_game(x, np.arange(points) % 2, x[:rows], np.arange(rows) % 2, classes=2)
+    fitted = jax.eval_shape(type(game).fit, game, np.arange(20), np.int32(20))
+    added = jax.jit(type(game).add_one_marginals).lower(game, fitted.model, np.arange(points))
+    # Features of all points would be six times as many.
+    assert added.compile().memory_analysis().temp_size_in_bytes < 16 * numbers_at_once()

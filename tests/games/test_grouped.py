@@ -70,6 +70,23 @@ def test_a_points_value_is_its_groups():
     assert each.split_half < 1
 
 
+@pytest.mark.parametrize("estimator", ["exact", "add_one"])
+def test_large_groups_play_in_coalitions_of_several_by_default(estimator):
+    rng = np.random.default_rng(0)
+    x, groups = rng.normal(size=(800, 3)), np.arange(800) // 100
+    y = np.where(groups < 2, groups, x[:, 0] > 0)  # two of the groups have one class alone
+    v = tsds.value(x, y, X_VAL, Y_VAL, groups=groups, estimator=estimator, utility="probability", samples=32)
+    assert v.subset_size == 8
+    whole = tsds.value(x, y, X_VAL, Y_VAL, groups=groups, estimator="exact", utility="probability", subset_size=8)
+    np.testing.assert_allclose(v.values, whole.values, atol=1e-6 if estimator == "exact" else 0.1)
+
+
+def test_groups_of_any_whole_numbers_type_are_the_same():
+    how = {"samples": 8, "utility": "probability", "subset_size": 4}
+    values = [tsds.value(X, Y, X_VAL, Y_VAL, groups=GROUPS.astype(kind), **how).values for kind in ("int64", "uint64")]
+    np.testing.assert_array_equal(*values)
+
+
 def test_each_contribution_of_a_group_counts_as_the_fit_that_it_is():
     v = tsds.value(X, Y, X_VAL, Y_VAL, source="ridge", groups=GROUPS, samples=8)
     assert v.fits == 8 + v.counts.sum()
@@ -82,6 +99,7 @@ def test_each_contribution_of_a_group_counts_as_the_fit_that_it_is():
         (GROUPS.astype(float), "one whole number"),
         (GROUPS - 1, "from 0 without a gap"),
         (GROUPS * 2, "from 0 without a gap"),
+        (GROUPS + 10**12, "from 0 without a gap.*return_inverse"),
     ],
 )
 def test_groups_that_cannot_be_used_are_refused(groups, words):

@@ -76,6 +76,11 @@ def test_a_curve_that_cannot_be_drawn_is_refused(ranking, how, words):
         removal_curve(source_game(X, Y, X_VAL, Y_VAL), ranking, **how)
 
 
+def test_a_regression_has_no_curve():
+    with pytest.raises(InputError, match="one of r2 has no classes"):
+        removal_curve(source_game(X, X[:, 0], X_VAL, X_VAL[:, 0], source="ridge", utility="r2"), np.arange(100))
+
+
 def scores(order, cut, rows):
     """Whether scikit-learn's regression on what the cut leaves is right about each of the rows."""
     rest = order[cut:]

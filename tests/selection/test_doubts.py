@@ -55,6 +55,14 @@ def test_the_expected_overlap_is_that_of_two_runs(error):
     assert expected_overlap(about, 200) == pytest.approx(measured, abs=0.06)
 
 
+def test_rows_without_a_value_do_not_hide_how_little_two_runs_have_in_common():
+    rng = np.random.default_rng(5)
+    values, error = rng.normal(size=2000), np.full(2000, 1.0)
+    found = expected_overlap(dataclasses.replace(PLAIN, values=values, stderr=error), 200)
+    values, error = np.append(values, np.nan), np.append(error, np.nan)
+    assert found == expected_overlap(dataclasses.replace(PLAIN, values=values, stderr=error), 200) < 0.6
+
+
 def test_utilities_that_disagree_about_the_removed_rows_are_named():
     opposite = dataclasses.replace(VALUED, values=-VALUED.values, utility="log_likelihood")
     (found,) = doubts_about_values(VALUED, LOWEST, opposite)

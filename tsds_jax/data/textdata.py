@@ -147,3 +147,7 @@ class Splits:
     test: TextData | None = None
     overlap: dict[tuple[str, str], int] = field(default_factory=dict)
     set_apart: bool = False
+
+    def shared_texts(self) -> list[str]:
+        """A sentence on each pair of splits with texts in common."""
+        return [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in self.overlap.items()]

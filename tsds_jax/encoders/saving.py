@@ -62,7 +62,7 @@ def save_folder(
         (temporary / "config.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
         # Without this mark transformers does not take the file for PyTorch's.
         # Of a transposed view safetensors (0.8) writes the memory as it lies.
-        rows = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        rows: dict[str, Any] = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(rows, temporary / "model.safetensors", metadata={"format": "pt"})
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)

@@ -1,5 +1,6 @@
 """Add-one marginals: one fit of a random coalition values every point outside it."""
 
+from array import array
 from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -324,7 +325,7 @@ def add_one(
     chance = None if half else size_chance(subset_size)
     # Of random halves the size is chance too, and says nothing: all contributions are kept as of one.
     moments = Moments.zeros(players, 1 if half else subset_size, outside=True, chance=chance)
-    differences: list[tuple[float, float, float]] = []
+    differences = array("d")  # three numbers a check
     by_row: np.ndarray | None = None
     start = fits = unconverged = 0
     check, refits = getattr(game, "approximate", False), getattr(game, "refits", False)
@@ -369,13 +370,13 @@ def add_one(
         mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
         checks = np.array(differences).reshape(-1, 3) if check else None
         state = {**moments.arrays(), "counted": np.array([done, fits, unconverged])}
-        state |= {name: array for name, array in (("by_row", by_row), ("checks", checks)) if array is not None}
+        state |= {name: part for name, part in (("by_row", by_row), ("checks", checks)) if part is not None}
         return Estimate(moments, done, fits, 0, unconverged, samples, mean, checks, state)
 
     if since is not None:
         since = copied(since)
         moments, by_row = Moments.from_arrays(since), since.get("by_row")
-        differences = [tuple(one) for one in since["checks"].tolist()] if check else []
+        differences = array("d", since["checks"].ravel() if check else ())
         start, fits, unconverged = since["counted"].tolist()
         yield estimate(start)
     for first, rounds, split in fetched(start):
@@ -388,7 +389,7 @@ def add_one(
                 moments.add_round(outside, 0 if half else size, marginals, first + t)
                 if check:
                     difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
-                    differences.append((float(size), difference, 1.0 if chance is None else float(1 / chance[size])))
+                    differences.extend((size, difference, 1.0 if chance is None else 1 / chance[size]))
             if split is not None and ((t + 1) % together == 0 or done == samples):
                 by_row = np.zeros(split.shape[1:])[:players] if by_row is None else by_row
                 by_row += split[t // together, :players]

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tsds_jax.arrays import number_in
+from tsds_jax.errors import InputError
 from tsds_jax.games.outcomes import OutcomeGame
-from tsds_jax.games.refits import refitted
+from tsds_jax.games.refits import check_counts_hits, refitted
 
 
 class KeptCurve(NamedTuple):
@@ -60,9 +61,13 @@ def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05) -> 
       step: share of the points between two fits, or the next share of which the whole is a multiple.
 
     Raises:
-      InputError: a step out of range.
+      InputError: a step out of range, values of other points, or a game of regressions.
     """
     number_in("step", step, 1e-4, 1, whole=False)
+    check_counts_hits(game)
+    values = np.asarray(values, np.float64)
+    if values.shape != (game.players,):
+        raise InputError(f"values have shape {list(values.shape)} for {game.players} points: give each point one")
     points, steps = game.players, round(1 / step)
     shares = np.arange(1, steps + 1) / steps
     sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)

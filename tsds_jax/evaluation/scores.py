@@ -27,6 +27,9 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 # Counts of one block of resamples, in numbers: bounds memory at 32 MB whatever the test set's size.
 _BLOCK = 4_000_000
 
+# Two scores that rounding tells apart are the same one.
+_TIE = 1e-12
+
 
 class Interval(NamedTuple):
     """An estimate with a confidence interval around it.
@@ -147,7 +150,9 @@ def paired_difference(
     """``metric(a) - metric(b)`` on the same rows, with a paired bootstrap interval (BCa) over rows.
 
     The interval is about the choice of test rows alone: another fine-tuning seed would move both scores too.
-    Two models that agree on every row get [0, 0].
+    Two models that agree on every row get [0, 0]. Where few rows differ, their resamples look surer than they are: zero
+    is outside the interval only where it would be so by chance in fewer than ``1 - level`` of the ways to swap the two
+    predictions of each row (a randomisation test, which for accuracy is the sign test).
 
     Args:
       labels: class numbers, ``[rows]``.
@@ -172,22 +177,37 @@ def paired_difference(
     _check_options(metric, classes, level, resamples)
     labels, a, b = _class_numbers(labels, classes=classes, predictions_a=predictions_a, predictions_b=predictions_b)
     if metric == "accuracy":
-        change = (a == labels).astype(np.int64) - (b == labels)
-        cells, counts = _cells(change)
+        cells, counts = _cells((a == labels).astype(np.int64) - (b == labels))
+        swapped = -cells
 
-        def statistic(weights: np.ndarray) -> np.ndarray:
-            return weights @ cells[:, 0] / weights.sum(axis=1)
+        def of(cells: np.ndarray) -> Statistic:
+            return lambda weights: weights @ cells[:, 0] / weights.sum(axis=1)
 
     else:
         assert classes is not None
         size = classes
         cells, counts = _cells(labels, a, b)
+        swapped = cells[:, [0, 2, 1]]
 
-        def statistic(weights: np.ndarray) -> np.ndarray:
-            of_a = _macro_f1_of_counts(weights, cells[:, 0], cells[:, 1], size)
-            return of_a - _macro_f1_of_counts(weights, cells[:, 0], cells[:, 2], size)
+        def of(cells: np.ndarray) -> Statistic:
+            def statistic(weights: np.ndarray) -> np.ndarray:
+                of_a = _macro_f1_of_counts(weights, cells[:, 0], cells[:, 1], size)
+                return of_a - _macro_f1_of_counts(weights, cells[:, 0], cells[:, 2], size)
 
-    return _bca(statistic, counts, level, resamples, seed)
+            return statistic
+
+    found = _bca(of(cells), counts, level, resamples, seed)
+    if not found.excludes_zero:
+        return found
+
+    def swaps(rng: np.random.Generator, size: int) -> np.ndarray:
+        other = rng.binomial(counts, 0.5, size=(size, len(counts)))
+        return np.concatenate([counts - other, other], axis=1)
+
+    both = of(np.concatenate([cells, swapped]))
+    draws = _draws(both, swaps, 2 * len(counts), resamples, [seed, 1])
+    chance = (1 + np.sum(np.abs(draws) >= abs(found.estimate) - _TIE)) / (1 + resamples)
+    return found if chance <= 1 - level else Interval(found.estimate, min(found.low, 0.0), max(found.high, 0.0))
 
 
 def _cells(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,13 +233,16 @@ def _bca(statistic: Statistic, counts: np.ndarray, level: float, resamples: int,
     """
     rows = int(counts.sum())
     estimate = float(statistic(counts[None, :].astype(float))[0])
-    draws = np.sort(_draws(statistic, counts, resamples, seed))
+
+    def resampled(rng: np.random.Generator, size: int) -> np.ndarray:
+        return rng.multinomial(rows, counts / rows, size=size)
+
+    draws = np.sort(_draws(statistic, resampled, len(counts), resamples, seed))
     if draws[0] == draws[-1]:
         return Interval(estimate, min(estimate, float(draws[0])), max(estimate, float(draws[0])))
     normal = NormalDist()
     # Ties count half: a difference of accuracies takes few values, and many draws equal the estimate.
-    tie = 1e-12
-    below = np.mean(draws < estimate - tie) + 0.5 * np.mean(np.abs(draws - estimate) <= tie)
+    below = np.mean(draws < estimate - _TIE) + 0.5 * np.mean(np.abs(draws - estimate) <= _TIE)
     shift = normal.inv_cdf(float(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
     acceleration = _acceleration(statistic, counts, rows)
     ends = []
@@ -230,16 +253,17 @@ def _bca(statistic: Statistic, counts: np.ndarray, level: float, resamples: int,
     return Interval(estimate, float(low), float(high))
 
 
-def _draws(statistic: Statistic, counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """The statistic on ``resamples`` bootstrap samples of the rows, in blocks that bound memory."""
-    rng = np.random.default_rng(seed)
-    rows = int(counts.sum())
-    block = max(1, _BLOCK // len(counts))
-    values = [
-        statistic(rng.multinomial(rows, counts / rows, size=min(block, resamples - start)).astype(float))
-        for start in range(0, resamples, block)
-    ]
-    return np.concatenate(values)
+def _draws(
+    statistic: Statistic,
+    draw: Callable[[np.random.Generator, int], np.ndarray],
+    cells: int,
+    resamples: int,
+    seed: int | list[int],
+) -> np.ndarray:
+    """The statistic on so many draws of counts ``[size, cells]``, in blocks that bound memory."""
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK // cells)
+    sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
+    return np.concatenate([statistic(draw(rng, size).astype(float)) for size in sizes])
 
 
 def _acceleration(statistic: Statistic, counts: np.ndarray, rows: int) -> float:

@@ -154,7 +154,8 @@ def evaluate(
       command: see ``overwrite``.
       progress: see ``overwrite``.
       **options: of `SelectOptions`: representation, source classifier, sampling, rule and grid (`EVALUATED`);
-        ``check_seeds`` is 0 if not given.
+        ``check_seeds`` is 0 if not given. Of those that say how to value, the baselines are told ``C``, ``samples`` and
+        ``seed``; the others are for ``"shapley"``.
 
     Returns:
       The folder.
@@ -186,6 +187,8 @@ def evaluate(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():
         check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
+    for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
+        _check_classes_left(name, splits, flip_labels(splits.train, share, seed, noise)[0], share, seed)
     fine_tunes = bool(finetuned) or settings.represent_by != "pretrained" or settings.check_seeds > 0
     if fine_tunes:
         check_precision(encoder)
@@ -241,9 +244,9 @@ def evaluate(
             some = [run for run in runs if run["key"] == setting.key and run["method"] in finetuned]
             _finetune(folder, setting, some, valued, finetuned_shares, encoder, tuning, progress)
     notes = [
-        f"{name}: {count} {one} texts also stand in the {other} rows (drop_overlap leaves them out)"
+        f"{name}: {words} (drop_overlap leaves them out)"
         for name, splits in data.items()
-        for (one, other), count in splits.overlap.items()
+        for words in splits.shared_texts()
         if not settings.drop_overlap
     ]
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()}, notes)
@@ -279,6 +282,16 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
             raise InputError(f"data set {name} is a {type(splits).__name__}: give what load_splits gives")
         if splits.test is None:
             raise InputError(f"data set {name} has no test rows: give some")
+
+
+def _check_classes_left(name: str, splits: Splits, train: TextData, share: float, seed: int) -> None:
+    """Raise InputError for a class of validation or test rows that no training row has once labels are flipped."""
+    for part in _parts(splits)[1:]:
+        for label in np.setdiff1d(part.labels, train.labels):
+            raise InputError(
+                f"data set {name}: with a share of {share:g} flipped by seed {seed} no training row is of class"
+                f" {train.classes[label]}: leave out that seed, that share or the class"
+            )
 
 
 def _check_finetuned(finetuned: Sequence[str], shares: Sequence[float], methods: Sequence[str]) -> None:

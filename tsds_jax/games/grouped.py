@@ -99,9 +99,13 @@ def group_game(game: Any, groups: object) -> GroupGame:
     found = np.asarray(groups)
     if found.shape != (game.players,) or found.dtype.kind not in "iu":
         raise InputError(f"groups must be one whole number for each of the {game.players} points")
-    size = np.bincount(found) if found.min(initial=0) >= 0 else np.zeros(1, int)
+    # Identifiers may be huge, and as many numbers would be counted.
+    inside = found.min(initial=0) >= 0 and found.max(initial=0) < len(found)
+    size = np.bincount(found.astype(np.int64)) if inside else np.zeros(1, int)
     if (size == 0).any():
-        raise InputError("groups must be numbered from 0 without a gap")
+        raise InputError(
+            "groups must be numbered from 0 without a gap: np.unique(groups, return_inverse=True)[1] does that"
+        )
     if getattr(game, "part", None) is not None:
         raise InputError("utility 'class_wise' is each point's own and not a group's: use another with groups")
     return GroupGame(game, jnp.asarray(found, jnp.int32), jnp.asarray(size, jnp.int32), int(size.max()))

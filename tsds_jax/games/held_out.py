@@ -85,12 +85,13 @@ def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
     """
     points = game.players
     hits, counts = np.zeros(points), np.zeros(points, np.int64)
-    drawn = [
-        np.bincount(np.random.default_rng([seed, fit]).integers(points, size=points), minlength=points)
-        for fit in range(fits)
-    ]
     label = np.asarray(game.y)
-    for times in _chunks(game, np.stack(drawn).astype(np.float32)):
+    for some in _chunks(game, np.arange(fits)):
+        drawn = [
+            np.bincount(np.random.default_rng([seed, fit]).integers(points, size=points), minlength=points)
+            for fit in some
+        ]
+        times = np.stack(drawn).astype(np.float32)
         found = np.asarray(_probabilities(game, jnp.asarray(times * np.asarray(game.weight))))
         outside = times == 0
         hits += ((found.argmax(2) == label) & outside).sum(0)

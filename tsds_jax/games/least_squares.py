@@ -91,7 +91,8 @@ class LeastSquaresGame(OutcomeGame):
         The work is nearly that of all sizes whatever the sizes: ask for many at once.
         """
         scores, running = self.running(order)
-        found = map_in_batches(lambda some: reduce(self._outcome(scores(some))), sizes, self._numbers)
+        numbers = max(self._numbers, numbers_a_sum(running))
+        found = map_in_batches(lambda some: reduce(self._outcome(scores(some))), sizes, numbers)
         return found, damped_fits(running, sizes, self.damped)
 
     def fitted_outcome(self, model: Any) -> Outcome | RegressionOutcome:
@@ -302,11 +303,11 @@ def sums_at(running: Running) -> Callable[[jax.Array], jax.Array]:
     """A function from sizes ``[sizes]`` to the sums after so many points, ``[sizes, targets, columns]``.
 
     Where all sums together are small they are made once, by a product with a triangle of ones, and looked up; else
-    each is made from its block, so memory is that of the sizes asked for.
+    each is made from its block (`numbers_a_sum`), so memory is that of the sizes asked for.
     """
     blocks, block, targets = running.left.shape
     columns = running.right.shape[2]
-    if blocks * block * columns * targets <= numbers_at_once():
+    if numbers_a_sum(running) == 0:
         before = np.tril(np.ones((block, block), np.float32), -1)
         product = (running.left[..., None] * running.right[:, :, None]).reshape(blocks, block, -1)
         inside = dot("ij,njx->nix", before.astype(product.dtype), product)
@@ -322,6 +323,15 @@ def sums_at(running: Running) -> Callable[[jax.Array], jax.Array]:
         return running.base[number] + dot("sbt,sbc->stc", left, running.right[number])
 
     return gathered
+
+
+def numbers_a_sum(running: Running) -> int:
+    """Numbers that `sums_at` gathers for each size: those of a block, or none where all sums are made at once."""
+    _, block, targets = running.left.shape
+    columns = running.right.shape[2]
+    if running.left.size * columns <= numbers_at_once():
+        return 0
+    return block * max(columns, targets)
 
 
 def damped_fits(running: Running, sizes: jax.Array, always: jax.Array) -> jax.Array:

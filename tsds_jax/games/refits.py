@@ -7,10 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.errors import InputError
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.logistic import LogisticGame
 from tsds_jax.games.outcomes import OutcomeGame
+from tsds_jax.games.utilities import REGRESSION_UTILITIES
 from tsds_jax.runtime.memory import halved
+
+
+def check_counts_hits(game: OutcomeGame) -> None:
+    """Raise InputError for a game of regressions, whose outcomes are right of no row."""
+    if game.utility in REGRESSION_UTILITIES:
+        raise InputError(
+            f"a curve counts the rows that a game is right about, and one of {game.utility} has no classes"
+        )
 
 
 def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Callable[[Any], Any]) -> Any:

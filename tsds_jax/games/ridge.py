@@ -161,6 +161,10 @@ class RidgeGame(LeastSquaresGame):
         unconverged = ((solution.damped | self.damped) & (size > 0)).astype(jnp.int32)
         return Fitted(RidgeFit(weight, mean, level, solution, scores), unconverged)
 
+    def _numbers_added(self, model: RidgeFit) -> int:
+        """A point's features."""
+        return self.x.shape[1]
+
     def added(self, model: RidgeFit, points: jax.Array) -> jax.Array:
         """Scores ``[points, targets, rows]`` with one more point, whose row is a rank-one update.
 

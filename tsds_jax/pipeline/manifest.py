@@ -50,7 +50,7 @@ def manifest_of(
         "parameters": encoder.parameters,
         "sha256": encoder.fingerprint(),
     }
-    warnings = [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in splits.overlap.items()]
+    warnings = [] if settings.drop_overlap else splits.shared_texts()
     for role, part in (("validation", splits.validation), ("test", splits.test)):
         if settings.group is not None and part is not None:
             shared = shared_groups(splits.train, part, settings.group)

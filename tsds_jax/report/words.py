@@ -29,11 +29,11 @@ _SOURCES = {
     "ridge": "a ridge classifier",
 }
 _ESTIMATORS = {
-    "add_one": "the classifier was fitted on random subsets, and each other row\u2019s effect on it computed",
-    "permutation": "rows of random subsets were added one by one in random order, with a fit at every step",
-    "exact": "every subset of the rows was fitted",
-    "banzhaf": "the classifier was fitted on random halves of the rows, with and without each row",
-    "banzhaf_add_one": "the classifier was fitted on random halves of the rows, and each row\u2019s effect computed",
+    "add_one": "the classifier was fitted on random subsets, and each other {unit}\u2019s effect on it computed",
+    "permutation": "{unit}s of random subsets were added one by one in random order, with a fit at every step",
+    "exact": "every subset of the {unit}s was fitted",
+    "banzhaf": "the classifier was fitted on random halves of the {unit}s, with and without each {unit}",
+    "banzhaf_add_one": "random halves of the {unit}s were fitted, and each {unit}\u2019s effect on them computed",
 }
 _STOPPED = {
     "reliability": ", and sampling stopped when the values were as reliable as wanted",
@@ -229,6 +229,7 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
     """How the values were computed, a sentence a step."""
     valuation, model = _mapping(manifest, "valuation"), _mapping(manifest, "model")
     options = _mapping(manifest, "options")
+    unit = "group" if options.get("group") else "row"
     sentences = []
     if model.get("name"):
         size = as_float(model.get("parameters"))
@@ -250,11 +251,14 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
     if estimator:
         way = _ESTIMATORS.get(estimator, f"values were estimated by {short(estimator, 40)}")
         subset = as_float(valuation.get("subset_size"))
-        size_words = f" Subsets have at most {whole(subset)} rows." if math.isfinite(subset) else ""
-        sentences.append(f"To value the rows, {way}; a row\u2019s value is its mean effect on the score.{size_words}")
+        size_words = f" Subsets have at most {whole(subset)} {unit}s." if math.isfinite(subset) else ""
+        way = way.replace("{unit}", unit)
+        sentences.append(
+            f"To value the {unit}s, {way}; a {unit}\u2019s value is its mean effect on the score.{size_words}"
+        )
     fits, samples = as_float(valuation.get("fits")), as_float(valuation.get("samples"))
     if math.isfinite(fits):
-        each = f"; {whole(samples)} marginal contributions a row were asked for" if math.isfinite(samples) else ""
+        each = f"; {whole(samples)} marginal contributions a {unit} were asked for" if math.isfinite(samples) else ""
         ended = _STOPPED.get(str(valuation.get("stopped", "")), "")
         sentences.append(f"This took {whole(fits)} fits{each}{ended}.")
     bias, error = as_float(valuation.get("bias")), as_float(valuation.get("bias_stderr"))

@@ -9,7 +9,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
-from tsds_jax.games.refits import refitted
+from tsds_jax.games.refits import check_counts_hits, refitted
 from tsds_jax.games.utilities import row_scores
 from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
 from tsds_jax.selection.limits import RemovalOrder
@@ -50,15 +50,17 @@ def removal_curve(
     The curve ends before a cut that would take the last point of a class: what is left could not be compared.
 
     Args:
-      game: training points as players, and the validation rows; see `tsds_jax.source_game`.
+      game: training points as players, and the validation rows, as `tsds_jax.games.logistic_game` or ``ridge_game``
+        makes it.
       ranking: ``[points]``, from the lowest value to the highest, as `Valuation.ranking`.
       grid: share of the points between two cuts.
       largest_cut: largest share removed.
 
     Raises:
-      InputError: an option out of range, or a ranking that is none.
+      InputError: an option out of range, a ranking that is none, or a game of regressions.
     """
     check_cuts(grid, largest_cut)
+    check_counts_hits(game)
     points = game.players
     if not np.array_equal(np.sort(ranking), np.arange(points)):
         raise InputError(f"ranking is no order of the {points} training points: give each point's number once")

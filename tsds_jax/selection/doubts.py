@@ -100,7 +100,8 @@ def expected_overlap(valuation: Valuation, removed: int) -> float:
     Both are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
     noise in proportion to each value's standard error; the mean of twenty pairs.
     """
-    values, error = valuation.values, np.nan_to_num(valuation.stderr, nan=0.0)
+    valued = np.isfinite(valuation.values)  # who is not is kept
+    values, error = valuation.values[valued], np.nan_to_num(valuation.stderr[valued], nan=0.0)
     reliable = valuation.reliability
     # The spread of the true values is the reliable share of that of the estimates, and the rest is noise: standard
     # errors also hold what moves all values alike.
