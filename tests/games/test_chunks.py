@@ -47,12 +47,12 @@ def test_the_compiled_program_takes_the_memory_that_its_chunk_was_planned_for():
 
 
 def test_prefixes_of_a_long_order_of_many_features_gather_few_blocks_at_a_time():
-    points, features = 1200, 256
+    points, features = 9000, 256
     x = np.random.default_rng(0).normal(size=(points, features)).astype(np.float32)
     game = ridge_game(x, np.arange(points) % 2, x[:100], np.arange(100) % 2, classes=2)
     prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(points), np.arange(points))
-    # Of all sizes together it would be 75 times as many.
-    assert prefixes.compile().memory_analysis().temp_size_in_bytes < 12 * numbers_at_once()
+    # Of all sizes together it would be 141 times as many.
+    assert prefixes.compile().memory_analysis().temp_size_in_bytes < 32 * numbers_at_once()
 
 
 def test_points_of_many_features_are_added_a_few_at_a_time():
