@@ -68,7 +68,8 @@ def rate(bench: Bench, kind: type[Logistic] | type[RidgePrefixes], points: int, 
     _, later = timed(lambda: ours.rate(0))
     name = "exact logistic fits along permutations" if kind is Logistic else "exact ridge prefixes"
     rates = [ours.rate(repeat) for repeat in range(bench.repeats)]
-    return Speed(f"{name}, n = {len(data.x):,}", "fits/s", {"ours": rates}, None, None, (first, later))
+    about = {"unconverged": ours.unconverged} if isinstance(ours, Logistic) else {}
+    return Speed(f"{name}, n = {len(data.x):,}", "fits/s", {"ours": rates}, None, None, (first, later), about=about)
 
 
 def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
@@ -99,6 +100,7 @@ def large(bench: Bench) -> Large:
         2.0 * points * rows * features * coalitions,
         peak,
         memory,
+        found.unconverged,
     )
 
 

@@ -158,7 +158,7 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    **stamp("games", "estimators", "valuation"),
+                    **stamp("games", "estimators", "valuation", *(["encoders"] if name == "memory-2000000" else [])),
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],
                     "rows": [as_json(row) for row in some],

@@ -29,6 +29,7 @@ from tsds_jax.data import Splits, flip_labels, load_tweets
 from tsds_jax.demo import minilm_folder
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.evaluation import detection
+from tsds_jax.evaluation.summary import mean_interval
 from tsds_jax.options import DEMO_FINETUNING, SelectOptions
 from tsds_jax.pipeline.checks import REPRESENT_BY
 from tsds_jax.pipeline.representing import represent
@@ -83,7 +84,7 @@ def found(encoder: Encoder, splits: Splits, flips: float, seed: int, by: str) ->
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: means over the draws."""
+    """Markdown: means over the draws, and what AUROC gained on the model as it is, draw by draw."""
     lines = [
         "| representations | flipped | AUROC of values | AP | AUROC of losses | AP | seconds |",
         "|---|---|---|---|---|---|---|",
@@ -92,10 +93,22 @@ def table(runs: list[dict[str, Any]]) -> str:
     for flips in sorted({run["flips"] for run in runs}):
         for by in REPRESENT_BY:
             some = [run for run in runs if (run["flips"], run["by"]) == (flips, by)]
+            plain = [run for run in runs if (run["flips"], run["by"]) == (flips, "pretrained")]
             cells = [f"{mean(run[key] for run in some):.3f}" for key in keys]
+            if by != "pretrained" and len(some) > 1:
+                for place in (0, 2):
+                    cells[place] += (
+                        f" ({gained([one[keys[place]] for one in some], [one[keys[place]] for one in plain])})"
+                    )
             seconds = mean(run["seconds"] for run in some)
             lines.append(f"| {by} | {flips:.0%} | {' | '.join(cells)} | {seconds:.0f} |")
     return "\n".join(lines)
+
+
+def gained(these: list[float], those: list[float]) -> str:
+    """Mean difference of pairs, with half of its 95 % interval."""
+    found = mean_interval([one - other for one, other in zip(these, those, strict=True)])
+    return f"{found.estimate:+.3f} ± {found.high - found.estimate:.3f}"
 
 
 if __name__ == "__main__":

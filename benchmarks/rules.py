@@ -107,7 +107,7 @@ def gains(
 def tables(runs: list[dict[str, Any]]) -> str:
     """Markdown: one for each utility."""
     some = {utility: [run for run in runs if run["utility"] == utility] for utility in UTILITIES}
-    return "\n\n".join(f"By {utility}:\n\n{table(of)}" for utility, of in some.items())
+    return "\n\n".join(f"By {utility}:\n\n{table(of)}" for utility, of in some.items() if of)
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measures.code import stamp
+from measures.code import stamp, where
 from measures.machine import machine, versions
 from measures.problem import say
 from measures.results import merged, write
@@ -43,7 +43,10 @@ from tsds_jax.stages import evaluate_files
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
-MEASURED = ("baselines", "encoders", "estimators", "evaluation", "finetuning", "games", "pipeline", "selection")
+MEASURED = (
+    *("baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options", "pipeline"),
+    *("selection", "valuation"),
+)
 # No look at validation rows before the last step. MiniLM was made for the mean of its tokens: its pooler is untrained.
 TUNING = FineTuneOptions(head="mean", evaluate_every=10**6)
 TUNED = ("shapley", "random", "loss", "oracle", "knn_shapley", "confident_learning", "leave_one_out")
@@ -52,6 +55,14 @@ TUNED = ("shapley", "random", "loss", "oracle", "knn_shapley", "confident_learni
 def told(event: Progress) -> None:
     if event.stage in ("value", "test", "finetuned"):
         say(f"{event.stage} {event.done}/{event.total} {event.detail}")
+
+
+def pages(result: dict[str, Any]) -> str:
+    """Markdown: each case's tables, with where it ran and when."""
+    return "\n\n".join(
+        f"Case `{case}`, on {where(entry['machine'])}, {entry['date']}.\n\n{entry['table'].strip()}"
+        for case, entry in result["cases"].items()
+    )
 
 
 def main() -> None:
@@ -105,16 +116,16 @@ def main() -> None:
         found = json.loads((out / "evaluation.json").read_text("utf-8"))
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
-        about["seconds"] = round(seconds, 1)
+        # What the methods find does not hang on the machine: cases of several may stand side by side.
+        about |= {"seconds": round(seconds, 1), "machine": here}
         page = (out / "evaluation.md").read_text("utf-8")
         measured[case] = {**about, "summary": found["summary"], "table": page, "runs": runs}
         print(f"{here['processor']}, {about['date']}, {seconds:.0f} s\n")
         print(page)
         if given.seeds == SEEDS and not given.quick:
             order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]
-            result = merged(RESULTS, {"machine": here, "versions": versions()}, order, measured)[0]
-            pages = (f"Case `{case}`.\n\n{entry['table']}" for case, entry in result["cases"].items())
-            write(RESULTS, result, "\n\n".join(pages))
+            result = merged(RESULTS, {"versions": versions()}, order, measured)[0]
+            write(RESULTS, result, pages(result))
 
 
 if __name__ == "__main__":

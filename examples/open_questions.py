@@ -58,7 +58,10 @@ from measures.code import stamp
 
 HERE, WRITTEN = Path(__file__).with_suffix(""), Path(__file__).with_suffix(".md")
 DRAWS, LENGTH = 3, 64
-MEASURED = ("baselines", "encoders", "estimators", "evaluation", "finetuning", "games", "pipeline", "selection")
+MEASURED = (
+    *("baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options", "pipeline"),
+    *("selection", "valuation"),
+)
 
 # finding, transfer: each ranking differs from the first in one thing. Name -> (how rows are represented, and ranked).
 RANKINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -37,9 +37,28 @@ def test_each_file_of_results_has_a_page_with_its_tables(code):
             continue
         page, result = file.with_suffix(".md").read_text("utf-8"), json.loads(file.read_text("utf-8"))
         assert f"[{file.name}]({file.name})" in page
-        assert code.where(result["machine"]) in page
+        for case in result["cases"].values() if "cases" in result else [result]:
+            assert code.where(case.get("machine") or result["machine"]) in page
         if all("rows" in case for case in result.get("cases", {"": {}}).values()):
             assert rows.case_tables(result) in page
+
+
+@pytest.mark.parametrize(
+    ("script", "made"),
+    [
+        ("cost", lambda script, result: script.table(result["axes"])),
+        ("detection", lambda script, result: script.table(result["runs"])),
+        ("representations", lambda script, result: script.table(result["runs"])),
+        ("rules", lambda script, result: script.tables(result["runs"])),
+        ("scaling", lambda script, result: script.table(result["runs"])),
+        ("selection", lambda script, result: script.pages(result)),
+        ("soak", lambda script, result: script.table(result["rounds"])),
+    ],
+)
+def test_each_page_is_what_its_script_makes_of_the_file(script, made, code, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    result = json.loads((code.RESULTS / f"{script}.json").read_text("utf-8"))
+    assert made(importlib.import_module(script), result).strip() in (code.RESULTS / f"{script}.md").read_text("utf-8")
 
 
 def test_every_result_names_its_commit_and_the_parts_that_it_measured(code):

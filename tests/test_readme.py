@@ -44,7 +44,10 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
     ]
     facts.append(f"{result['cases']['memory-100000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
     facts.append(f"{result['cases']['memory-2000000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
-    held = [f"{row['share']:.1%}"[:-1] for row in result["cases"]["coverage"]["rows"][:3]]
+    coverage = result["cases"]["coverage"]["rows"][:3]
+    spans = [f"{100 * min(row['shares']):.0f} to {100 * max(row['shares']):.0f}" for row in coverage]
+    facts.append(f"{spans[0]}, {spans[1]} and {spans[2]} %")
+    held = [f"{row['share']:.1%}"[:-1] for row in coverage]
     facts.append(f"{held[0]}, {held[1]} and {held[2]} %")
     assert all(fact in text for fact in facts)
 
@@ -88,6 +91,7 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
         f"{large['device_memory'] / 2**30:.1f} GiB on the device. That is {100 * large['share']['float32']:.0f} %"
         in said
     )
+    assert f"and {100 * large['share']['float32 at default precision']:.0f} % of what TF32's do" in said
     few, many = (core["cases"][f"until-compiled{name}"]["rows"][0] for name in ("", "-10000"))
     ranks, seconds = (
         [median(numbers) for numbers in both]
@@ -109,12 +113,16 @@ def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
     # The sentence is about values by accuracy, of which alone the first runs were.
     runs = [run for run in runs if run.get("utility", "accuracy") == "accuracy"]
     # As many draws in every setting, so the mean over all is the mean of the settings' means.
-    gains = {rule: [run["gain"][rule] for run in runs] for rule in ("best", "cross_fitted", "argmax")}
+    gains = {rule: [run["gain"][rule] for run in runs] for rule in ("best", "cross_fitted", "one_se", "argmax")}
     assert f"over {len(runs)} draws" in text
     assert f"rose by {mean(gains['cross_fitted']):.2f} points on average" in text
     assert f"fell by {-min(gains['cross_fitted']):.2f} at worst" in text
     assert f"by argmax it rose by {mean(gains['argmax']):.2f} and fell by {-min(gains['argmax']):.2f}" in text
-    assert f"and {mean(gains['best']):.2f} was to be had" in text
+    assert f"by `one_se` it rose by {mean(gains['one_se']):.2f} and fell by {-min(gains['one_se']):.2f}" in text
+    assert f"which flatters it, gained {mean(gains['best']):.2f}" in text
+    still = [run["gain"]["cross_fitted"] for run in runs if (run["flips"], run["classes"]) == (0, "two")]
+    assert f"over {len(still) and 'four'} splits the default rule's cuts by accuracy" in text
+    assert f"gained {min(still):.2f} to {max(still):.2f} points where nothing was flipped" in text
 
 
 @pytest.mark.parametrize(("name", "cuts_at_flips"), [("two", {200, 300}), ("three", {100, 200})])
@@ -170,10 +178,16 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
         half = t.ppf(0.975, len(won) - 1) * stdev(won) / len(won) ** 0.5
         assert words.format(f"{mean(won):.2f} ± {half:.2f}") in said
 
+    third = cases["three-finetuned-0.2"]
+    (row,) = third["summary"]
+    middle, _, high = row["finetuned_gain"]
+    assert f"cost the fine-tuned model {-100 * middle:.2f} ± {100 * (high - middle):.2f} points" in said
+    assert f"Intel Xeon, {third['date']}, `--only three --finetune 0.2 --methods 1`" in said
+
     def removed(case):
         return {run["removed"] for run in case["runs"] if run["method"] == "shapley"}
 
-    assert [removed(case) for case in (cases["two-finetuned-0"], *flipped)] == [{0}, {300}, {600, 700}]
+    assert [removed(case) for case in (cases["two-finetuned-0"], *flipped, third)] == [{0}, {300}, *[{600, 700}] * 2]
 
 
 def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
@@ -184,9 +198,14 @@ def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
     for line in table.strip().splitlines()[2:]:
         by, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
         for cell, (flips, key) in zip(cells, keys, strict=True):
-            some = [run[key] for run in runs if (run["by"], run["flips"]) == (by, flips)]
-            assert len(some) == 3
-            assert float(cell) == round(mean(some), 3)
+            some, plain = (
+                [run[key] for run in runs if (run["by"], run["flips"]) == (of, flips)] for of in (by, "pretrained")
+            )
+            assert len(some) == len(plain) == 3
+            gains = [one - other for one, other in zip(some, plain, strict=True)]
+            half = t.ppf(0.975, 2) * stdev(gains) / 3**0.5
+            gained = "" if by == "pretrained" else f" ({mean(gains):+.3f} ± {half:.3f})"
+            assert cell == f"{mean(some):.3f}{gained}"
 
 
 def test_the_readmes_rows_of_detection_are_what_the_benchmark_measured():

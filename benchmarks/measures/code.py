@@ -24,7 +24,7 @@ _HEAD = """# What was measured, and whether it is still so
 
 Made by `python -m benchmarks index` from the files beside it. A result is *stale* where a part of the package that it
 measured has other code now than at its commit; comments and docstrings do not count. The figures stay true of that
-commit.
+commit; one with a + had changes in the package besides, which are in a later one.
 
 | result | case | measured | commit | jax | on | now |
 |---|---|---|---|---|---|---|
@@ -101,7 +101,8 @@ def results() -> Iterator[Kept]:
         for case, entry in found.get("cases", {"": found}).items():
             if entry.get("rows") == []:  # of a device that was not there
                 continue
-            yield Kept(file.name, case, entry, found["versions"]["jax"], where(found["machine"]))
+            device = where(entry.get("machine") or found["machine"])
+            yield Kept(file.name, case, entry, found["versions"]["jax"], device)
     for file in sorted(EXAMPLES.glob("*/results.json")):
         for case, entry in json.loads(file.read_text("utf-8")).items():
             name = f"../../examples/{file.parent.name}.json"

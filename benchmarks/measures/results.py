@@ -38,9 +38,10 @@ def write(file: Path, result: dict[str, Any], tables: str) -> None:
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     script = f"benchmarks/{file.stem.removesuffix('_gpu')}.py"
+    on = [where(result["machine"])] if "machine" in result else []  # else each case says its own
+    on += [f"{name} {version}" for name, version in result["versions"].items()]
     page = (
         f"# {file.stem}\n\nMade by `{script}`, whose first lines say what was measured, from "
-        f"[{file.name}]({file.name}), which has every repeat. On {where(result['machine'])}, "
-        f"{', '.join(f'{name} {version}' for name, version in result['versions'].items())}."
+        f"[{file.name}]({file.name}), which has every repeat. On {', '.join(on)}."
     )
     file.with_suffix(".md").write_text(f"{page}\n\n{tables}\n", "utf-8")

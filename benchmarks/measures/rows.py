@@ -4,6 +4,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
+# A peer's endless values are the reference's from this rank correlation on.
+_SAME = 0.95
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -85,9 +88,16 @@ class Until:
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def endless(self) -> float:
+        """Rank correlation with the reference of what the peer would reach by endless sampling, where it was asked."""
+        return float(self.about.get("their_correlation_with_the_reference_without_noise", 1.0))
+
+    @property
     def ratio(self) -> float | None:
-        """Median seconds of the peer over ours."""
-        return median(self.seconds[self.peer]) / median(self.seconds["ours"]) if self.peer else None
+        """Median seconds of the peer over ours; None where no number of samples would bring the peer there."""
+        if not self.peer or self.endless < _SAME:
+            return None
+        return median(self.seconds[self.peer]) / median(self.seconds["ours"])
 
     @staticmethod
     def table(rows: "list[Until]") -> str:
@@ -99,7 +109,9 @@ class Until:
         for row in rows:
             parts = ", ".join(f"{name} {median(seconds):.2g} s" for name, seconds in row.parts.items()) or "-"
             peer = times = "-"
-            if row.peer:
+            if row.peer and row.ratio is None:
+                times = f"- (endless permutations: {row.endless:.3f})"
+            elif row.peer:
                 peer = f"{row.peer} {_seconds(row.seconds[row.peer])}, {row.samples[row.peer]}"
                 times = _times(row)
             lines.append(
@@ -284,6 +296,7 @@ class Large:
       flop: arithmetic counted.
       peak: FLOP a second of matrix products, by precision.
       device_memory: most bytes in use on the device in this process; None where it does not say.
+      unconverged: fits that did not converge; None where that was not asked.
     """
 
     measure: str
@@ -292,6 +305,7 @@ class Large:
     flop: float
     peak: dict[str, float]
     device_memory: int | None
+    unconverged: int | None = None
 
     @property
     def share(self) -> dict[str, float]:

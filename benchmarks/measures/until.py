@@ -78,7 +78,7 @@ def converged(data: Arrays, cache: Path, estimator: str, samples: int) -> Conver
     # Neither another game nor another way to compute it may be answered by what is kept.
     digest = hashlib.sha256(json.dumps([tsds_jax.__version__, options]).encode())
     package = Path(tsds_jax.__file__).parent
-    for file in sorted([*package.glob("games/*.py"), *package.glob("estimators/*.py")]):
+    for file in sorted([*package.glob("games/*.py"), *package.glob("estimators/*.py"), package / "valuation.py"]):
         digest.update(file.read_bytes())
     for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())
