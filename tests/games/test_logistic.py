@@ -208,7 +208,8 @@ def test_every_size_around_an_anchor_has_its_own_newton_step():
     fit = fit_binary(rows, jnp.asarray(y), middle, ridge(5))
     signed = turned(rows, jnp.asarray(y))
     known = anchor(signed, middle, fit.parameters, ridge(5))
-    start, precondition = neighbours(known, signed, jnp.asarray(weight, jnp.float32), jnp.asarray(sizes)[None])
+    start, precondition, sound = neighbours(known, signed, jnp.asarray(weight, jnp.float32), jnp.asarray(sizes)[None])
+    assert sound.all()
     beta, wide = np.asarray(fit.parameters[0], np.float64), np.asarray(rows, np.float64)
     p = 1 / (1 + np.exp(-wide @ beta))
     some = np.random.default_rng(1).normal(size=(len(sizes), 6))
@@ -382,7 +383,7 @@ def test_a_fit_of_three_classes_that_cannot_be_preconditioned_is_not_called_conv
 
 def float64_log_likelihood(x, y, x_val, y_val, C):
     """Of the fit by Newton's method in float64, in units of the columns' spread."""
-    middle, unit = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    middle, unit = np.median(x, 0).astype(np.float64), np.median(np.abs(x - np.median(x, 0)), 0).astype(np.float64)
     signed = np.where(y, -1.0, 1.0)[:, None] * np.c_[(x - middle) / unit, np.ones(len(x))]
     penalty = np.r_[1 / (C * unit**2), 0.0]
 
@@ -415,6 +416,21 @@ def test_fits_are_those_of_float64_in_whatever_units_the_features_are(unit, C, s
     expected = [float64_log_likelihood(x[:size], y[:size], x_val, y_val, C) for size in sizes]
     assert int(found.unconverged) == 0
     np.testing.assert_allclose(found.utility, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0])
+@pytest.mark.parametrize("sizes", [np.arange(10, 61), np.r_[10:28:2, 29:60]], ids=["all", "some"])
+@pytest.mark.parametrize("far", [[44], [28, 29, 31]], ids=["one", "several"])
+def test_a_prefix_without_a_row_that_is_far_from_all_others_is_not_fitted_as_if_it_had_it(far, sizes, C):
+    # A missing number that stands as 999999 holds its feature's weight at all but nothing, where it is a member.
+    x, y, x_val, y_val = problem(points=60, features=5, seed=1)
+    x[far, 0] = 999_999
+    game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood", C=C)
+    found = jax.jit(type(game).prefix_utilities)(game, jnp.arange(60), jnp.asarray(sizes))
+    expected = [float64_log_likelihood(x[:size], y[:size], x_val, y_val, C) for size in sizes]
+    off = np.abs(np.asarray(found.utility) - expected) > 2e-3 * np.abs(expected)
+    assert int(found.unconverged) >= off.sum()
+    assert off.sum() <= 3
 
 
 @pytest.mark.parametrize("C", [1e3, 1e5, 1e8])

@@ -155,8 +155,9 @@ def test_contributions_by_kernels_are_those_without(features, members, monkeypat
 def test_contributions_are_numbers_and_counted_where_one_member_and_hardly_a_penalty_leave_no_coordinates():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, 60)).astype(np.float32)
+    x[0] *= 30
     y = (x @ rng.normal(size=60) / 60**0.5 + rng.logistic(size=12) > 0).astype(int)
-    game = logistic_game(x, y, x, y, classes=2, utility="log_likelihood", C=1e6)
+    game = logistic_game(x, y, x, y, classes=2, utility="log_likelihood", C=1e8)
     fit = jax.jit(type(game).fit)(game, jnp.arange(12, dtype=jnp.int32), jnp.int32(1)).model
     assert not fit.known.sound  # or this test would show nothing
     found = jax.jit(type(game).add_one_marginals)(game, fit, jnp.arange(1, 12))

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsds_jax.games.descent import Precondition, descend, trusted_length
 from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
-from tsds_jax.games.newton import Local, Minimum, minimise
+from tsds_jax.games.newton import Local, Minimum, minimise, settled
 from tsds_jax.games.products import dot, row_sums
 
 # Above this many numbers the outer products of all rows are not kept: each lane has a product of its own.
@@ -19,6 +19,8 @@ _FEW = 32
 _GROUP = 50
 # A prefix that went so many times further than its anchor's Hessian said has little to do with it.
 _TRUST = 8.0
+# What a row leaves of one, of the curvature that it is taken from: less is rounding.
+_LEAST_PIVOT = 1e-5
 # Lanes up to which a Gram matrix each costs less than all outer products.
 _FEW_GRAMS = 32
 
@@ -107,7 +109,8 @@ def fit_binary(
         hessian = gram(weight * probability * (1 - probability)) + jax.vmap(jnp.diag)(ridges)
         factor, damped = factorise(hessian)
         half = solve_lower(factor, gradient[..., None])
-        return Local(loss, -solve_lower(factor, half, transpose=True)[..., 0], ~damped)
+        step = -solve_lower(factor, half, transpose=True)[..., 0]
+        return Local(loss, step, ~damped & settled(logit, dot("bf,pf->bp", step, rows), weight))
 
     fit = minimise(local, jnp.broadcast_to(jnp.asarray(start, rows.dtype), (len(weight), len(ridge))))
     return fit._replace(parameters=jnp.where(both[:, None], fit.parameters, succession(mass, len(ridge))))
@@ -145,16 +148,16 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     known = fit_binary(rows, labels, middle, ridge, one).parameters
     signed = turned(rows, labels)
     anchors = anchor(signed, middle, known, ridge)
-    start, precondition = neighbours(anchors, signed, weight, grouped)
+    start, precondition, sound = neighbours(anchors, signed, weight, grouped)
 
     member = weights(padded)
     mass = class_mass(labels, member, 2)
     both = jnp.all(mass > 0, 1)
-    losses = BinaryLosses(signed, member, ridge, both)
+    losses = BinaryLosses(signed, member, ridge, both & sound)
     found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition, trust=_TRUST)
     parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
     # What another matrix makes of a gradient does not tell how far the minimum is.
-    found = Minimum(parameters, found.converged & jnp.repeat(anchors.sound, width) | ~both)
+    found = Minimum(parameters, found.converged & sound | ~both)
 
     def cold(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
         found, todo = state
@@ -170,7 +173,9 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     return jax.tree.map(lambda part: part[rank], found)
 
 
-def neighbours(anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.Array) -> tuple[jax.Array, Precondition]:
+def neighbours(
+    anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.Array
+) -> tuple[jax.Array, Precondition, jax.Array]:
     """A Newton step from each anchor to the sizes around it, and their Hessians' inverses there.
 
     With ``H`` the anchor's Hessian and ``x_1, x_2, ...`` the rows that come (or go) one after another on the way to a
@@ -179,7 +184,7 @@ def neighbours(anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.A
         (H +- sum_{i<=j} x_i x_i')^-1 = H^-1 -+ sum_{i<=j} z_i z_i',    z = L^-1 (x H^-1),    L L' = I +- x H^-1 x',
 
     for the leading blocks of ``L`` are the factors of the leading blocks: one small factorisation a side serves all
-    sizes on it. Of sizes that are several rows apart only the last row counts; nothing is exact then, nor need it be.
+    sizes on it.
 
     Args:
       anchors: of the sizes in the middle.
@@ -187,29 +192,39 @@ def neighbours(anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.A
       sizes: ``[anchors, width]``, rising.
 
     Returns:
-      Parameters ``[anchors * width, features]``, and what takes gradients there to steps.
+      Parameters ``[anchors * width, features]``, what takes gradients there to steps, and whether these are steps of
+      about the size's own Hessian, bool ``[anchors * width]``. They are not where sizes on the way are several rows
+      apart, of which one alone is taken into account, and where a row goes that alone had held some direction: rounding
+      has left nothing of what holds it then.
     """
     groups, width = sizes.shape
     middle = width // 2
 
-    def side(come: bool) -> tuple[jax.Array, jax.Array]:
-        """``z`` and the gradients' sums, ``[anchors, sizes on this side, features]``, from the anchor outwards."""
-        # Of each size on the way its last row, and whether the size before it is without.
-        index, moved = jnp.maximum(sizes[:, 1:] - 1, 0), jnp.diff(sizes) > 0
+    def side(come: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """``z`` and the gradients' sums, ``[anchors, sizes on this side, features]``, from the anchor outwards.
+
+        And which are sound.
+        """
+        # Of each size on the way its last row, and how many the size before it is without.
+        index, apart = jnp.maximum(sizes[:, 1:] - 1, 0), jnp.diff(sizes)
         here = slice(middle, None) if come else slice(middle - 1, None, -1) if middle else slice(0)
-        index, moved = index[:, here], moved[:, here]
-        x, own = rows[index], moved * weight[index]
+        index, apart = index[:, here], apart[:, here]
+        x, own = rows[index], (apart > 0) * weight[index]
         p = jax.nn.sigmoid(dot("asf,af->as", x, anchors.parameters))
         sign = 1.0 if come else -1.0
         gradient = jnp.cumsum((sign * own * p)[..., None] * x, 1)
         x = jnp.sqrt(own * p * (1 - p))[..., None] * x
         across = dot("asf,afg->asg", x, anchors.inverse)
         identity = jnp.eye(x.shape[1], dtype=x.dtype)
-        z = solve_lower(cholesky(identity + sign * dot("asf,atf->ast", across, x)), across)
+        factor = cholesky(identity + sign * dot("asf,atf->ast", across, x))
+        z = solve_lower(factor, across)
         fine = jnp.all(jnp.isfinite(z), (1, 2), keepdims=True)
-        return jnp.where(fine, z, 0.0), jnp.where(fine, gradient, 0.0)
+        held = (jnp.diagonal(factor, axis1=1, axis2=2) ** 2 > _LEAST_PIVOT) & (apart <= 1)  # False of a NaN too
+        sound = fine[..., 0] & (jnp.cumsum(~held, 1) == 0)
+        return jnp.where(fine, z, 0.0), jnp.where(fine, gradient, 0.0), sound
 
     gone, came = side(False), side(True)
+    sound = jnp.concatenate([gone[2][:, ::-1], jnp.ones_like(gone[2][:, :1]), came[2]], 1) & anchors.sound[:, None]
     z = jnp.concatenate([gone[0][:, ::-1], jnp.zeros_like(gone[0][:, :1]), came[0]], 1)
     gradient = jnp.concatenate([gone[1][:, ::-1], jnp.zeros_like(gone[1][:, :1]), came[1]], 1)
     place = np.arange(width)
@@ -224,7 +239,7 @@ def neighbours(anchors: Anchor, rows: jax.Array, weight: jax.Array, sizes: jax.A
         step = dot("awf,afg->awg", gradient, anchors.inverse) - dot("awv,avf->awf", share, z)
         return step.reshape(groups * width, -1)
 
-    return jnp.repeat(anchors.parameters, width, 0) - precondition(gradient), precondition
+    return jnp.repeat(anchors.parameters, width, 0) - precondition(gradient), precondition, sound.reshape(-1)
 
 
 def anchor(rows: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array) -> Anchor:

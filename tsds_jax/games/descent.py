@@ -24,6 +24,8 @@ _PARTS = 8
 _ZERO = 0.05
 # No step changes a row's logit by more.
 _FAR = 8.0
+# A descent whose last step was a larger part of that is not over: a row far from all others may change its mind still.
+_NEAR = 0.05
 # At most, after which a descent has failed.
 ITERATIONS = 100
 
@@ -126,7 +128,8 @@ def descend(
         direction = jnp.where(beyond[:, None], -state.direction, direction)
         limit = jnp.where(beyond, length * rise / (slope + rise), jnp.inf)
         lost = state.lost | (~state.done & (whole > trust))
-        done = state.done | small(step * jnp.maximum(whole, 1.0)[:, None], point)
+        near = length <= _NEAR * longest
+        done = state.done | near & small(step * jnp.maximum(whole, 1.0)[:, None], point)
         return _State(point, prediction, probability, gradient, step, direction, limit, lost, done, state.iteration + 1)
 
     def unfinished(state: _State) -> jax.Array:

@@ -42,6 +42,8 @@ _SMALL = 16
 _FEW_CLASSES = 16
 # A penalty beyond leaves nothing of a weight, and its square is a float32 still.
 _LARGEST_RIDGE = 1e18
+# A column's middle and spread are those of so many rows.
+_LOOKED_AT = 1000
 # Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
 _LONG, _CUTS = 512, 4
 
@@ -271,7 +273,7 @@ def logistic_game(
     spare = 0 if jax.default_backend() == "cpu" else -(width + 1) % 4
 
     # A free intercept takes an offset up, and float32 has no digits for a large one.
-    middle = np.asarray(x).mean(0, dtype=np.float64) if intercept == "free" else np.zeros(width)
+    middle = _middle(np.asarray(x)) if intercept == "free" else np.zeros(width)
 
     def with_constant(features: np.ndarray, constant: float) -> np.ndarray:
         whole = np.zeros((len(features), width + spare + 1), np.float32)
@@ -305,13 +307,27 @@ def logistic_game(
     )
 
 
-def _spread(columns: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Root mean square of each of ``[points, features]``, or of what rounding its ``middle`` away leaves; no zero.
+def _some(columns: np.ndarray) -> np.ndarray:
+    """Some of ``[points, features]``, evenly apart: enough to say where most are."""
+    return columns[:: -(-len(columns) // _LOOKED_AT)].astype(np.float64)
 
-    A power of two: to divide by it rounds nothing.
+
+def _middle(columns: np.ndarray) -> np.ndarray:
+    """Median of each of ``[points, features]``: a mean that one sentinel has moved is far from all rows."""
+    return np.median(_some(columns), 0)
+
+
+def _spread(columns: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """How far most of ``[points, features]`` are from zero, those that are not zero; no zero.
+
+    Of a column of zeros with few exceptions their root mean square, or what rounding its ``middle`` away leaves. A
+    power of two: to divide by it rounds nothing.
     """
+    far = np.sort(np.abs(_some(columns)), 0)
+    middles = np.minimum(((far == 0).sum(0) + len(far)) // 2, len(far) - 1)  # of those behind the zeros
+    most = 1.4826 * np.take_along_axis(far, middles[None], 0)[0]
     square = np.einsum("pf,pf->f", columns, columns, dtype=np.float64) / len(columns)
-    spread = np.sqrt(square) + np.finfo(np.float32).eps * np.abs(middle)
+    spread = np.where(most > 0, most, np.sqrt(square)) + np.finfo(np.float32).eps * np.abs(middle)
     return np.exp2(np.round(np.log2(np.where(spread > 0, spread, 1.0)))).astype(np.float32)
 
 

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+# A fit whose logits a step changes by more, relative to one and themselves, has not converged.
+_LARGEST_CHANGE = 0.03
+
 
 class Local(NamedTuple):
     """A problem's second-order picture at a point.
@@ -32,6 +35,20 @@ class Minimum(NamedTuple):
 
     parameters: jax.Array
     converged: jax.Array
+
+
+def settled(logit: jax.Array, change: jax.Array, weight: jax.Array) -> jax.Array:
+    """Whether a step leaves what a fit says of its members, ``[lanes]``.
+
+    A row far from all others may still change its mind by a step that looks small.
+
+    Args:
+      logit: ``[lanes, ..., points]``; change: of these, by the step.
+      weight: ``[lanes, points]``.
+    """
+    member = (weight > 0).reshape(len(weight), *[1] * (logit.ndim - 2), -1)
+    relative = jnp.where(member, jnp.abs(change) / (1 + jnp.abs(logit)), 0.0)
+    return jnp.max(relative, range(1, logit.ndim)) <= _LARGEST_CHANGE
 
 
 class _State(NamedTuple):

@@ -12,12 +12,9 @@ import jax.numpy as jnp
 from tsds_jax.games.binary import class_mass, weighted_gram
 from tsds_jax.games.descent import trusted_length
 from tsds_jax.games.factors import inverse
-from tsds_jax.games.newton import Local, Minimum, minimise
+from tsds_jax.games.newton import Local, Minimum, minimise, settled
 from tsds_jax.games.one_more import Own
 from tsds_jax.games.products import dot, row_sums
-
-# A fit whose logits a step changes by more, relative to one and themselves, has not converged.
-_LARGEST_CHANGE = 0.03
 
 
 class SoftmaxLosses(NamedTuple):
@@ -127,13 +124,11 @@ def fit_softmax(rows: jax.Array, labels: jax.Array, weight: jax.Array, ridge: ja
         wrong = losses.weight * jnp.sum(probability[0] * (1 - target), 1) ** 2
         size = jnp.sum(wrong, 1) + jnp.sum(losses.ridges * point**2, 1)
         floor = 100 * jnp.finfo(rows.dtype).eps ** 2 * size[:, None]
-        step = _conjugate_gradients(
+        step, solved = _conjugate_gradients(
             lambda v: losses.hessian_product(probability, v), -losses.gradient(point, probability), precondition, floor
         )
-        # A row far from all others may still change its mind by a step that looks small.
-        change = jnp.abs(losses.predict(step)[0]) / (1 + jnp.abs(prediction[0]))
-        change = jnp.max(jnp.where((losses.weight > 0)[:, None], change, 0.0), (1, 2))
-        return Local(losses.loss(point, prediction), step, change <= _LARGEST_CHANGE)
+        sound = solved & settled(prediction[0], losses.predict(step)[0], losses.weight)
+        return Local(losses.loss(point, prediction), step, sound)
 
     return minimise(local, jnp.zeros((len(weight), target.shape[0] * rows.shape[1]), rows.dtype))
 
@@ -188,7 +183,7 @@ def centred(step: jax.Array, present: jax.Array) -> jax.Array:
 
 
 def _conjugate_gradients(matrix, right, precondition, floor, tolerance: float = 1e-3, iterations: int = 60):
-    """Solves ``matrix(v) = right`` in every lane of ``[lanes, parameters]``.
+    """Solves ``matrix(v) = right`` in every lane of ``[lanes, parameters]``; and whether it did, ``[lanes]``.
 
     Ends where the residual's squared preconditioned norm has fallen by ``tolerance ** 2`` or under ``floor``: what
     is left of a gradient at its minimum is rounding, and no iteration reduces that.
@@ -212,11 +207,12 @@ def _conjugate_gradients(matrix, right, precondition, floor, tolerance: float = 
         length = jnp.where(active, size / jnp.where(active, curvature, 1.0), 0.0)
         solution, residual = solution + length * direction, residual - length * image
         conditioned = precondition(residual)
-        new = jnp.where(active, inner(residual, conditioned), 0.0)
-        direction = conditioned + new / jnp.where(size > 0, size, 1.0) * direction
+        # Where rounding has left no curvature nothing more is to be had.
+        new = jnp.where(active, inner(residual, conditioned), jnp.where(size > goal, -jnp.inf, size))
+        direction = conditioned + jnp.where(active, new / jnp.where(active, size, 1.0), 0.0) * direction
         return solution, residual, direction, new, iteration + 1
 
     start = (jnp.zeros_like(right), right, first, inner(right, first), jnp.zeros((), jnp.int32))
-    found = jax.lax.while_loop(unfinished, body, start)[0]
+    found, *_, size, _ = jax.lax.while_loop(unfinished, body, start)
     # Where nothing can be preconditioned no step was taken, and zero would say that none is needed.
-    return jnp.where(jnp.isfinite(start[3]), found, jnp.nan)
+    return jnp.where(jnp.isfinite(start[3]), found, jnp.nan), (jnp.isfinite(size) & (size <= goal))[:, 0]
