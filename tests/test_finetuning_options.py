@@ -409,14 +409,34 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
 
 
-def test_what_a_run_saves_that_went_on_after_its_last_step_is_the_model_that_it_holds(encoder, tmp_path):
-    given = {"folder": tmp_path / "run", "checkpoint_every": 0.0}
-    tune(encoder, **given)
+@pytest.mark.parametrize("what", ["all", "lora"])
+def test_what_a_run_saves_that_went_on_after_its_last_step_is_the_model_that_it_holds(what, encoder, tmp_path):
+    given = {"folder": tmp_path / "run", "checkpoint_every": 0.0, "tune": what}
+    whole = tune(encoder, **given)
     resumed = tune(encoder, resume=True, **given)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(nnx.state(resumed.model.module)))
     resumed.model.save_pretrained(tmp_path / "model")
     saved = weights(load_target(tmp_path / "model").module)
-    for name, expected in weights(resumed.model.module).items():
+    for name, expected in weights(whole.model.module).items():
+        np.testing.assert_array_equal(weights(resumed.model.module)[name], expected, err_msg=name)
         np.testing.assert_array_equal(saved[name], expected, err_msg=name)
+
+
+def test_a_run_that_goes_on_holds_no_more_than_one_that_was_not_cut(encoder, tmp_path, monkeypatch):
+    step, held = training.train_step, []
+
+    def watched(*arguments):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "train_step", watched)
+    given = {"steps": 6, "evaluate_every": 3, "held": films(20, 1), "checkpoint_every": 0.0}
+    tune(encoder, folder=tmp_path / "whole", **given)
+    whole = held[-1]
+    with pytest.raises(Stop):
+        tune(encoder, folder=tmp_path / "cut", progress=stopping(2), **given)
+    tune(encoder, folder=tmp_path / "cut", resume=True, **given)
+    assert held[-1] <= whole + 10_000
 
 
 @pytest.mark.parametrize("torn", ['{"time": 1.5, "stage": "finet', "\0\0\0"])

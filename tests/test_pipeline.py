@@ -16,6 +16,7 @@ from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
 from tsds_jax.runtime.folder import open_run
 from tsds_jax.selection.choice import validation_folds
+from tsds_jax.stages import finetune_seed_files
 
 # Tests that value alike share what is compiled, which takes most of their time.
 QUICK = {"check_seeds": 0, "samples": 16, "pca": 8, "subset_size": 40, "utility": "probability"}
@@ -434,6 +435,43 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
     assert any("no test rows were given" in warning for warning in warnings)
     assert not (out / "finetune.json").exists()
     assert "120 train texts" in (out / "report.html").read_text()
+
+
+def test_seeds_that_were_cut_while_they_took_the_place_of_others_can_be_gone_on_with(tiny_files, tiny_model, tmp_path):
+    def tuned(steps, **how):
+        options = tsds.FineTuneOptions(steps=steps, batch_size=8, max_length=16)
+        given = {"train": tiny_files["train"], "model": str(tiny_model), "options": options}
+        return finetune_seed_files([0, 1], str(tmp_path), **given, **how)
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    tuned(2, test=tiny_files["test"])
+    with pytest.raises(KeyboardInterrupt):
+        tuned(3, test=tiny_files["test"], overwrite=True, progress=stop)
+    assert not (tmp_path / "seeds.json").exists()
+    tuned(3, test=tiny_files["test"], resume=True)
+    found = [json.loads((tmp_path / f"seed-{seed}" / "finetune.json").read_text()) for seed in (0, 1)]
+    assert [run["steps"] for run in found] == [3, 3]
+
+
+def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_path):
+    given = {"remove_count": np.int64(3), "samples": np.int32(8), "C": np.float32(1), "check_seeds": np.int64(0)}
+    chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=np.int64(40), **given)
+    folder = chosen.save(tmp_path / "run")
+    assert json.loads((folder / "manifest.json").read_text())["options"]["remove_count"] == 3
+    assert len(chosen.removed) == 3
+
+
+def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny_model, tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError("full")
+
+    monkeypatch.setattr("tsds_jax.pipeline.selected.write_report", full)
+    chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=40, samples=8, check_seeds=0)
+    with pytest.raises(OSError, match="full"):
+        chosen.save(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "running"
 
 
 def test_overlapping_texts_that_were_left_out_are_not_warned_of(tiny_files, tiny_model, tmp_path):

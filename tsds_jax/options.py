@@ -200,4 +200,13 @@ def build(kind: type[Options], given: Mapping[str, Any]) -> Options:
     for name in given:
         if name not in names:
             raise InputError(f"there is no option {name!r}: use {', '.join(names)}")
-    return kind(**given)
+    return kind(**{name: plain(entry) for name, entry in given.items()})
+
+
+def plain(entry: Any) -> Any:
+    """A NumPy scalar as the number that it is, which JSON knows; anything else as it came.
+
+    >>> plain("a"), plain(3)
+    ('a', 3)
+    """
+    return entry.item() if getattr(entry, "shape", None) == () and hasattr(entry, "item") else entry

@@ -28,7 +28,17 @@ from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import UNREADABLE, Arrays, RunFolder, as_path, atomic, check_run_folder, load_npz, open_run
+from tsds_jax.runtime.folder import (
+    UNREADABLE,
+    Arrays,
+    RunFolder,
+    as_path,
+    atomic,
+    check_run_folder,
+    clear_run,
+    load_npz,
+    open_run,
+)
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling
@@ -145,6 +155,7 @@ def finetune_files(
     told = identity(encoder, data, options)
     folder = open_run(out, told, resume=resume, overwrite=overwrite)
     if folder.finished:
+        folder.remove("checkpoints")
         return folder.path
     # A device that is to have its part alone must not have all of the encoder for who called.
     given = model if options.shard else encoder
@@ -212,6 +223,12 @@ def finetune_seed_files(
         check_run_folder(folder / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
     if (folder / "seeds.json").exists() and not (resume or overwrite):
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
+
+    if overwrite:
+        # All of them now: with some of the old runs there the new ones could not be gone on with.
+        (folder / "seeds.json").unlink(missing_ok=True)
+        for one in each:
+            clear_run(folder / f"seed-{one.seed}")
 
     def train(one: FineTuneOptions) -> Path:
         def relay(event: Progress) -> None:

@@ -22,7 +22,7 @@ from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
-from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build
+from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
     check_cache,
     check_for_comparison,
@@ -172,6 +172,7 @@ def evaluate(
     for name, given in (several | {"finetuned": finetuned, "finetuned_shares": finetuned_shares}).items():
         if isinstance(given, str | int | float):
             raise InputError(f"{name} is {given!r:.60}: give a list")
+    flips, seeds, finetuned_shares = (tuple(map(plain, some)) for some in (flips, seeds, finetuned_shares))
     _check(data, methods, flips, noise, seeds)
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()

@@ -62,7 +62,8 @@ def write_summary(
     for run in runs:
         groups.setdefault((run["data"], run["flips"]), {}).setdefault(run["method"], []).append(run)
     tables, summary = [], []
-    (folder.path / "curves").mkdir(exist_ok=True)
+    folder.remove("curves")  # of other flips, before a resumed run was asked for these
+    (folder.path / "curves").mkdir()
     for (data, flips), methods in groups.items():
         rows = []
         for method, some in methods.items():

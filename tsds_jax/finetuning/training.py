@@ -150,7 +150,12 @@ def train(
     loop = Loop()
     earlier = checkpoints.restore((state, best))
     if earlier is not None:
+        for array in jax.tree.leaves((state, best)):
+            array.delete()  # the first step would have given their memory away
         (state, best), loop = earlier[0], Loop(**earlier[1])
+        if spread.mesh is None:
+            # Orbax gives NumPy's arrays back, with which NumPy would go on to compute.
+            state, best = jax.tree.map(jnp.array, (state, best))
     state, best, frozen = spread.kept(state), spread.kept(best), spread.kept(frozen)
 
     def all_parameters(part: Trained) -> nnx.State:

@@ -158,6 +158,8 @@ def run(
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite, every=checkpoint_every)
+    if folder.finished:  # and is to be whole again before it says so
+        folder.write_json("manifest.json", {**manifest, "status": "running"})
     own = (folder.keep, folder.part)
     selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, *own, cache, progress)
     write_selection(folder, selection)

@@ -83,8 +83,9 @@ class Selection:
         with own_place(folder) as path:
             run = open_run(path, self.manifest["identity"], overwrite=overwrite)
             write_selection(run, self)
-            run.write_json("manifest.json", {**self.manifest, "status": "finished"})
+            run.write_json("manifest.json", {**self.manifest, "status": "running"})
             write_report(path)
+            run.write_json("manifest.json", {**self.manifest, "status": "finished"})
         return as_path(folder)
 
 

@@ -278,6 +278,16 @@ def open_run(
         return RunFolder(path, every, stack.pop_all())
 
 
+def clear_run(path: Path) -> None:
+    """Removes what a run has written to a folder, if there is one; files that no run writes are left alone."""
+    earlier = _manifest(path)
+    if earlier is not None:
+        # Stopped within the removal, it would still be said to be finished.
+        RunFolder(path).write_json(MANIFEST, {**earlier, "status": "running"})
+        for name in _OWN:
+            _remove(path / name)
+
+
 def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
     check_run_folder(path, resume=resume, overwrite=overwrite)
     earlier = _manifest(path)
@@ -285,11 +295,8 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
         difference = first_difference(earlier.get("identity", {}), identity)
         if difference:
             raise InputError(f"{path} holds a run with {difference}: resume with the same, or give another folder")
-    if earlier is not None and overwrite:
-        # Stopped within the removal, it would still be said to be finished.
-        RunFolder(path).write_json(MANIFEST, {**earlier, "status": "running"})
-        for name in _OWN:
-            _remove(path / name)
+    if overwrite:
+        clear_run(path)
     try:
         (path / "state").mkdir(parents=True, exist_ok=True)
     except OSError as error:
