@@ -34,8 +34,8 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
         row = result["cases"][case]["rows"][0]
         sides = row.get("rates") or row["seconds"]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        shown = [float(cell.split()[-1].replace(",", "")) for cell in cells[1:]]
-        expected = [median(sides["ours"]), median(sides[row["peer"]]), row["ratio"]]
+        shown = [float(cell.split()[-1].replace(",", "")) for cell in cells[1:] if cell != "-"]
+        expected = [median(sides["ours"]), *([median(sides[row["peer"]]), row["ratio"]] if "ratio" in row else [])]
         assert shown == pytest.approx(expected, rel=0.01)
     facts = [
         result["machine"]["processor"],
