@@ -455,6 +455,23 @@ def test_seeds_that_were_cut_while_they_took_the_place_of_others_can_be_gone_on_
     assert [run["steps"] for run in found] == [3, 3]
 
 
+def test_where_the_first_group_to_go_is_more_than_the_largest_cut_it_is_said_that_none_was_tried(
+    tiny_files, tiny_model, tmp_path
+):
+    head, *rows = Path(tiny_files["train"]).read_text().splitlines()
+    lines = [f"{head},source", *(f"{row},{number % 6}" for number, row in enumerate(rows))]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    how = {"pca": 8, "samples": 8, "check_seeds": 0, "group": "source", "layer": 0}
+    for largest, said in ((0.1, True), (0.5, False)):
+        found = tsds.select(tmp_path / "a.csv", model=tiny_model, largest_cut=largest, **how)
+        assert any("no cut was tried" in warning for warning in found.manifest["warnings"]) == said
+
+
+def test_a_text_is_not_to_be_cut_to_fewer_tokens_than_there_can_be(tiny_files, tiny_model):
+    with pytest.raises(tsds.InputError, match="max_length is 3"):
+        tsds.select(tiny_files["train"], model=tiny_model, max_length=3, represent_by="fine_tuned")
+
+
 def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_path):
     given = {"remove_count": np.int64(3), "samples": np.int32(8), "C": np.float32(1), "check_seeds": np.int64(0)}
     chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=np.int64(40), **given)

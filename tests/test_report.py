@@ -396,6 +396,13 @@ def test_where_groups_were_valued_it_is_groups_that_are_counted(run):
             assert said in words
 
 
+def test_the_model_that_made_the_vectors_is_said_to_be_fine_tuned_where_it_was(run):
+    options = json.loads((run / "manifest.json").read_text())["options"]
+    for by, said in (("pretrained", False), ("fine_tuned", True), ("cross_fitted", True)):
+        change_json(run / "manifest.json", options=options | {"represent_by": by})
+        assert ("fine-tuned for one pass" in page_of(run).words) == said
+
+
 def test_figures_have_a_title_and_words_for_those_who_do_not_see_them(run):
     page = page_of(run)
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]

@@ -204,9 +204,11 @@ def build(kind: type[Options], given: Mapping[str, Any]) -> Options:
 
 
 def plain(entry: Any) -> Any:
-    """A NumPy scalar as the number that it is, which JSON knows; anything else as it came.
+    """A NumPy scalar as the number that it is, which JSON knows, also in a tuple; anything else as it came.
 
     >>> plain("a"), plain(3)
     ('a', 3)
     """
+    if isinstance(entry, tuple):
+        return tuple(map(plain, entry))
     return entry.item() if getattr(entry, "shape", None) == () and hasattr(entry, "item") else entry

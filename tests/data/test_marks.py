@@ -1,5 +1,7 @@
 """Groups, marks and duplicates of training rows, from their other columns and their texts."""
 
+import tracemalloc
+
 import pytest
 from datasets import Dataset
 
@@ -15,6 +17,17 @@ def data(**columns):
 def test_rows_of_the_same_entry_are_one_group(values):
     codes = group_codes(data(source=values), "source")
     assert codes.tolist() == [0, 1, 0, 2]
+
+
+def test_one_long_entry_costs_no_more_than_itself():
+    values = ["p", "q", "r", "s" * 1_000_000]
+    rows = data(source=values)
+    group_codes(rows, "source")
+    tracemalloc.start()
+    group_codes(rows, "source")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000  # an array of four such strings has 16
 
 
 @pytest.mark.parametrize(

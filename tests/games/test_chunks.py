@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from tsds_jax.estimators import exact
 from tsds_jax.estimators.add_one import add_one_rounds
-from tsds_jax.games import logistic_game, ridge_game
+from tsds_jax.games import group_game, logistic_game, ridge_game
 from tsds_jax.games.chunks import even_chunk, numbers_at_once
 
 
@@ -53,6 +54,16 @@ def test_prefixes_of_a_long_order_of_many_features_gather_few_blocks_at_a_time()
     prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(points), np.arange(points))
     # Of all sizes together it would be 141 times as many.
     assert prefixes.compile().memory_analysis().temp_size_in_bytes < 32 * numbers_at_once()
+
+
+def test_coalitions_of_large_groups_are_enumerated_a_few_at_a_time():
+    points = 4000
+    x = np.random.default_rng(0).normal(size=(points, 32)).astype(np.float32)
+    game = logistic_game(x, np.arange(points) % 2, x[:100], np.arange(100) % 2, classes=2)
+    grouped, members = group_game(game, np.arange(points) % 8), np.zeros((256, 8), bool)
+    enumerated = exact._utilities.lower(grouped, members).compile()
+    # All coalitions' rows at once would be 33 times as many.
+    assert enumerated.memory_analysis().temp_size_in_bytes < 16 * numbers_at_once()
 
 
 def test_points_of_many_features_are_added_a_few_at_a_time():

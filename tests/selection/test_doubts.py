@@ -71,6 +71,16 @@ def test_utilities_that_disagree_about_the_removed_rows_are_named():
     )
 
 
+def test_utilities_that_agree_are_not_said_to_disagree_whatever_is_removed():
+    for share in (0.7, 0.95):
+        assert doubts_about_values(VALUED, VALUED.ranking[: round(60 * share)], VALUED) == []
+    # As many of each class go, and all of one class lie above all of the other.
+    order = np.ravel(np.column_stack([np.arange(30), np.arange(30, 60)]))
+    apart = dataclasses.replace(VALUED, values=np.arange(60.0))
+    assert not any("disagree" in one for one in doubts_about_values(apart, order[:10], apart, order))
+    assert any("disagree" in one for one in doubts_about_values(apart, order[:10], apart))
+
+
 def test_fits_that_did_not_converge_and_rows_never_drawn_twice_are_named():
     odd = dataclasses.replace(PLAIN, unconverged=3, stderr=np.full(60, np.nan))
     found = doubts_about_values(odd, LOWEST, VALUED)

@@ -20,10 +20,11 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
     for row, value in enumerate(values):
         if not value:
             raise InputError(f"{data.source}, row {row}: column {name!r} names no group; give one or remove the row")
-    names, codes = np.unique(values, return_inverse=True)
-    if len(names) < 2:
+    # An array of strings would take as much for each as for the longest.
+    number = {value: place for place, value in enumerate(sorted(set(values)))}
+    if len(number) < 2:
         raise InputError(f"{data.source}: all rows are of one group by column {name!r}; give a column with several")
-    return codes.astype(np.int64)
+    return np.fromiter((number[value] for value in values), np.int64, len(values))
 
 
 def shared_groups(data: TextData, others: TextData, name: str) -> int:

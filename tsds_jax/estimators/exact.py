@@ -1,5 +1,6 @@
 """Exact values of small games, by evaluating every coalition."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -73,4 +74,8 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
 
 @jax.jit
 def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
-    return jax.lax.map(lambda coalition: coalition_utility(game, coalition), members, batch_size=256)
+    # Of groups each coalition has as many rows as their points.
+    rows = getattr(game, "group", members[0]).shape[0]
+    together = min(256, 256 * MAX_PLAYERS // rows)
+    one = partial(coalition_utility, game)
+    return jax.lax.map(one, members, batch_size=together if together > 1 else None)

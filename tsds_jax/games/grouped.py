@@ -22,6 +22,8 @@ class GroupGame:
       game: of the points; any `Game` without parts by player.
       group: int32 ``[points]``, the group of each point.
       size: int32 ``[groups]``, points of each group.
+      sorted: int32 ``[points]``, the points of the first group, of the second and so on.
+      first: int32 ``[groups]``, where each group begins there.
       largest: points of the largest group.
       refits: that each contribution is a whole fit.
     """
@@ -29,6 +31,8 @@ class GroupGame:
     game: Any
     group: jax.Array
     size: jax.Array
+    sorted: jax.Array
+    first: jax.Array
     largest: int = field(metadata={"static": True})
     refits: ClassVar[bool] = True
 
@@ -72,11 +76,12 @@ class GroupGame:
     def _points(self, order: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The points of groups in this order, and how many the first so many groups have."""
         length, count = order.shape[0], self.group.shape[0]
-        # Of a group that stands there twice the first place counts: `add_one_marginals` leaves one behind its end.
-        place = jnp.full(self.players, length).at[order].min(jnp.arange(length))
-        points = jnp.argsort(place[self.group], stable=True).astype(jnp.int32)
         ends = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.size[order], dtype=jnp.int32)])
-        return points[: min(count, length * self.largest)], ends[sizes]
+        at = jnp.arange(min(count, length * self.largest), dtype=jnp.int32)
+        which = jnp.clip(jnp.searchsorted(ends, at, side="right") - 1, 0, length - 1)
+        # Behind the last of them any point does.
+        place = jnp.minimum(self.first[order[which]] + at - ends[which], count - 1)
+        return self.sorted[place], ends[sizes]
 
 
 def group_game(game: Any, groups: object) -> GroupGame:
@@ -108,4 +113,7 @@ def group_game(game: Any, groups: object) -> GroupGame:
         )
     if getattr(game, "part", None) is not None:
         raise InputError("utility 'class_wise' is each point's own and not a group's: use another with groups")
-    return GroupGame(game, jnp.asarray(found, jnp.int32), jnp.asarray(size, jnp.int32), int(size.max()))
+    first = np.concatenate([[0], np.cumsum(size)[:-1]])
+    arrays = {"group": found, "size": size, "sorted": np.argsort(found, kind="stable"), "first": first}
+    held = {name: jnp.asarray(array, jnp.int32) for name, array in arrays.items()}
+    return GroupGame(game, **held, largest=int(size.max()))

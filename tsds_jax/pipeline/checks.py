@@ -33,7 +33,7 @@ def check_select_options(settings: SelectOptions) -> None:
     for layer in layers_of(settings):
         number_in("layer", layer, -1000, 1000)
     if settings.max_length is not None:
-        number_in("max_length", settings.max_length, 1, np.inf)
+        number_in("max_length", settings.max_length, 4, np.inf)
     number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
     check_cuts(settings.grid, settings.largest_cut)
     if settings.rule == "cross_fitted":
@@ -158,7 +158,7 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     for layer in layers_of(settings):
         number_in("layer", layer, -layers - 1, layers)
     if settings.max_length is not None:
-        number_in("max_length", settings.max_length, 1, encoder.config.max_tokens)
+        number_in("max_length", settings.max_length, 4, encoder.config.max_tokens)
     width = encoder.config.hidden_size * len(layers_of(settings))
     largest = min(points, width)
     if settings.pca > largest:

@@ -117,7 +117,9 @@ def select_rows(
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     if choice.missed > 0:
         found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
-    found += doubts_about_values(valuation, removed, opinion)
+    if choice.rule in RULES and len(choice.curve.removed) == 1:
+        found.append("no cut was tried: the first rows to go, which go together, are more than largest_cut allows")
+    found += doubts_about_values(valuation, removed, opinion, limits.removal_order(opinion.values).points)
     found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
     about = {
         **manifest,

@@ -35,6 +35,10 @@ _ESTIMATORS = {
     "banzhaf": "the classifier was fitted on random halves of the {unit}s, with and without each {unit}",
     "banzhaf_add_one": "random halves of the {unit}s were fitted, and each {unit}\u2019s effect on them computed",
 }
+_TUNED = {
+    "fine_tuned": ", fine-tuned for one pass",
+    "cross_fitted": ", fine-tuned for one pass on the half of the rows that a row is not in",
+}
 _STOPPED = {
     "reliability": ", and sampling stopped when the values were as reliable as wanted",
     "budget": ", after which the values were not yet as reliable as wanted",
@@ -239,7 +243,10 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
         kept = f" ({share(explained)} of the variance)" if math.isfinite(explained) else ""
         reduced = f", reduced to {whole(pca)} principal components{kept}" if pca > 0 else ""
         pooled = f", {short(options['pooling'], 20)} pooling" if options.get("pooling") else ""
-        sentences.append(f"Texts were turned into vectors by {short(model['name'], 200)}{weights}{pooled}{reduced}.")
+        by = _TUNED.get(str(options.get("represent_by")), "")
+        sentences.append(
+            f"Texts were turned into vectors by {short(model['name'], 200)}{weights}{by}{pooled}{reduced}."
+        )
     source = str(valuation.get("source", ""))
     if source:
         strength = as_float(valuation.get("C"))

@@ -33,13 +33,16 @@ def doubts_about_sampling(valuation: Valuation) -> list[str]:
     return found
 
 
-def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuation) -> list[str]:
+def doubts_about_values(
+    valuation: Valuation, removed: np.ndarray, other: Valuation, order: np.ndarray | None = None
+) -> list[str]:
     """Doubts about the values: fits, sampling noise, and whether another utility would agree.
 
     Args:
       valuation: the values.
       removed: int ``[removed]``, the points to remove.
       other: a valuation by another utility.
+      order: int ``[points]``, in which it would remove them under the same limits; by its values if not given.
     """
     found = doubts_about_sampling(valuation)
     told = len(removed) and valuation.reliability >= 0.5
@@ -48,11 +51,14 @@ def doubts_about_values(valuation: Valuation, removed: np.ndarray, other: Valuat
             f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
         )
     if len(removed):
-        agreed = float(np.mean(other.values[removed] < np.nanmedian(other.values)))
+        order = other.ranking if order is None else order
+        half = len(order) // 2
+        agreed = float(np.isin(removed, order[: max(half, len(removed))]).mean())
+        where = "in the lower half" if len(removed) <= half else "among as many lowest"
         if agreed < _LEAST_AGREEMENT:
             found.append(
-                f"utilities disagree: of {len(removed)} rows removed by {valuation.utility} only {agreed:.0%} are in"
-                f" the lower half by {other.utility}, so what helps the one may hurt the other"
+                f"utilities disagree: of {len(removed)} rows removed by {valuation.utility} only {agreed:.0%} are"
+                f" {where} by {other.utility}, so what helps the one may hurt the other"
             )
     return found
 
