@@ -91,7 +91,7 @@ def table(rounds: list[dict[str, float]]) -> str:
     for name in ("MiB", "files", "threads"):
         some = [one[name] for one in late]
         slope = np.polyfit(range(len(some)), some, 1)[0] if len(some) > 1 else 0.0
-        lines.append(f"| {name} | {some[0]:.0f} | {some[-1]:.0f} | {max(some):.0f} | {slope:+.2f} |")
+        lines.append(f"| {name} | {some[0]:.0f} | {some[-1]:.0f} | {max(some):.0f} | {round(slope, 2) + 0.0:+.2f} |")
     return "\n".join([f"{len(rounds)} rounds in {rounds[-1]['seconds'] / 60:.1f} minutes.", "", *lines])
 
 
