@@ -121,7 +121,8 @@ def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
     assert f"by `one_se` it rose by {mean(gains['one_se']):.2f} and fell by {-min(gains['one_se']):.2f}" in text
     assert f"which flatters it, gained {mean(gains['best']):.2f}" in text
     still = [run["gain"]["cross_fitted"] for run in runs if (run["flips"], run["classes"]) == (0, "two")]
-    assert f"over {len(still) and 'four'} splits the default rule's cuts by accuracy" in text
+    assert len(still) == 4
+    assert "over four splits the default rule's cuts by accuracy" in text
     assert f"gained {min(still):.2f} to {max(still):.2f} points where nothing was flipped" in text
 
 
@@ -139,6 +140,12 @@ def test_the_readmes_tables_of_methods_are_what_the_benchmark_measured(name, cut
         still, flipped = rows[method, 0.0], rows[method, 0.1]
         gains = (still["gain_10"], flipped["gain_10"], flipped["gain_at_index"])
         check_cells(cells, (flipped["auroc"], rows[method, 0.2]["auroc"], *gains), (1, 1, 100, 100, 100))
+    if name == "two":
+        fifth = [-100 * rows["accuracy_shapley", flips]["gain_20"][0] for flips in (0.1, 0.0)]
+        assert f"cost it {fifth[0]:.1f} to {fifth[1]:.0f} points without a fifth" in " ".join(text.split())
+    else:
+        behind = [rows["loss", flips]["auroc"][0] - rows["shapley", flips]["auroc"][0] for flips in (0.1, 0.2)]
+        assert f"values come {behind[0]:.3f} behind at 10 % and {behind[1]:.3f} at 20 %" in " ".join(text.split())
     cuts = {(run["flips"], run["removed"]) for run in case["runs"] if run["method"] == "shapley"}
     assert {removed for flips, removed in cuts if flips == 0} == {0}
     assert {removed for flips, removed in cuts if flips == 0.1} == cuts_at_flips
@@ -194,6 +201,10 @@ def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
     text = README.read_text("utf-8")
     table = re.search(r"<!-- representations -->(.*?)<!-- /representations -->", text, re.DOTALL)[1]
     runs = json.loads((ROOT / "benchmarks" / "results" / "representations.json").read_text("utf-8"))["runs"]
+    before = {(run["flips"], run["seed"]): run for run in runs if run["by"] == "pretrained"}
+    after = [(run, before[run["flips"], run["seed"]]) for run in runs if run["by"] != "pretrained"]
+    helped = [run[key] > plain[key] for run, plain in after for key in ("value_auroc", "loss_auroc")]
+    assert f"helped both in {sum(helped)} of {len(helped)} comparisons" in text
     keys = [(flips, key) for flips in (0.1, 0.2) for key in ("value_auroc", "loss_auroc")]
     for line in table.strip().splitlines()[2:]:
         by, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))

@@ -480,8 +480,7 @@ def value_game(
     grouped = game if groups is None else group_game(game, groups)
     points = grouped.players
     whole = estimator.startswith("banzhaf")
-    if subset_size is not None:
-        number_in("subset_size", subset_size, 1, np.inf)
+    number_in("subset_size", points if subset_size is None else subset_size, 1, np.inf)
     check_points(points, subset_size, estimator)
     size = points if subset_size is None else int(subset_size)
     if top_overlap is not None:

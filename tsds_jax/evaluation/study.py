@@ -188,8 +188,10 @@ def evaluate(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():
         check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
+    flipped = {}
     for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
-        _check_classes_left(name, splits, flip_labels(splits.train, share, seed, noise)[0], share, seed)
+        flipped[name, share, seed] = flip_labels(splits.train, share, seed, noise)
+        _check_classes_left(name, splits, flipped[name, share, seed][0], share, seed)
     fine_tunes = bool(finetuned) or settings.represent_by != "pretrained" or settings.check_seeds > 0
     if fine_tunes:
         check_precision(encoder)
@@ -220,7 +222,7 @@ def evaluate(
 
     all_settings = []
     for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
-        train, wrong = flip_labels(splits.train, share, seed, noise)
+        train, wrong = flipped[name, share, seed]
         wrong, known = doubted[name] if share == 0 else (wrong, np.ones(len(train), bool))
         own = name if settings.represent_by == "pretrained" else f"{name}-{share_name(share)}-{seed}"
         x = seen(f"{own}-represented", splits, train, seed)

@@ -20,18 +20,16 @@ class GroupGame:
 
     Attributes:
       game: of the points; any `Game` without parts by player.
-      group: int32 ``[points]``, the group of each point.
       size: int32 ``[groups]``, points of each group.
-      sorted: int32 ``[points]``, the points of the first group, of the second and so on.
+      members: int32 ``[points]``, the points of the first group, of the second and so on.
       first: int32 ``[groups]``, where each group begins there.
       largest: points of the largest group.
       refits: that each contribution is a whole fit.
     """
 
     game: Any
-    group: jax.Array
     size: jax.Array
-    sorted: jax.Array
+    members: jax.Array
     first: jax.Array
     largest: int = field(metadata={"static": True})
     refits: ClassVar[bool] = True
@@ -75,13 +73,13 @@ class GroupGame:
 
     def _points(self, order: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The points of groups in this order, and how many the first so many groups have."""
-        length, count = order.shape[0], self.group.shape[0]
+        length, count = order.shape[0], self.members.shape[0]
         ends = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(self.size[order], dtype=jnp.int32)])
         at = jnp.arange(min(count, length * self.largest), dtype=jnp.int32)
         which = jnp.clip(jnp.searchsorted(ends, at, side="right") - 1, 0, length - 1)
         # Behind the last of them any point does.
         place = jnp.minimum(self.first[order[which]] + at - ends[which], count - 1)
-        return self.sorted[place], ends[sizes]
+        return self.members[place], ends[sizes]
 
 
 def group_game(game: Any, groups: object) -> GroupGame:
@@ -114,6 +112,6 @@ def group_game(game: Any, groups: object) -> GroupGame:
     if getattr(game, "part", None) is not None:
         raise InputError("utility 'class_wise' is each point's own and not a group's: use another with groups")
     first = np.concatenate([[0], np.cumsum(size)[:-1]])
-    arrays = {"group": found, "size": size, "sorted": np.argsort(found, kind="stable"), "first": first}
+    arrays = {"size": size, "members": np.argsort(found, kind="stable"), "first": first}
     held = {name: jnp.asarray(array, jnp.int32) for name, array in arrays.items()}
     return GroupGame(game, **held, largest=int(size.max()))
