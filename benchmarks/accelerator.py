@@ -27,12 +27,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
-from measures.results import merged, write
-from measures.rows import Large, Speed, Until, as_json, case_tables, tables
+from measures.results import case_tables, merged, provenance, write
+from measures.rows import Large, Speed, Until, as_json, tables
 from measures.until import WANTED, compiled, converged, plan
 
 import tsds_jax
@@ -76,7 +74,7 @@ def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
     """Seconds until the goal, everything compiled; converged values by so many samples of the estimator."""
     data = bench.points(points)
     reference = converged(data, bench.cache, estimator, 400 if bench.dry else samples)
-    found = plan(data, reference, 0.7 if bench.dry else WANTED, seeds=3, peer=None)
+    found = plan(data, reference, 0.7 if bench.dry else WANTED, bench.cache, seeds=3, peers_seeds=0)
     return compiled(data, found, None, 0, repeats=bench.repeats, quick=bench.dry)
 
 
@@ -144,8 +142,8 @@ def main() -> None:
         print("JAX finds no accelerator here: nothing measured, nothing written (--dry-run tries the code).")
         return
 
-    bench, here = Bench(given.cache, given.dry_run), machine()
-    where = {"device": here["device_kind"], "precision": PRECISION, "jax": jax.__version__}
+    bench = Bench(given.cache, given.dry_run)
+    where = {"device": jax.devices()[0].device_kind, "precision": PRECISION, "jax": jax.__version__}
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     for name, case in CASES.items():
@@ -155,10 +153,11 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        measured[name] = {**stamp("games", "estimators", "valuation"), "seconds": round(seconds, 1), "rows": [about]}
+        from_here = provenance("games", "estimators", "valuation")
+        measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.
-            result = merged(RESULTS, {"machine": here, "versions": versions()}, CASES, measured)[0]
+            result = merged(RESULTS, CASES, measured)
             write(RESULTS, result, case_tables(result))
 
     print(("DRY RUN, these numbers mean nothing\n" if given.dry_run else "") + ", ".join(where.values()))

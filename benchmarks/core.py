@@ -32,21 +32,21 @@ from pathlib import Path
 from typing import Any
 
 from measures.agreement import agreement
-from measures.code import stamp
 from measures.coverage import coverage
-from measures.machine import machine, versions
+from measures.machine import machine
 from measures.mapped_memory import mapped
 from measures.memory import memory
 from measures.neighbours import knn_rate
-from measures.problem import DIMENSIONS, MANY, POINTS, ROWS, Arrays, say, synthetic, tweets
+from measures.problem import DIMENSIONS, MANY, POINTS, Arrays, say, synthetic, tweets
 from measures.rates import logistic_rate, ridge_rate
-from measures.results import merged, write
-from measures.rows import Agreement, Speed, as_json, case_tables, tables
+from measures.results import case_tables, merged, provenance, write
+from measures.rows import Agreement, Speed, as_json, tables
 from measures.until import WANTED, Plan, cold, compiled, converged, plan
 from peers.environment import Peer
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results" / "core.json"
+MEASURED = ("games", "estimators", "valuation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +89,19 @@ def plan_thousand(bench: Bench) -> tuple[Arrays, Plan]:
     """The game of 1,000 points, whose converged values are exact fits."""
     data = bench.points(POINTS, 300)
     reference = converged(data, bench.cache, "permutation", 600 if bench.quick else 8000)
-    return data, plan(data, reference, bench.goal, seeds=3)
+    return data, plan(data, reference, bench.goal, bench.cache, seeds=3, peers_seeds=3)
 
 
 @cache
 def plan_many(bench: Bench, points: int) -> tuple[Arrays, Plan]:
-    """The game of so many points; exact fits would take an hour to converge, so they only check the reference.
+    """The game of so many points, whose converged values are not exact fits: these would take hours.
 
-    Few coalitions do for many points, and all points share them: it takes more seeds to know how many.
+    Few coalitions do for many points, and all points share them: it takes more seeds to know how many. Of permutations
+    it takes many millions, which each point has to itself: one seed does.
     """
     data = bench.points(points, 600)
     reference = converged(data, bench.cache, "add_one", 1000 if bench.quick else 4000)
-    return data, plan(data, reference, bench.goal, seeds=3 if bench.quick else 7, peer=200)
+    return data, plan(data, reference, bench.goal, bench.cache, seeds=3 if bench.quick else 7, peers_seeds=1)
 
 
 KNN_PEERS = ("valda", "dattri", "opendataval", "pydvl")
@@ -158,13 +159,16 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    **stamp("games", "estimators", "valuation", *(["encoders"] if name == "memory-2000000" else [])),
+                    **provenance(*MEASURED, *(["encoders"] if name == "memory-2000000" else [])),
+                    "peers": {peer.name: peer.versions for peer in peers.values() if peer.versions},
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],
                     "rows": [as_json(row) for row in some],
                 }
                 if not given.quick and (given.save or not given.only):
-                    save(measured, {name: peer.versions for name, peer in peers.items() if peer.versions})
+                    # After every case, so that what is measured is kept whatever becomes of the rest.
+                    result = merged(RESULTS, CASES, measured)
+                    write(RESULTS, result, case_tables(result))
 
     here = machine()
     print(
@@ -173,17 +177,6 @@ def main() -> None:
     print(f"\n{tables(rows)}")
     if not all(row.agrees for row in rows if isinstance(row, Agreement)):
         raise SystemExit("values disagree: see the table")
-
-
-def save(measured: dict[str, Any], peers: dict[str, dict[str, str]]) -> None:
-    """Writes the file after every case, so that what is measured is kept whatever becomes of the rest."""
-    about = {
-        "machine": machine(),
-        "versions": versions(),
-        "data": {"points": POINTS, "rows": ROWS, "features": DIMENSIONS, "source": "tweets, MiniLM, PCA"},
-    }
-    found, kept = merged(RESULTS, about, CASES, measured)
-    write(RESULTS, {**about, "peers": kept.get("peers", {}) | peers, "cases": found["cases"]}, case_tables(found))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import Arrays, say, timed
-from measures.results import write
+from measures.results import provenance, write
 
 import tsds_jax as tsds
 
@@ -48,7 +46,7 @@ def main() -> None:
         some = (base[axis], 2 * base[axis]) if quick else sizes
         found[axis] = {"sizes": list(some), "seconds": [seconds({**base, axis: size}, quick) for size in some]}
         say(json.dumps({axis: found[axis]}))
-    about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
+    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(found)}")
     if not quick:
         write(RESULTS, {**about, "base": base, "axes": found}, table(found))

@@ -28,10 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import POINTS, Arrays, represented, say, timed, tweets
-from measures.results import write
+from measures.results import provenance, write
 from peers.environment import Peer
 from scipy.stats import t
 from threadpoolctl import threadpool_limits
@@ -122,7 +120,7 @@ def main() -> None:
                 score = {"auroc": found.auroc, "average_precision": found.average_precision}
                 runs.append({"method": method.name, "seed": seed, "seconds": seconds, **score})
             say(json.dumps(runs[-1]))
-    about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
+    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick and given.data is None:
         write(RESULTS, {**about, "runs": runs}, f"{table(runs)}\n\n![AUROC against seconds](detection.svg)")

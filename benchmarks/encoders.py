@@ -24,19 +24,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 from measures.accelerated_encoder import encoded
-from measures.code import stamp
 from measures.embedding_memory import growth
 from measures.encoding import embedding, folder_of, from_text, product, training
-from measures.machine import machine, versions
+from measures.machine import machine
 from measures.problem import say, timed
-from measures.results import merged, write
-from measures.rows import Encoded, as_json, case_tables, tables
+from measures.results import case_tables, merged, provenance, write
+from measures.rows import Encoded, as_json, tables
 from peers import torch_encoder as peer
 
 from tsds_jax.encoders import Encoder, load_encoder
@@ -116,7 +114,6 @@ def main() -> None:
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     on_gpu, here = jax.default_backend() == "gpu", machine()
-    with_peer = versions() | {name: version(name) for name in ("flax", "optax", "torch", "transformers")}
     file = GPU_RESULTS if on_gpu else RESULTS
     every = ["gpu"] if on_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
     for name, case in CASES.items():
@@ -129,14 +126,14 @@ def main() -> None:
             if not some:  # nothing was measured: there is no result to keep
                 continue
             measured[name] = {
-                **stamp("encoders", "finetuning"),
+                **provenance("encoders", "finetuning", packages=("flax", "optax", "torch", "transformers")),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],
             }
             if not (given.quick or given.model) and (given.save or not given.only):
                 # After every case: a lent machine may be gone before the last.
-                result = merged(file, {"machine": here, "versions": with_peer}, CASES, measured)[0]
+                result = merged(file, CASES, measured)
                 write(file, result, case_tables(result))
 
     print(f"{here['processor']}, {here['cores']} cores, {here['device_kind']}, {date.today().isoformat()}")

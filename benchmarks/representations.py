@@ -19,10 +19,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import say
-from measures.results import write
+from measures.results import provenance, write
 
 from tsds_jax.baselines import baseline
 from tsds_jax.data import Splits, flip_labels, load_tweets
@@ -53,9 +51,7 @@ def main() -> None:
                 runs.append({"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by)})
                 say(json.dumps(runs[-1]))
     about = {
-        **stamp("encoders", "games", "estimators", "finetuning", "pipeline", "valuation"),
-        "machine": machine(),
-        "versions": versions(),
+        **provenance("encoders", "games", "estimators", "finetuning", "pipeline", "valuation"),
     }
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:

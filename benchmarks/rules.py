@@ -23,10 +23,8 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import say
-from measures.results import write
+from measures.results import provenance, write
 
 from tsds_jax.data import load_tweets
 from tsds_jax.demo import minilm_folder
@@ -46,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each rule for the removal index gains.")
     parser.add_argument("--quick", action="store_true", help="one draw of a tenth of the rows; writes no file")
     quick = parser.parse_args().quick
-    about = {**stamp("games", "estimators", "selection", "valuation"), "machine": machine(), "versions": versions()}
+    about = provenance("games", "estimators", "selection", "valuation")
     runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{'-'.join(about['code'].values())}.jsonl"
     known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     for name, classes in CLASSES.items():

@@ -24,10 +24,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import say, tweets
-from measures.results import write
+from measures.results import provenance, write
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 CACHE = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
@@ -52,7 +50,7 @@ def main() -> None:
         runs.append({"processes": processes, "devices": devices, **measured(processes, devices, given.quick)})
         say(json.dumps({name: entry for name, entry in runs[-1].items() if name != "found"}))
     compare(runs)
-    about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
+    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not given.quick:
         write(RESULTS, {**about, "runs": runs}, table(runs))

@@ -28,10 +28,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measures.code import stamp, where
-from measures.machine import machine, versions
+from measures.code import where
 from measures.problem import say
-from measures.results import merged, write
+from measures.results import merged, provenance, write
 
 from tsds_jax import Progress, evaluate
 from tsds_jax.data import load_tweets
@@ -77,7 +76,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", help="files of your own in place of the tweets; writes no file")
     parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
     given = parser.parse_args()
-    here, measured = machine(), {}
+    measured: dict[str, Any] = {}
     tuned = TUNED[: given.methods] if given.finetune is not None else ()
     how: dict[str, Any] = {
         "methods": tuned or METHODS,
@@ -99,7 +98,7 @@ def main() -> None:
         rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = f"{name}-finetuned-{given.finetune:g}" if tuned else name
-        about: dict[str, Any] = stamp(*MEASURED)
+        about = provenance(*MEASURED)
         # Runs of other code are not gone on with: they would get the commit and the date of this one.
         code = "-".join(about["code"].values())
         out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{len(splits.train)}-{code}"
@@ -116,15 +115,14 @@ def main() -> None:
         found = json.loads((out / "evaluation.json").read_text("utf-8"))
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
-        # What the methods find does not hang on the machine: cases of several may stand side by side.
-        about |= {"seconds": round(seconds, 1), "machine": here}
         page = (out / "evaluation.md").read_text("utf-8")
+        about["seconds"] = round(seconds, 1)
         measured[case] = {**about, "summary": found["summary"], "table": page, "runs": runs}
-        print(f"{here['processor']}, {about['date']}, {seconds:.0f} s\n")
+        print(f"{about['machine']['processor']}, {about['date']}, {seconds:.0f} s\n")
         print(page)
         if given.seeds == SEEDS and not given.quick:
             order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]
-            result = merged(RESULTS, {"versions": versions()}, order, measured)[0]
+            result = merged(RESULTS, order, measured)
             write(RESULTS, result, pages(result))
 
 

@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measures.code import stamp
-from measures.machine import machine, versions
 from measures.problem import say
-from measures.results import write
+from measures.results import provenance, write
 
 import tsds_jax as tsds
 from tsds_jax.data.tweets import load_tweets
@@ -52,7 +50,7 @@ def main() -> None:
             gc.collect()
             rounds.append({"seconds": round(time.monotonic() - began, 1), **held()})
             say(f"round {len(rounds)}: {rounds[-1]}")
-    about = {**stamp(*MEASURED), "machine": machine(), "versions": versions()}
+    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(rounds)}")
     if not given.quick and given.minutes >= 10:
         write(RESULTS, {**about, "rounds": rounds}, table(rounds))

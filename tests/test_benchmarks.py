@@ -28,8 +28,9 @@ def test_results_of_other_code_than_the_packages_are_marked_stale(code):
     assert code.INDEX.read_text("utf-8") == code.index(), "run: python -m benchmarks index"
 
 
-def test_each_file_of_results_has_a_page_with_its_tables(code):
-    rows = loaded("rows")
+def test_each_file_of_results_has_a_page_with_its_tables(code, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    results = loaded("results")
     files = sorted(code.RESULTS.glob("*.json"))
     assert len(files) > 5
     for file in files:
@@ -38,9 +39,9 @@ def test_each_file_of_results_has_a_page_with_its_tables(code):
         page, result = file.with_suffix(".md").read_text("utf-8"), json.loads(file.read_text("utf-8"))
         assert f"[{file.name}]({file.name})" in page
         for case in result["cases"].values() if "cases" in result else [result]:
-            assert code.where(case.get("machine") or result["machine"]) in page
+            assert code.where(case["machine"]) in page
         if all("rows" in case for case in result.get("cases", {"": {}}).values()):
-            assert rows.case_tables(result) in page
+            assert results.case_tables(result) in page
 
 
 @pytest.mark.parametrize(
@@ -72,14 +73,38 @@ def test_every_result_names_its_commit_and_the_parts_that_it_measured(code):
 
 def test_a_case_without_rows_is_neither_kept_nor_listed(code, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER.parent)
-    about = {"machine": {"cores": 2, "processor": "abacus"}, "versions": {"jax": "0"}}
-    cases = {name: {**code.stamp("errors"), "rows": rows} for name, rows in (("full", [{}]), ("empty", []))}
+    about = {**code.stamp("errors"), "machine": {"cores": 2, "processor": "abacus"}, "versions": {"jax": "0"}}
+    cases = {name: {**about, "rows": rows} for name, rows in (("full", [{}]), ("empty", []))}
     file = tmp_path / "some.json"
-    file.write_text(json.dumps({**about, "cases": cases}))
-    merged, _ = loaded("results").merged(file, about, cases, {})
-    assert list(merged["cases"]) == ["full"]
+    file.write_text(json.dumps({"cases": cases}))
+    assert list(loaded("results").merged(file, cases, {})["cases"]) == ["full"]
     monkeypatch.setattr(code, "RESULTS", tmp_path)
     assert [kept.case for kept in code.results() if kept.file == "some.json"] == ["full"]
+
+
+def test_a_case_measured_on_another_machine_leaves_the_others_as_they_are_and_each_says_where(
+    code, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    results = loaded("results")
+    row = {"measure": "m", "peak": [2**30], "most": 2**31, "seconds": [1.0], "about": {}}
+
+    def case(processor):
+        machine = {"cores": 2, "processor": processor}
+        return {**code.stamp("errors"), "machine": machine, "versions": {"jax": processor}, "rows": [row]}
+
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps({"cases": {"a": case("abacus"), "b": case("abacus"), "c": case("abacus")}}))
+    found = results.merged(file, "abc", {"b": case("slide rule")})
+    assert {name: entry["machine"]["processor"] for name, entry in found["cases"].items()} == {
+        "a": "abacus",
+        "b": "slide rule",
+        "c": "abacus",
+    }
+    first, second = results.case_tables(found).split("On 2 cores of an slide rule, jax slide rule:")
+    assert first.startswith("On 2 cores of an abacus, jax abacus:")
+    assert first.count("| m |") == 2
+    assert second.count("| m |") == 1
 
 
 def test_a_part_is_stale_when_its_code_changes_and_not_when_its_words_do(code, tmp_path):

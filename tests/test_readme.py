@@ -38,9 +38,9 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
         expected = [median(sides["ours"]), *([median(sides[row["peer"]]), row["ratio"]] if "ratio" in row else [])]
         assert shown == pytest.approx(expected, rel=0.01)
     facts = [
-        result["machine"]["processor"],
-        result["versions"]["jax"],
-        *{case["date"] for case in result["cases"].values()},
+        fact
+        for case in result["cases"].values()
+        for fact in (case["machine"]["processor"].split("(")[0], case["versions"]["jax"], case["date"])
     ]
     facts.append(f"{result['cases']['memory-100000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
     facts.append(f"{result['cases']['memory-2000000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
@@ -102,9 +102,10 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
         in said
     )
     for result in (core, encoders):
-        assert result["machine"]["device_kind"] in text
-        assert all(case["date"] in text for case in result["cases"].values())
-        assert f"jax {result['versions']['jax']}, " in text
+        for case in result["cases"].values():
+            assert case["machine"]["device_kind"] in text
+            assert case["date"] in text
+            assert f"jax {case['versions']['jax']}, " in text
 
 
 def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():

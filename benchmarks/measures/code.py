@@ -101,8 +101,7 @@ def results() -> Iterator[Kept]:
         for case, entry in found.get("cases", {"": found}).items():
             if entry.get("rows") == []:  # of a device that was not there
                 continue
-            device = where(entry.get("machine") or found["machine"])
-            yield Kept(file.name, case, entry, found["versions"]["jax"], device)
+            yield Kept(file.name, case, entry, entry["versions"]["jax"], where(entry["machine"]))
     for file in sorted(EXAMPLES.glob("*/results.json")):
         for case, entry in json.loads(file.read_text("utf-8")).items():
             name = f"../../examples/{file.parent.name}.json"

@@ -27,8 +27,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Of ours and what it stands on."""
-    names = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn")
+def versions(*packages: str) -> dict[str, str]:
+    """Of ours, what it stands on, and these."""
+    names = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", *packages)
     found = {item.name: item.version for item in importlib.metadata.distributions() if item.name in names}
     return {"tsds_jax": tsds_jax.__version__, "python": platform.python_version(), **found}

@@ -5,32 +5,42 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from measures.code import where
+from measures.code import stamp, where
+from measures.machine import machine, versions
+from measures.rows import rebuilt, tables
 
 
-def merged(
-    file: Path, about: dict[str, Any], order: Iterable[str], measured: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the file is to hold once these cases are measured, and what it held from a machine and versions like these.
+def provenance(*parts: str, packages: Iterable[str] = ()) -> dict[str, Any]:
+    """When, of which code, where and with what a result was measured.
 
-    Cases of the latter stay, unless they were measured again. Another build of the system is the same machine.
+    Args:
+      parts: of tsds_jax, that it measures.
+      packages: whose versions it hangs on besides those that all hang on.
+    """
+    return {**stamp(*parts), "machine": machine(), "versions": versions(*packages)}
+
+
+def merged(file: Path, order: Iterable[str], measured: dict[str, Any]) -> dict[str, Any]:
+    """What the file is to hold once these cases are measured: all others stay, each with its own provenance.
+
+    What a case compares ran on one machine, one in turn with the other; of two cases that need not be so.
 
     Args:
       file: where the results are.
-      about: machine, versions and whatever else must be the same.
       order: all cases.
       measured: those measured now.
     """
-    found = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    kept = found if all(_alike(found.get(name)) == _alike(entry) for name, entry in about.items()) else {}
-    cases = kept.get("cases", {}) | measured
+    cases = (json.loads(file.read_text("utf-8"))["cases"] if file.exists() else {}) | measured
     # Of a case without rows nothing was measured.
-    whole = {name: cases[name] for name in order if name in cases and cases[name].get("rows") != []}
-    return {**about, "cases": whole}, kept
+    return {"cases": {name: cases[name] for name in order if name in cases and cases[name].get("rows") != []}}
 
 
-def _alike(about: Any) -> Any:
-    return {name: entry for name, entry in about.items() if name != "platform"} if isinstance(about, dict) else about
+def case_tables(result: dict[str, Any]) -> str:
+    """Markdown: the tables of all rows in a file of results, those of a machine and its versions together."""
+    together: dict[str, list[Any]] = {}
+    for case in result["cases"].values():
+        together.setdefault(_on(case), []).extend(rebuilt(row) for row in case["rows"])
+    return "\n\n".join(f"On {on}:\n\n{tables(rows)}" for on, rows in together.items())
 
 
 def write(file: Path, result: dict[str, Any], tables: str) -> None:
@@ -38,10 +48,13 @@ def write(file: Path, result: dict[str, Any], tables: str) -> None:
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     script = f"benchmarks/{file.stem.removesuffix('_gpu')}.py"
-    on = [where(result["machine"])] if "machine" in result else []  # else each case says its own
-    on += [f"{name} {version}" for name, version in result["versions"].items()]
     page = (
         f"# {file.stem}\n\nMade by `{script}`, whose first lines say what was measured, from "
-        f"[{file.name}]({file.name}), which has every repeat. On {', '.join(on)}."
+        f"[{file.name}]({file.name}), which has every repeat."
     )
+    page += f" On {_on(result)}." if "machine" in result else ""  # else each case says its own
     file.with_suffix(".md").write_text(f"{page}\n\n{tables}\n", "utf-8")
+
+
+def _on(entry: dict[str, Any]) -> str:
+    return ", ".join([where(entry["machine"]), *(f"{name} {version}" for name, version in entry["versions"].items())])

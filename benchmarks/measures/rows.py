@@ -4,9 +4,6 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
-# A peer's endless values are the reference's from this rank correlation on.
-_SAME = 0.95
-
 
 @dataclass(frozen=True)
 class Speed:
@@ -88,14 +85,9 @@ class Until:
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def endless(self) -> float:
-        """Rank correlation with the reference of what the peer would reach by endless sampling, where it was asked."""
-        return float(self.about.get("their_correlation_with_the_reference_without_noise", 1.0))
-
-    @property
     def ratio(self) -> float | None:
-        """Median seconds of the peer over ours; None where no number of samples would bring the peer there."""
-        if not self.peer or self.endless < _SAME:
+        """Median seconds of the peer over ours."""
+        if not self.peer:
             return None
         return median(self.seconds[self.peer]) / median(self.seconds["ours"])
 
@@ -109,9 +101,7 @@ class Until:
         for row in rows:
             parts = ", ".join(f"{name} {median(seconds):.2g} s" for name, seconds in row.parts.items()) or "-"
             peer = times = "-"
-            if row.peer and row.ratio is None:
-                times = f"- (endless permutations: {row.endless:.3f})"
-            elif row.peer:
+            if row.peer:
                 peer = f"{row.peer} {_seconds(row.seconds[row.peer])}, {row.samples[row.peer]}"
                 times = _times(row)
             lines.append(
@@ -345,12 +335,7 @@ def as_json(row: Any) -> dict[str, Any]:
     return asdict(row) | {name: value for name, value in found.items() if value is not None}
 
 
-def case_tables(result: dict[str, Any]) -> str:
-    """Markdown: the tables of all rows in a file of results."""
-    return tables([_rebuilt(row) for case in result["cases"].values() for row in case["rows"]])
-
-
-def _rebuilt(entry: dict[str, Any]) -> Any:
+def rebuilt(entry: dict[str, Any]) -> Any:
     """The row that `as_json` wrote: of the kind all of whose fields it has, and of those the one with most."""
 
     def needed(kind: Any) -> set[str]:
