@@ -85,7 +85,13 @@ def test_out_of_bag_values_are_shares_with_their_errors():
     found = baseline("data_oob", *TWO, samples=30)
     assert ((found.values >= 0) & (found.values <= 1)).all()
     np.testing.assert_allclose(found.values * found.counts, np.round(found.values * found.counts), atol=1e-9)
-    np.testing.assert_allclose(found.stderr, np.sqrt(found.values * (1 - found.values) / found.counts))
+    np.testing.assert_allclose(found.stderr, np.sqrt(found.values * (1 - found.values) / (found.counts - 1)))
+
+
+def test_of_points_that_one_fit_alone_was_without_no_error_is_known():
+    found = baseline("data_oob", *TWO, samples=1)
+    assert np.isnan(found.stderr).all()
+    assert np.isnan(found.reliability)
 
 
 def test_the_middle_validation_row_has_ten_neighbours_within_the_radius():

@@ -204,6 +204,20 @@ def test_groups_of_rows_that_cannot_be_used_are_refused(groups):
         tsds.value(X, Y, X_VAL, Y_VAL, row_groups=np.zeros(120, int), per_validation_point=True)
 
 
+def test_a_bias_of_sizes_that_few_checks_are_of_is_not_taken_away():
+    v = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=64)
+    assert v.corrected
+    assert v.truncated(30).corrected
+    few = v.truncated(1)
+    assert np.count_nonzero(v.checks[:, 0] == 0) < 8
+    assert not few.corrected
+    assert np.isfinite(few.stderr).any()
+    np.testing.assert_array_equal(few.values, v.moments.known(few.weights)[0])
+    one = dataclasses.replace(v, checks=v.checks[v.checks[:, 0] > 0][:20]).truncated(1)
+    assert np.isnan(one.bias_stderr)
+    assert np.isfinite(one.stderr).any()
+
+
 def test_a_run_that_splits_its_values_measures_the_same_bias():
     plain = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16)
     split = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16, row_groups=np.arange(120) % 2)

@@ -201,11 +201,11 @@ def _radius(x: np.ndarray, x_val: np.ndarray) -> float:
 
 
 def _data_oob(given: _Problem) -> _Found:
-    hits, counts = out_of_bag(given.game(), fits=given.samples, seed=given.seed)
+    hits, counts, unconverged = out_of_bag(given.game(), fits=given.samples, seed=given.seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = hits / counts  # NaN for a point that was in every sample
-        error = np.sqrt(share * (1 - share) / counts)
-    return _Found(share, error, given.samples, counts)
+        error = np.sqrt(share * (1 - share) / (counts - 1))  # and there is no error of one fit alone
+    return _Found(share, error, given.samples, counts, unconverged)
 
 
 def _kernel(given: _Problem) -> Valuation:
@@ -225,8 +225,8 @@ def _kernel(given: _Problem) -> Valuation:
 def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:
     def values(given: _Problem) -> _Found:
         game = given.game()
-        probability = held_out_probabilities(game, seed=given.seed).astype(np.float64)
-        return _Found(score(probability, np.asarray(game.y)), np.nan, 5)
+        probability, unconverged = held_out_probabilities(game, seed=given.seed)
+        return _Found(score(probability.astype(np.float64), np.asarray(game.y)), np.nan, 5, unconverged=unconverged)
 
     return values
 

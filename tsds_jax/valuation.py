@@ -275,13 +275,16 @@ class Valuation:
         if self.moments is None or self.estimator.startswith("banzhaf"):
             raise InputError(f"a run of {self.estimator!r} gives no other semivalue: use 'add_one' or 'permutation'")
         values, stderr, freedom = self.moments.known(weights)
-        bias, bias_stderr = (0.0, float("nan")) if self.checks is None else _bias(self.checks, weights)
-        if self.corrected:
+        bias, bias_stderr, known = (0.0, float("nan"), 0.0) if self.checks is None else _bias(self.checks, weights)
+        # Of sizes that few checks are of, the bias is not known well enough to be taken away.
+        corrected = self.corrected and known >= _FEWEST_CHECKS
+        if corrected:
             values, stderr = values + bias, np.hypot(stderr, bias_stderr)
         if self.estimator == "exact":
             stderr = np.zeros_like(values)
         about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "weights": weights}
         about |= {"semivalue_name": name, "bias": bias, "bias_stderr": bias_stderr, "by_row": None}
+        about |= {"corrected": corrected}
         return dataclasses.replace(self, **about)
 
 
@@ -559,8 +562,8 @@ def value_game(
         estimate, check = _last(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
     values, stderr, freedom = sums.known()
-    bias, bias_stderr = (0.0, float("nan")) if estimate.checks is None else _bias(estimate.checks, None)
-    corrected = correct and estimate.checks is not None and len(estimate.checks) >= _FEWEST_CHECKS
+    bias, bias_stderr, known = (0.0, float("nan"), 0.0) if estimate.checks is None else _bias(estimate.checks, None)
+    corrected = correct and known >= _FEWEST_CHECKS
     if corrected:
         values, stderr = values + bias, np.hypot(stderr, bias_stderr)
     return Valuation(
@@ -659,15 +662,20 @@ def _last(
     return estimate, check
 
 
-def _bias(checks: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
-    """Mean of the checked differences under weights over coalition sizes, and its standard error."""
+def _bias(checks: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float]:
+    """Mean of the checked differences under weights over coalition sizes, its standard error, and how many count.
+
+    Checks that weigh unlike count as ``(sum w)^2 / sum w^2``; below two nothing is known of the error.
+    """
     sizes, differences, inverse_chance = checks.T
     share = inverse_chance * (1.0 if weights is None else weights[sizes.astype(int)])
-    if len(checks) < 2 or not share.any():
-        return 0.0, float("nan")
+    number = round(float(share.sum() ** 2 / np.sum(share**2)), 6) if share.any() else 0.0
+    if number < 2:
+        return 0.0, float("nan"), number
     share = share / share.sum()
     mean = float(share @ differences)
-    return mean, float(np.sqrt(np.sum(share**2 * (differences - mean) ** 2) * len(checks) / (len(checks) - 1)))
+    error = np.sqrt(np.sum(share**2 * (differences - mean) ** 2) * number / (number - 1))
+    return mean, float(error), number
 
 
 def _enumerated(by_size: np.ndarray) -> Moments:

@@ -5,6 +5,7 @@ from collections import deque
 import jax.numpy as jnp
 import numpy as np
 
+import tsds_jax as tsds
 from tsds_jax.estimators import enumerate_coalitions, semivalue_weights
 from tsds_jax.estimators.banzhaf import banzhaf
 from tsds_jax.games import TableGame, by_row, ridge_game
@@ -32,6 +33,14 @@ def test_intervals_cover_the_value_in_about_95_percent_of_runs():
         mean, error = last(banzhaf(game, samples=208, seed=seed)).moments.mean()
         inside.append(np.abs(mean - exact) < 1.96 * error)
     assert 0.92 < np.mean(inside) < 0.98
+
+
+def test_a_check_counts_as_many_players_as_are_outside():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
+    v = tsds.value(x, y, x, y, estimator="banzhaf_add_one", samples=16)
+    np.testing.assert_allclose(v.checks[:, 2], 1 - v.checks[:, 0] / 20)
+    assert np.ptp(v.checks[:, 2]) > 0
 
 
 def test_class_wise_utilities_count_for_their_own_class():

@@ -4,7 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from tsds_jax.estimators.chains import balanced_chains
 
@@ -16,6 +16,19 @@ def test_counts_stay_within_one_of_each_other_and_no_chain_repeats_a_player(play
         assert len(set(chain.tolist())) == size
         counts[chain] += 1
         assert np.ptp(counts) <= 1
+
+
+@pytest.mark.parametrize(("players", "size"), [(9, 8), (10, 4)])
+def test_where_a_player_stands_in_one_chain_says_nothing_of_where_it_stands_in_its_next(players, size):
+    pairs = np.zeros((size, size), int)
+    for seed in range(300):
+        last = {}
+        for chain in islice(balanced_chains(seed, players, size), 12):
+            for place, player in enumerate(chain.tolist()):
+                if player in last:
+                    pairs[last[player], place] += 1
+                last[player] = place
+    assert chi2_contingency(pairs).pvalue > 1e-3
 
 
 def test_a_seed_decides_the_chains_and_another_changes_them():

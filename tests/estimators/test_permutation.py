@@ -37,6 +37,19 @@ def test_chains_estimate_the_size_truncated_value_within_their_standard_errors(r
     assert np.sqrt(np.mean(((mean - exact) / error) ** 2)) < 2
 
 
+def test_standard_errors_are_the_spread_over_seeds_where_a_chain_is_nearly_all_players(last):
+    sizes = [code.bit_count() for code in range(2**9)]
+    worth = np.append(0, np.cumsum(1 / np.arange(1, 10)))
+    game = TableGame(jnp.asarray(worth[sizes], jnp.float32))
+    away = []
+    for seed in range(60):
+        estimate = last(permutation(game, subset_size=8, samples=64, seed=seed, **AS_THE_GAME_SAYS))
+        mean, error = estimate.moments.mean()
+        away.append((mean - worth[8] / 8) / error)
+    assert 0.75 < np.mean(np.square(away)) < 1.25
+    assert np.mean(np.abs(away) < 1.96) > 0.92
+
+
 @pytest.mark.parametrize("size", [4, 6])
 def test_chains_estimate_the_mean_over_all_permutations(random_table, all_permutations, last, size):
     game = random_table(6, seed=5)

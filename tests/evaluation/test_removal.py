@@ -32,6 +32,13 @@ def test_a_step_of_which_the_whole_is_no_multiple_ends_at_the_whole(step, steps)
     assert (len(curve.share), curve.share[-1]) == (steps, 1)
 
 
+def test_points_of_the_same_value_go_in_no_order_of_theirs():
+    order = np.argsort(Y, kind="stable")
+    curve = kept_curve(source_game(X[order], Y[order], X_TEST, Y_TEST), np.zeros(80), step=0.5)
+    # In their order either half would be of nearly one class.
+    assert min(curve.best[0], curve.worst[0]) > 0.7
+
+
 def test_a_step_out_of_range_is_refused():
     with pytest.raises(tsds.InputError, match="step is 0: give a number from"):
         kept_curve(source_game(X, Y, X_TEST, Y_TEST), np.arange(80.0), step=0)

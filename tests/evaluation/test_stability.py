@@ -26,6 +26,13 @@ def test_equal_values_are_not_stable_for_their_order():
     assert np.isnan(stability([np.zeros(20), np.arange(20.0)]).lowest)
 
 
+def test_a_point_without_a_value_counts_as_the_highest():
+    some = np.r_[np.nan, np.arange(19.0)]
+    highest = np.r_[100.0, np.arange(19.0)]
+    rest = np.random.default_rng(0).normal(size=20)
+    assert stability([some, rest]) == stability([highest, rest])
+
+
 def test_one_run_is_compared_with_nothing():
     with pytest.raises(InputError, match="there is 1: give at least two"):
         stability([np.arange(3.0)])

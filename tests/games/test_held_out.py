@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tsds_jax.games import logistic_game
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag, stratified_folds
+from tsds_jax.games.leave_one_out import leave_one_out
 from tsds_jax.selection import suspected_labels
 
 RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ def game(classes: int, points: int = 60):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_held_out_probabilities_are_those_of_fits_to_the_other_folds(classes):
     x, y, of = game(classes)
-    found, fold = held_out_probabilities(of, folds=4, seed=3), stratified_folds(y, 4, 3)
+    found, fold = held_out_probabilities(of, folds=4, seed=3).probability, stratified_folds(y, 4, 3)
     assert found.shape == (60, classes)
     for number in range(4):
         inside, outside = (x[rows].astype(np.float64) for rows in (fold != number, fold == number))
@@ -37,7 +38,7 @@ def test_a_class_that_a_fit_has_not_seen_has_probability_zero(classes):
     last = classes - 1
     y[y == last] = 0
     y[7] = last
-    found = held_out_probabilities(logistic_game(x, y, x, y, classes=classes))
+    found = held_out_probabilities(logistic_game(x, y, x, y, classes=classes)).probability
     assert found[7, last] == 0
     assert (np.delete(found[:, last], 7) > 0).any()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
@@ -47,15 +48,27 @@ def test_of_each_fold_no_more_is_kept_than_what_it_says_of_its_own_rows(monkeypa
     points, classes = 2000, 40
     x = RNG.normal(size=(points, 3)).astype(np.float32)
     of = logistic_game(x, np.arange(points) % classes, x[:1], [0], classes=classes)
-    whole = held_out_probabilities(of)
+    whole = held_out_probabilities(of).probability
     monkeypatch.setattr("tsds_jax.games.held_out._CHUNK_NUMBERS", points * classes)
     held_out_probabilities(of)  # compiles
     tracemalloc.start()
-    found = held_out_probabilities(of)
+    found = held_out_probabilities(of).probability
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 * found.nbytes
     np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_fits_that_did_not_converge_are_counted(classes):
+    x, y, sound = game(classes)
+    # Columns twice, and a penalty that float32 loses beside them.
+    twice = np.tile(x, 2)
+    lost = logistic_game(twice, y, twice, y, classes=classes, C=1e9)
+    for of, low, high in ((sound, 0, 0), (lost, 1, 6)):
+        assert low <= held_out_probabilities(of, folds=4).unconverged <= min(high, 4)
+        assert low <= out_of_bag(of, fits=6).unconverged <= high
+        assert low <= leave_one_out(of)[1] <= 61 * high
 
 
 def test_folds_have_each_class_alike_and_are_of_one_size():

@@ -389,7 +389,8 @@ def add_one(
                 moments.add_round(outside, 0 if half else size, marginals, first + t)
                 if check:
                     difference = float(rounds.exact[t]) - float(rounds.marginals[t][rounds.checked[t]])
-                    differences.extend((size, difference, 1.0 if chance is None else 1 / chance[size]))
+                    # What is checked is one player of those outside, however many these are.
+                    differences.extend((size, difference, 1 - size / players if chance is None else 1 / chance[size]))
             if split is not None and ((t + 1) % together == 0 or done == samples):
                 by_row = np.zeros(split.shape[1:])[:players] if by_row is None else by_row
                 by_row += split[t // together, :players]

@@ -52,13 +52,14 @@ def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
     return ranks
 
 
-def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05) -> KeptCurve:
+def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05, seed: int = 0) -> KeptCurve:
     """Refits the source classifier on the points of the highest, and of the lowest, values.
 
     Args:
       game: training points, and test rows in place of validation rows.
       values: ``[points]``; a point that has none (NaN) counts as the highest.
       step: share of the points between two fits, or the next share of which the whole is a multiple.
+      seed: decides the order of points of the same value, see `without_ties`.
 
     Raises:
       InputError: a step out of range, values of other points, or a game of regressions.
@@ -71,7 +72,7 @@ def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05) -> 
     points, steps = game.players, round(1 / step)
     shares = np.arange(1, steps + 1) / steps
     sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)
-    ranking = np.argsort(values, kind="stable")
+    ranking = np.argsort(without_ties(values, seed))
 
     def accuracy(order: np.ndarray) -> np.ndarray:
         return refitted(game, order, sizes, lambda outcome: outcome.hit).mean(1)

@@ -29,7 +29,7 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
     """Compares runs of one method on the same points with different seeds.
 
     Args:
-      runs: values ``[points]`` of each, at least two.
+      runs: values ``[points]`` of each, at least two; a point that has none (NaN) counts as the highest.
 
     Raises:
       InputError: fewer than two runs, or of different points.
@@ -43,13 +43,14 @@ def stability(runs: Sequence[np.ndarray]) -> Stability:
     shapes = {np.shape(run) for run in runs}
     if len(shapes) > 1:
         raise InputError(f"runs have the shapes {sorted(shapes)}: give values of the same points")
+    runs = [np.where(np.isnan(run), np.inf, run) for run in np.asarray(runs, np.float64)]
     size = max(1, len(runs[0]) // 10)
     # Ties are broken for each run apart: in the order of the points, equal values would look stable.
-    ranks = [without_ties(np.asarray(run), number) for number, run in enumerate(runs)]
+    ranks = [without_ties(run, number) for number, run in enumerate(runs)]
     lowest = [set(np.argsort(rank)[:size].tolist()) for rank in ranks]
     pairs = list(combinations(range(len(runs)), 2))
     # Of a run whose values are all the same SciPy says so, once a pair.
-    ranked = all(np.ptp(run) > 0 for run in runs)
+    ranked = all(np.min(run) < np.max(run) for run in runs)
     found = [
         (
             spearmanr(runs[a], runs[b]).statistic if ranked else np.nan,

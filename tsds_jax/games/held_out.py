@@ -38,9 +38,21 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int, units: np.ndarra
     return fold
 
 
+class HeldOut(NamedTuple):
+    """What regressions say of the points that they were not fitted to.
+
+    Attributes:
+      probability: float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
+      unconverged: fits that stopped before their tolerance or were damped.
+    """
+
+    probability: np.ndarray
+    unconverged: int
+
+
 def held_out_probabilities(
     game: LogisticGame, *, folds: int = 5, seed: int = 0, units: np.ndarray | None = None
-) -> np.ndarray:
+) -> HeldOut:
     """Class probabilities of each training point by a regression fitted to the folds that it is not in.
 
     Args:
@@ -48,19 +60,17 @@ def held_out_probabilities(
       folds: how many, at least 2.
       seed: decides the folds.
       units: see `stratified_folds`; None where every point is by itself.
-
-    Returns:
-      float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
     """
     fold = stratified_folds(np.asarray(game.y), folds, seed, units)
-    found = np.empty((len(fold), game.classes), np.float32)
+    found, unconverged = np.empty((len(fold), game.classes), np.float32), 0
     for some in _chunks(game, np.arange(folds)):
         inside = fold != some[:, None]
-        probability = np.asarray(_probabilities(game, jnp.asarray(np.asarray(game.weight) * inside)))
+        probability, short = map(np.asarray, _probabilities(game, jnp.asarray(np.asarray(game.weight) * inside)))
         # Only what is said of the rows outside is kept: of all rows by all fits it would be ``folds`` times as much.
         lane, row = np.nonzero(~inside)
         found[row] = probability[lane, row]
-    return found
+        unconverged += int(short.sum())
+    return HeldOut(found, unconverged)
 
 
 class OutOfBag(NamedTuple):
@@ -69,10 +79,12 @@ class OutOfBag(NamedTuple):
     Attributes:
       hits: float64 ``[points]``, fits that predicted its label.
       counts: int64 ``[points]``, fits that it was not in.
+      unconverged: see `HeldOut`.
     """
 
     hits: np.ndarray
     counts: np.ndarray
+    unconverged: int
 
 
 def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
@@ -84,7 +96,7 @@ def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
       seed: sample ``t`` is drawn from ``[seed, t]``.
     """
     points = game.players
-    hits, counts = np.zeros(points), np.zeros(points, np.int64)
+    hits, counts, unconverged = np.zeros(points), np.zeros(points, np.int64), 0
     label = np.asarray(game.y)
     for some in _chunks(game, np.arange(fits)):
         drawn = [
@@ -92,11 +104,12 @@ def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
             for fit in some
         ]
         times = np.stack(drawn).astype(np.float32)
-        found = np.asarray(_probabilities(game, jnp.asarray(times * np.asarray(game.weight))))
+        found, short = map(np.asarray, _probabilities(game, jnp.asarray(times * np.asarray(game.weight))))
         outside = times == 0
         hits += ((found.argmax(2) == label) & outside).sum(0)
         counts += outside.sum(0)
-    return OutOfBag(hits, counts)
+        unconverged += int(short.sum())
+    return OutOfBag(hits, counts, unconverged)
 
 
 def _chunks(game: LogisticGame, fits: np.ndarray) -> list[np.ndarray]:
@@ -106,15 +119,18 @@ def _chunks(game: LogisticGame, fits: np.ndarray) -> list[np.ndarray]:
 
 
 @jax.jit
-def _probabilities(game: LogisticGame, weight: jax.Array) -> jax.Array:
-    """Of every point by the fits to these weights ``[lanes, points]``: ``[lanes, points, classes]``."""
+def _probabilities(game: LogisticGame, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of every point by the fits to these weights ``[lanes, points]``: ``[lanes, points, classes]``.
+
+    And which fits stopped before their tolerance, ``[lanes]``.
+    """
     present = class_mass(game.y, weight, game.classes) > 0
     if game.classes == 2:
-        parameters = fit_binary(game.x, game.y, weight, game.ridge).parameters
+        parameters, converged = fit_binary(game.x, game.y, weight, game.ridge)
         second = jax.nn.sigmoid(dot("lf,pf->lp", parameters, game.x))
         # Where a fit has seen one class alone it is sure of that, as fits of more classes are.
         second = jnp.where(jnp.all(present, 1)[:, None], second, present[:, 1:].astype(second.dtype))
-        return jnp.stack([1 - second, second], 2)
-    parameters = fit_softmax(game.x, game.y, weight, game.ridge, game.classes).parameters
+        return jnp.stack([1 - second, second], 2), ~converged
+    parameters, converged = fit_softmax(game.x, game.y, weight, game.ridge, game.classes)
     logit = dot("lcf,pf->lcp", parameters.reshape(len(weight), game.classes, -1), game.x)
-    return jnp.moveaxis(softmax(logit, present)[1], 1, 2)
+    return jnp.moveaxis(softmax(logit, present)[1], 1, 2), ~converged

@@ -24,7 +24,7 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
     """
     points = game.players
     chunk = even_chunk(points, len(game.y_val) * game.classes)
-    model = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points)).model
+    model, unconverged = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points))
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)
     found = []
@@ -33,4 +33,4 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
         some = np.minimum(np.arange(first, first + chunk), points - 1)
         found.append(jax.device_get(marginals(without, model, jnp.asarray(some, jnp.int32))))
     changes = np.concatenate([part.marginal for part in found])[:points].astype(np.float64)
-    return -changes, int(np.concatenate([part.unconverged for part in found])[:points].sum())
+    return -changes, int(unconverged) + int(np.concatenate([part.unconverged for part in found])[:points].sum())

@@ -48,7 +48,7 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0, units: np.ndarray | N
       18
     """
     labels = np.asarray(game.y)
-    probability = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units)
+    probability = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units).probability
     suggested = probability.argmax(1).astype(np.int32)
     own = probability[np.arange(len(labels)), labels]
     fold = stratified_folds(labels, _FOLDS, seed, units)
