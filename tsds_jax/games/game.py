@@ -133,11 +133,13 @@ def own_part(game: Game, utility: jax.Array, players: jax.Array) -> jax.Array:
     return utility if part is None else jnp.take_along_axis(utility, part[players][..., None], -1)[..., 0]
 
 
+@jax.jit
 def utility(game: Game, coalition: jax.Array) -> jax.Array:
     """Utility of one coalition, given as bool ``[players]``.
 
     Members are put in front, in their order, and read off as a prefix; map it with `jax.lax.map` or
-    `jax.vmap` over many coalitions.
+    `jax.vmap` over many coalitions. Compiled once for all coalitions: a game's loops, called as they are, would be
+    compiled anew at each call.
 
     Example:
       >>> import jax.numpy as jnp
