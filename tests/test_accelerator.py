@@ -19,6 +19,7 @@ def problem(features, points=400):
     return x[:points], y[:points], x[points:], y[points:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [5, 32])
 @pytest.mark.parametrize("utility", ["accuracy", "log_likelihood"])
 def test_values_by_add_one_are_those_of_exact_refits_up_to_a_hundredth_of_their_spread(features, utility):
@@ -32,6 +33,7 @@ def test_values_by_add_one_are_those_of_exact_refits_up_to_a_hundredth_of_their_
     assert found.unconverged == 0
 
 
+@pytest.mark.slow
 def test_attention_in_one_kernel_is_the_plain_one_with_padding_and_its_gradient(monkeypatch):
     config = EncoderConfig.from_dict(
         {

@@ -412,6 +412,7 @@ def test_a_command_that_cannot_be_obeyed_ends_with_2_and_leaves_everything(array
     assert held(arrays) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_run_folder_says_which_file_to_delete(arrays, capsys):
     run = (*VALUE, "--train", "t.npz", "--out", "run")
     assert command(capsys, *run)[0] == 0
@@ -438,6 +439,7 @@ def test_a_damaged_run_folder_says_which_file_to_delete(arrays, capsys):
     assert command(capsys, *run, "--resume")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_what_was_complete_stays(arrays):
     # Of files beyond so many bytes: values.npz does not fit, the manifest does.
     full = (
@@ -465,6 +467,7 @@ def test_a_run_goes_where_a_link_leads(arrays, capsys):
     assert Path("link").is_symlink()
 
 
+@pytest.mark.slow
 def test_what_a_spreadsheet_or_a_page_would_run_stays_text(here, tiny_model, capsys):
     """Kept and doubted rows hold the data's own texts; the report shows them (see test_report.py)."""
     texts = [FORMULA, "../../../etc/passwd", "<script>alert(1)</script>", "'; DROP TABLE rows; --", "$(touch evil-ran)"]

@@ -27,6 +27,7 @@ def problem(points=150, classes=2, flips=0.1):
 TWO, FLIPPED = problem()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", BASELINES)
 def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
     found = baseline(method, *TWO, samples=40, seed=3)
@@ -40,6 +41,7 @@ def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
         assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_leave_one_out_is_scikit_learns_score_less_that_without_the_point(classes):
     (x, y, x_val, y_val), _ = problem(60, classes)
@@ -57,6 +59,7 @@ def test_leave_one_out_is_scikit_learns_score_less_that_without_the_point(classe
     assert found.fits == 61
 
 
+@pytest.mark.slow
 def test_leave_one_out_by_likelihood_is_scikit_learns_log_loss_and_finds_more():
     (x, y, x_val, y_val), flipped = problem(60)
 

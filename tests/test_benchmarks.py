@@ -62,6 +62,7 @@ def test_each_page_is_what_its_script_makes_of_the_file(script, made, code, monk
     assert made(importlib.import_module(script), result).strip() in (code.RESULTS / f"{script}.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_every_result_names_its_commit_and_the_parts_that_it_measured(code):
     kept = list(code.results())
     assert len(kept) > 10

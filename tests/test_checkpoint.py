@@ -46,6 +46,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

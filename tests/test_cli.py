@@ -52,6 +52,7 @@ def files(tiny_files, *names):
     return [part for name in names or tiny_files for part in (f"--{name}", tiny_files[name])]
 
 
+@pytest.mark.slow
 def test_run_prints_the_outcome_and_writes_the_report(tsds, tiny_files, tiny_model, tmp_path):
     out = tmp_path / "run"
     code, stdout, stderr = tsds("run", *files(tiny_files), "--model", tiny_model, "--out", out, *QUICK)
@@ -85,6 +86,7 @@ def test_texts_are_embedded_once_for_one_cache(tsds, tiny_files, tiny_model, tmp
     assert (code, "supported: float32, bfloat16" in stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, tiny_model, tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(
@@ -96,6 +98,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, ti
     assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (16, 40, 8, "cross_fitted")
 
 
+@pytest.mark.slow
 def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert tsds("data", *files(tiny_files, "train", "test"), "--out", tmp_path / "d")[0] == 0
     assert {path.name for path in (tmp_path / "d").iterdir()} == {"train.csv", "validation.csv", "test.csv"}
@@ -140,6 +143,7 @@ def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, t
     assert "not tested (after 2 steps)" in shown  # none was better than another
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(), ("--seeds", "0,1")])
 def test_texts_that_fine_tuning_cuts_are_counted_in_a_warning_as_a_run_has_it(
     seeds, tsds, tiny_files, tiny_model, tmp_path
@@ -298,6 +302,7 @@ def test_a_config_entry_of_the_wrong_kind_is_named_before_anything_happens(tsds,
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_a_flag_can_switch_off_what_the_config_switches_on(tsds, tiny_files, tiny_model, tmp_path):
     (tmp_path / "c.toml").write_text("drop_overlap = true\nsamples = 16\npca = 8\nsubset-size = 40\ncheck_seeds = 0\n")
     arguments = [*files(tiny_files, "train"), "--model", tiny_model, "--config", tmp_path / "c.toml"]
@@ -414,6 +419,7 @@ def test_rows_with_numbers_for_labels_are_valued_by_a_regression(utility, tsds, 
     assert np.array(table["label"].to_pylist(), float).tolist() == (x[:, 0] + 0.25).tolist()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_to_end_says_how_to_go_on_and_does_to_the_same_values(tsds, tmp_path):
     rng = np.random.default_rng(0)
     for name, rows in (("train", 60), ("validation", 40)):

@@ -20,6 +20,7 @@ def study():
     return module
 
 
+@pytest.mark.slow
 def test_the_written_tables_are_those_of_the_runs(study):
     text = study.WRITTEN.read_text("utf-8")
     parts = json.loads((study.HERE / "results.json").read_text("utf-8"))

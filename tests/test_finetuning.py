@@ -60,6 +60,7 @@ def leaves(module) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(module))]
 
 
+@pytest.mark.slow
 def test_separable_texts_are_learned(result):
     assert result.metrics["accuracy"] > 0.95
     assert result.metrics["macro_f1"] > 0.95
@@ -71,6 +72,7 @@ def test_separable_texts_are_learned(result):
     assert result.classes == ("bad", "good")
 
 
+@pytest.mark.slow
 def test_three_classes_are_learned(encoder):
     options = dataclasses.replace(FAST, head="cls")
     three = finetune(encoder, reviews(150, 0, 3), evaluation=reviews(90, 2, 3), options=options)
@@ -78,6 +80,7 @@ def test_three_classes_are_learned(encoder):
     assert three.probabilities.shape == (90, 3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(encoder, result):
     data = {"validation": reviews(60, 1), "evaluation": reviews(100, 2)}
     again = finetune(encoder, reviews(120, 0), **data, options=FAST)
@@ -207,6 +210,7 @@ def test_held_out_files_are_read_by_the_columns_of_the_training_data(encoder, tm
         finetune(encoder, train, evaluation=tmp_path / "other.csv", options=options)
 
 
+@pytest.mark.slow
 def test_texts_cut_at_the_length_limit_are_counted_over_all_roles(encoder):
     train, valid, test = (reviews(rows, seed) for seed, rows in enumerate((30, 20, 10)))
     options = dataclasses.replace(FAST, steps=2, max_length=8)
@@ -228,6 +232,7 @@ def test_labels_of_held_out_rows_are_matched_by_name(encoder, result):
     assert again.metrics == result.metrics
 
 
+@pytest.mark.slow
 def test_biases_and_layer_norms_have_no_weight_decay(encoder):
     _, params = fresh(encoder, 2)
     chosen = jax.tree.leaves_with_path(nnx.to_pure_dict(decays(params)))
@@ -350,6 +355,7 @@ def test_a_second_run_compiles_nothing(encoder):
     assert (training.train_step._cache_size(), _outputs._cache_size()) == before
 
 
+@pytest.mark.slow
 def test_steps_compile_once_a_bucket(encoder):
     jax.clear_caches()
     finetune(encoder, reviews(100, 0), options=dataclasses.replace(FAST, steps=30, batch_size=4))
@@ -426,6 +432,7 @@ def test_dropout_can_be_overridden(encoder):
         assert found == {rate}
 
 
+@pytest.mark.slow
 def test_a_step_equals_pytorch_adamw(encoder):
     """Two whole steps without dropout: clipped gradient, rate, decay and moments as in torch."""
     torch = pytest.importorskip("torch")

@@ -71,6 +71,7 @@ def plain(encoder) -> FineTuned:
     return tune(encoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{"accumulate": 2}, {"accumulate": 4}, {"remat": True}])
 def test_what_saves_memory_changes_no_weight(given, encoder, plain):
     expected = weights(plain.model.module)
@@ -80,6 +81,7 @@ def test_what_saves_memory_changes_no_weight(given, encoder, plain):
             np.testing.assert_allclose(found, expected[name], atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_each_part_of_a_step_and_each_layer_drops_by_masks_of_its_own(encoder):
     """With dropout the parts of a step draw anew: their mean loss is none of one mask's repeated."""
     twice = films(3).select([0, 1, 2, 0, 1, 2])
@@ -90,6 +92,7 @@ def test_each_part_of_a_step_and_each_layer_drops_by_masks_of_its_own(encoder):
     assert abs(losses[0] - losses[1]) > 1e-4
 
 
+@pytest.mark.slow
 def test_layers_computed_again_drop_the_same_entries_as_the_first_time(encoder):
     kept, again = (tune(encoder, dropout=0.2, remat=remat, steps=2) for remat in (False, True))
     expected = weights(kept.model.module)
@@ -235,6 +238,7 @@ def test_a_regressions_head_starts_at_the_mean_of_the_numbers(encoder):
     assert result.history[0]["train_loss"] < 2 * numbers(50, 0).labels.var()
 
 
+@pytest.mark.slow
 def test_numbers_in_other_units_are_learned_alike(encoder, tmp_path):
     held = numbers(40, 1)
     given = {"task": "regression", "steps": 60, "batch_size": 16, "learning_rate": 2e-2, "evaluate_every": 20}
@@ -387,6 +391,7 @@ def stopping(at: int):
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 5, 7])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_path):
     given = {"held": films(20, 1), "steps": 8, "evaluate_every": 3, "dropout": 0.1, "checkpoint_every": 0.0}
@@ -409,6 +414,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["all", "lora"])
 def test_what_a_run_saves_that_went_on_after_its_last_step_is_the_model_that_it_holds(what, encoder, tmp_path):
     given = {"folder": tmp_path / "run", "checkpoint_every": 0.0, "tune": what}
@@ -422,6 +428,7 @@ def test_what_a_run_saves_that_went_on_after_its_last_step_is_the_model_that_it_
         np.testing.assert_array_equal(saved[name], expected, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_holds_no_more_than_one_that_was_not_cut(encoder, tmp_path, monkeypatch):
     step, held = training.train_step, []
 
@@ -529,6 +536,7 @@ def test_what_validation_rows_decide_is_refused_without_any_before_a_model_is_re
         finetune("no/model", films(4), validation=films(2), options=options)
 
 
+@pytest.mark.slow
 def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_best(encoder):
     options = dataclasses.replace(OPTIONS, best_by="loss", steps=1)
     how = {"pca": 4, "samples": 4, "subset_size": 20, "check_seeds": 2, "check_steps": 1, "remove_count": None}
@@ -567,6 +575,7 @@ def test_seeds_run_apart_and_are_summed_up(encoder, tmp_path):
             call(encoder, films(4), options={"steps": 3})
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_is_a_source_of_representations(encoder):
     result = tune(encoder, steps=20)
     tuned = result.model.encoder
@@ -611,6 +620,7 @@ for tune_what in ("all", "lora"):
 """
 
 
+@pytest.mark.slow
 def test_devices_share_a_batch_or_the_parameters_too_and_give_the_weights_of_one(on_devices, tmp_path):
     for devices in (1, 4):
         command = [sys.executable, "-c", MANY, str(Path(__file__).parent), str(tmp_path / str(devices))]
@@ -673,6 +683,7 @@ def held(on_devices, tmp_path_factory):
     return json.loads(found.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_device_that_has_its_part_has_no_more_of_parameters_moments_and_the_best_state(held):
     # An eighth each, and a batch with what is too short to cut; of adapters, moments and the best state are small.
     for what, share in {"all": 4 / 8, "lora": 2 / 8}.items():
@@ -717,6 +728,7 @@ for name, result in found.items():
 """
 
 
+@pytest.mark.slow
 def test_one_process_that_is_late_or_asked_to_end_has_all_write_and_changes_no_bit(on_devices, free_place, tmp_path):
     command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent)]
     one = subprocess.Popen([*command, str(tmp_path / "one"), "", "1", "0"], env=on_devices(2))

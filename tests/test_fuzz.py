@@ -77,6 +77,7 @@ def test_a_damaged_table_is_read_or_refused(form, tmp_path):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_a_damaged_model_folder_is_loaded_or_refused(name, tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "model")

@@ -82,6 +82,7 @@ def command(tiny_files, tiny_model):
     return [*told, *(part for name, file in tiny_files.items() for part in (f"--{name}", file)), "--out"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_twenty_moments_ends_as_one_that_was_not(command, tmp_path):
     assert tried(command, tmp_path / "whole", []) == [(0, 0)]
     chance = random.Random(0)

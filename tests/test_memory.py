@@ -25,6 +25,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 HOW = {"stdout": subprocess.PIPE, "check": True, "text": True}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_row_of_384_features_takes_two_kilobytes_from_file_to_value(tmp_path):
     few, many = 20_000, 80_000

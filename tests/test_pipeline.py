@@ -44,6 +44,7 @@ def content(folder):
     )
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_file_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
@@ -119,6 +120,7 @@ def cut_at(moment, events):
     return progress
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_within_each_fine_tuning_it_was_cut_in(tiny_files, tiny_model, tmp_path):
     how = {"represent_by": "cross_fitted", "check_seeds": 1, "check_steps": 3, "checkpoint_every": 0.0}
     whole = run(tiny_files, tiny_model, tmp_path / "whole", **how)
@@ -188,6 +190,7 @@ def test_no_array_is_mapped_from_a_file_that_is_removed(tiny_files, tiny_model, 
     assert removed == {".npy": False}
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):
     # The tiny encoder's weights are random, so its embeddings tell the words apart better than its layers.
     how = {"layer": 0, "pca": 16, "utility": "probability", "samples": 32, "subset_size": 40}
@@ -195,6 +198,7 @@ def test_wrong_labels_are_ranked_low(tiny_files, tiny_flipped, tiny_model):
     assert roc_auc_score(tiny_flipped, -s.valuation.values) > 0.65
 
 
+@pytest.mark.slow
 def test_a_selection_saves_and_finetunes(tiny_files, tiny_model, tmp_path):
     s = tsds.select(tiny_files["train"], model=tiny_model, rule="argmax", validation_fraction=0.3, **QUICK)
     assert len(s.kept) + len(s.removed) == len(s.train) == 84
@@ -220,6 +224,7 @@ def chosen(rows, files, model, **how):
     return tsds.select(rows, validation=files["validation"], model=model, **{**QUICK, **how})
 
 
+@pytest.mark.slow
 def test_the_cut_can_be_given_as_a_number_a_share_or_a_least_value(marked, tiny_files, tiny_model):
     count = chosen(marked, tiny_files, tiny_model, remove_count=20, tie_duplicates=False)
     assert (count.rule, len(count.removed)) == ("count", 20)
@@ -244,6 +249,7 @@ def test_marked_rows_stay_and_so_does_a_floor_of_each_class(marked, tiny_files, 
     assert any("rows fewer were removed than asked for" in warning for warning in s.manifest["warnings"])
 
 
+@pytest.mark.slow
 def test_rows_of_a_group_have_one_value_and_go_together(marked, tiny_files, tiny_model, tmp_path):
     s = chosen(marked, tiny_files, tiny_model, group="source", subset_size=4, remove_share=0.4, samples=20)
     values = s.valuation.values.reshape(20, 6)
@@ -256,6 +262,7 @@ def test_rows_of_a_group_have_one_value_and_go_together(marked, tiny_files, tiny
     assert np.array(table["value"]).reshape(20, 6).tolist() == values.tolist()
 
 
+@pytest.mark.slow
 def test_without_validation_rows_whole_groups_are_set_apart_and_shared_ones_are_warned_of(marked, tiny_model):
     how = {"model": tiny_model, **QUICK, "subset_size": 4, "group": "source", "samples": 20}
     own = tsds.select(marked, **how)
@@ -345,11 +352,13 @@ def test_a_text_that_is_cut_counts_once_however_many_models_read_it(by, tiny_fil
     assert found["truncated"] == 120 + 60 + 50  # all are of seven words, between two marks
 
 
+@pytest.mark.slow
 def test_texts_that_an_option_cut_are_not_said_to_be_too_long_for_the_encoder(tiny_files, tiny_model):
     s = tsds.select(tiny_files["train"], model=tiny_model, max_length=8, **QUICK)
     assert "120 texts were cut at 8 tokens (max_length) to be represented" in s.manifest["warnings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["fine_tuned", "cross_fitted"])
 def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files, tiny_model):
     # The tiny encoder's weights are random: one pass is enough for it only in many small steps.
@@ -361,6 +370,7 @@ def test_fine_tuned_representations_tell_the_classes_apart_better(by, tiny_files
     assert better.curve.accuracy[0] > plain.curve.accuracy[0] + 0.05
 
 
+@pytest.mark.slow
 def test_a_cut_is_recommended_only_where_the_model_itself_gains_by_it(tiny_files, tiny_model, tmp_path):
     how = {"rule": "argmax", "check_seeds": 2, "check_steps": 3, "finetuning": TUNING}
     events = []
@@ -428,6 +438,7 @@ def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path
     assert last.done == last.total == found["arms"][0]["steps"]
 
 
+@pytest.mark.slow
 def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_model, tmp_path):
     out = run({"train": tiny_files["train"], "validation": tiny_files["train"]}, tiny_model, tmp_path / "r")
     warnings = json.loads((out / "manifest.json").read_text())["warnings"]
@@ -437,6 +448,7 @@ def test_overlapping_texts_and_missing_tests_are_warned_of(tiny_files, tiny_mode
     assert "120 train texts" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_seeds_that_were_cut_while_they_took_the_place_of_others_can_be_gone_on_with(tiny_files, tiny_model, tmp_path):
     def tuned(steps, **how):
         options = tsds.FineTuneOptions(steps=steps, batch_size=8, max_length=16)
@@ -455,6 +467,7 @@ def test_seeds_that_were_cut_while_they_took_the_place_of_others_can_be_gone_on_
     assert [run["steps"] for run in found] == [3, 3]
 
 
+@pytest.mark.slow
 def test_where_the_first_group_to_go_is_more_than_the_largest_cut_it_is_said_that_none_was_tried(
     tiny_files, tiny_model, tmp_path
 ):
@@ -472,6 +485,7 @@ def test_a_text_is_not_to_be_cut_to_fewer_tokens_than_there_can_be(tiny_files, t
         tsds.select(tiny_files["train"], model=tiny_model, max_length=3, represent_by="fine_tuned")
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_path):
     given = {"remove_count": np.int64(3), "samples": np.int32(8), "C": np.float32(1), "check_seeds": np.int64(0)}
     chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=np.int64(40), **given)
@@ -491,6 +505,7 @@ def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "running"
 
 
+@pytest.mark.slow
 def test_overlapping_texts_that_were_left_out_are_not_warned_of(tiny_files, tiny_model, tmp_path):
     rows = Path(tiny_files["train"]).read_text().splitlines()
     held = tmp_path / "held.csv"
@@ -599,6 +614,7 @@ def test_another_run_in_the_folder_is_refused_before_anything_is_read(finished, 
         tsds.run("nowhere.csv", model=tiny_model, out=finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "folder"])
 def test_kept_rows_come_back_in_the_format_and_columns_that_came(kind, tiny_files, tiny_model, tmp_path):
     rows = Dataset.from_dict({"id": list(range(120)), **{c: column(tiny_files["train"], c) for c in ("text", "label")}})
@@ -641,6 +657,7 @@ def test_kept_rows_are_whole_and_as_they_are_now_after_another_try(kind, tiny_fi
             cut.write_bytes(cut.read_bytes()[:50])
 
 
+@pytest.mark.slow
 def test_sentence_pairs_run_through(tiny_files, tiny_model, tmp_path):
     texts = column(tiny_files["train"], "text")
     rows = Dataset.from_dict({"a": texts, "b": texts[::-1], "label": column(tiny_files["train"], "label")})

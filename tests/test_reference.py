@@ -51,6 +51,7 @@ def test_the_reference_shares_no_code_with_the_library():
         assert "from tsds_jax" not in before_main
 
 
+@pytest.mark.slow
 def test_its_chains_of_all_points_converge_to_the_enumerated_shapley_values(reference):
     data = drawn(reference, 7)
     found = reference.ts_dshapley(data, chains=300, subset_size=7, truncation=0.0)
@@ -61,6 +62,7 @@ def test_its_chains_of_all_points_converge_to_the_enumerated_shapley_values(refe
     assert found.values.sum() == pytest.approx(exact.sum(), abs=1e-6)  # efficiency, chain by chain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"estimator": "permutation", "truncation": 0.0}], ids=["add_one", "permutation"])
 def test_the_librarys_values_of_small_subsets_are_the_references_within_sampling_error(reference, how):
     data = drawn(reference, 30)

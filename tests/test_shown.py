@@ -11,6 +11,7 @@ def selection(tiny_files, tiny_model):
     return tsds.select(tiny_files["train"], validation=tiny_files["validation"], model=tiny_model, **how)
 
 
+@pytest.mark.slow
 def test_rows_are_shown_by_number_source_and_classes(selection, tiny_files):
     assert repr(selection.train) == f"TextData(120 rows of {tiny_files['train']!r}, {{'neg': 73, 'pos': 47}})"
 
@@ -36,6 +37,7 @@ def test_an_encoder_is_shown_by_name_and_size(tiny_model):
     assert repr(encoder) == f"Encoder('{tiny_model}', bert, {encoder.parameters:,} parameters, float32)"
 
 
+@pytest.mark.slow
 def test_fine_tuned_models_are_shown_by_steps_scores_and_outputs(tiny_files, tiny_model):
     how = {"steps": 2, "batch_size": 4, "max_length": 16, "evaluate_every": 1}
     given = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"]}

@@ -25,6 +25,7 @@ Y_VAL = (X_VAL @ DIRECTION + 0.3 * RNG.logistic(size=120) > 0).astype(int)
 COMMON = {"utility": "probability", "subset_size": 40}
 
 
+@pytest.mark.slow
 def test_flipped_labels_get_the_lowest_values():
     flipped = np.arange(160) % 8 == 0
     noisy = np.where(flipped, 1 - Y, Y)
@@ -86,6 +87,7 @@ def test_exact_and_permutation_agree():
     assert np.abs((sampled.values - exact.values) / sampled.stderr).max() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "utility"), [("logistic", "accuracy"), ("ridge", "log_likelihood")])
 def test_add_one_and_permutation_agree(source, utility):
     how = {"source": source, "utility": utility, "subset_size": 40, "truncation": 0.0}
@@ -160,6 +162,7 @@ def test_a_valuation_survives_being_saved(tmp_path):
     np.testing.assert_array_equal(again.by_row, v.by_row)
 
 
+@pytest.mark.slow
 def test_an_interval_is_students_about_the_value():
     short, exact = (tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=samples) for samples in (12, 400))
     low, high = short.interval(0.9)
@@ -175,6 +178,7 @@ def test_an_interval_is_students_about_the_value():
         short.interval(95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["add_one", "permutation", "exact", "banzhaf_add_one"])
 def test_values_split_by_validation_row_add_up(estimator):
     keep = np.r_[0:10]
@@ -185,6 +189,7 @@ def test_values_split_by_validation_row_add_up(estimator):
     np.testing.assert_allclose(v.values, tsds.value(X[keep], Y[keep], X_VAL, Y_VAL, **how).values, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["add_one", "permutation", "exact"])
 def test_values_split_by_groups_of_rows_are_those_of_each_groups_rows_alone(estimator):
     keep, groups = np.r_[0:10], np.arange(120) % 3
@@ -258,6 +263,7 @@ def test_any_game_can_be_valued():
     np.testing.assert_allclose(found.values, 1 / 3, atol=4 * found.stderr.max())
 
 
+@pytest.mark.slow
 def test_antithetic_chains_estimate_the_same_values():
     how = {"estimator": "permutation", "utility": "probability", "subset_size": 20, "truncation": 0.0, "samples": 80}
     plain, pairs = (tsds.value(X, Y, X_VAL, Y_VAL, antithetic=antithetic, **how) for antithetic in (False, True))
@@ -345,6 +351,7 @@ def test_a_game_is_not_valued_by_subsets_of_no_whole_number_of_players(size):
         tsds.value_game(TableGame(jnp.arange(8.0)), subset_size=size)
 
 
+@pytest.mark.slow
 def test_exact_values_are_pydvls():
     known = json.loads((Path(__file__).parent / "golden" / "pydvl.json").read_text("utf-8"))
     arrays = [np.array(known[name]) for name in ("x", "y", "x_val", "y_val")]

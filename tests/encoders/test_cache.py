@@ -171,6 +171,7 @@ write_entry(Path(sys.argv[1]) / "key.npy", (6, 8), fill, every=0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

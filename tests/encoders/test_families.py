@@ -21,6 +21,7 @@ FAMILIES = sorted(folder.name for folder in (Path(__file__).parents[1] / "golden
 TEXTS = ["a good film", "the plot was slow and the actors were not so good , but the music was fine", "boring .", "a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_vector_is_that_of_its_text_alone_without_padding(of_family, family):
     encoder = of_family(family)
@@ -30,6 +31,7 @@ def test_a_vector_is_that_of_its_text_alone_without_padding(of_family, family):
         np.testing.assert_allclose(values[row], encoder.hidden_states(ids)[-1][0, -1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "electra", "modernbert", "qwen3"])
 def test_fine_tuning_reaches_every_parameter_that_the_texts_use(of_family, family):
     encoder = of_family(family)

@@ -29,6 +29,7 @@ print(resident("VmHWM") - before, values.nbytes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_hundred_thousand_sentences_take_little_more_than_their_vectors(golden):
     found = subprocess.run([sys.executable, "-c", GROWTH, str(golden)], capture_output=True, text=True, check=True)

@@ -169,6 +169,7 @@ def test_positions_are_counted_over_what_is_not_padding_wherever_that_stands(fam
         np.testing.assert_allclose(np.asarray(a)[mask == 1], b[mask == 1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SIZES)
 def test_the_gradients_of_a_classification_loss_equal_pytorch(family, tmp_path):
     torch = pytest.importorskip("torch")
@@ -209,6 +210,7 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+@pytest.mark.slow
 def test_the_real_minilm_equals_pytorch():
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

@@ -25,6 +25,7 @@ def device(platform, kind, capability=None):
     return SimpleNamespace(platform=platform, device_kind=kind, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_in_bfloat16_are_float32_arrays_close_to_those_in_float32(of_family, family):
     exact, coarse = of_family(family), of_family(family, dtype="bfloat16")

@@ -93,6 +93,7 @@ def test_a_large_coalition_of_one_class_is_refitted_exactly():
     np.testing.assert_allclose(found, brute(game, order, size, points), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "C", "features"), [(100, 1.0, 32), (400, 10.0, 32), (8, 1.0, 4)])
 def test_the_first_point_of_the_other_class_is_valued_as_by_a_refit_however_many_there_are_of_one(members, C, features):
     rng = np.random.default_rng(members)
@@ -106,6 +107,7 @@ def test_the_first_point_of_the_other_class_is_valued_as_by_a_refit_however_many
     np.testing.assert_allclose(found, exact, atol=1e-3 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 def test_the_first_point_of_an_absent_class_is_valued_as_by_a_refit():
     rng = np.random.default_rng(4)
     x, x_val = rng.normal(size=(124, 6)), rng.normal(size=(100, 6))
@@ -118,6 +120,7 @@ def test_the_first_point_of_an_absent_class_is_valued_as_by_a_refit():
         np.testing.assert_allclose(found, exact, atol=2e-3 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
     game = crowd(points=50)
     before = add_one_rounds._cache_size()
@@ -127,6 +130,7 @@ def test_the_estimate_does_not_depend_on_the_chunk_and_a_run_compiles_once():
     np.testing.assert_allclose(chunked, whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_where_there_are_many_points_a_call_has_fewer_rounds_and_the_estimate_is_the_same(monkeypatch):
     game, sizes = crowd(points=50), []
     whole = last(add_one(game, subset_size=20, samples=10, seed=3)).moments
@@ -157,6 +161,7 @@ def test_calls_made_at_a_time_give_the_bits_of_one_after_another(monkeypatch):
         jax.tree.map(np.testing.assert_array_equal, found[0], other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_rounds_are_the_same_where_all_coalitions_are_fitted_first(classes):
     game, key = crowd(classes=classes), jax.random.key(5)
@@ -204,6 +209,7 @@ def test_with_half_of_the_players_the_mean_is_the_banzhaf_value():
     assert np.abs((mean - exact) / error).max() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_checked_contributions_are_those_of_exact_refits(classes):
     estimate = last(add_one(crowd(classes=classes), subset_size=40, samples=40, seed=0))
@@ -238,6 +244,7 @@ def test_an_exact_game_is_not_checked():
     assert estimate.fits == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True])
 def test_contributions_by_row_add_up_to_the_values(half):
     game = crowd(points=40)

@@ -49,6 +49,7 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["logistic", "ridge"])
 def test_with_64_bits_coalitions_are_of_every_size_as_with_32(game):
     drawn = []
@@ -63,6 +64,7 @@ def test_with_64_bits_coalitions_are_of_every_size_as_with_32(game):
     np.testing.assert_array_equal(*drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_mean_over_all_orders_is_the_enumerations_shapley_value(game):
     made = GAMES[game]()

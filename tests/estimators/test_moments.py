@@ -178,6 +178,7 @@ def test_coalitions_of_even_sizes_with_all_outside_valued_lead_to_the_closed_for
         assert sizes == 1000 or np.corrcoef(mean, exact)[0, 1] > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_95_percent_intervals_hold_the_exact_value_93_to_97_percent_of_the_time(random_table, last, antithetic):
     game = random_table(6, seed=2)

@@ -38,6 +38,7 @@ def content(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_method_is_scored_in_every_setting(study):
     runs = content(study)["runs"]
     assert [(run["flips"], run["seed"], run["method"]) for run in runs] == [
@@ -100,6 +101,7 @@ def test_all_methods_are_cut_at_our_index(study):
             assert len({run["accuracy"] for run in some}) == 1
 
 
+@pytest.mark.slow
 def test_the_oracle_removes_the_wrong_labels_and_no_others(splits, tiny_model, tmp_path):
     how = {"methods": ("oracle", "shapley"), "flips": (0, 0.2), "seeds": (0, 1), "finetuning": TUNING, **QUICK}
     out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", finetuned=("oracle",), **how)
@@ -211,6 +213,7 @@ def test_a_finished_study_can_be_asked_for_more_and_computes_that_alone(splits, 
     assert manifest["asked"]["methods"] == ["loss", "margin"]
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_within_the_fine_tuning_it_was_cut_in(splits, tiny_model, tmp_path):
     how = {
         "methods": ("random",),

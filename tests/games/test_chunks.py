@@ -31,6 +31,7 @@ def test_a_chunk_goes_by_the_memory_that_is_free_in_eighths(used, numbers, monke
     assert numbers_at_once() == numbers
 
 
+@pytest.mark.slow
 def test_the_compiled_program_takes_the_memory_that_its_chunk_was_planned_for():
     points, rows, classes = 30_000, 1000, 2
     x = np.random.default_rng(0).normal(size=(points, 16)).astype(np.float32)

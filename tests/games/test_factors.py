@@ -39,6 +39,7 @@ def test_a_matrix_that_is_not_positive_gives_nan_and_harms_no_other():
     assert np.isnan(inverse(both)[1]).any()
 
 
+@pytest.mark.slow
 def test_batches_of_fits_that_meet_come_to_an_end():
     """A process of its own, for where LAPACK gets whole batches on a CPU (jaxlib 0.10, 0.11.0) nothing in it ends."""
     script = """

@@ -1,5 +1,6 @@
 """Groups as players: their game is that of their points, and every estimator plays it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ Y, Y_VAL = (X[:, 0] > 0).astype(int), (X_VAL[:, 0] > 0).astype(int)
 GROUPS = np.array([0, 3, 1, 2, 1, 4, 5, 4, 4, 0, 2, 5, 3, 1, 4, 4, 0, 0, 5, 2, 1, 3, 4, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["logistic", "ridge"])
 def test_a_coalition_of_groups_is_the_coalition_of_all_their_points(source):
     game = source_game(X, Y, X_VAL, Y_VAL, source=source, utility="probability")
@@ -21,20 +23,22 @@ def test_a_coalition_of_groups_is_the_coalition_of_all_their_points(source):
     assert isinstance(grouped, Game)
     assert grouped.players == 6
     order = jnp.asarray(RNG.permutation(6))
-    found = grouped.prefix_utilities(order, jnp.arange(7)).utility
+    found = jax.jit(type(grouped).prefix_utilities)(grouped, order, jnp.arange(7)).utility
     for size in range(7):
         members = np.isin(GROUPS, np.asarray(order)[:size])
         assert found[size] == pytest.approx(float(utility(game, jnp.asarray(members))), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_group_adds_is_the_difference_of_two_such_coalitions():
     game = source_game(X, Y, X_VAL, Y_VAL, utility="probability")
     for played in (group_game(game, GROUPS), group_game(by_row(game, np.arange(50) % 3), GROUPS)):
         for size in (0, 2, 5):
             order = jnp.asarray(RNG.permutation(6)[:5])
-            fitted = played.fit(order, jnp.int32(size))
+            fitted = jax.jit(type(played).fit)(played, order, jnp.int32(size))
             outside = np.setdiff1d(np.arange(6), np.asarray(order)[:size])
-            found = np.asarray(played.add_one_marginals(fitted.model, jnp.asarray(outside)).marginal)
+            added = jax.jit(type(played).add_one_marginals)(played, fitted.model, jnp.asarray(outside))
+            found = np.asarray(added.marginal)
             found = found if found.ndim == 1 else found.sum(1)
             before = np.isin(GROUPS, np.asarray(order)[:size])
             for place, group in enumerate(outside):
@@ -42,6 +46,7 @@ def test_what_a_group_adds_is_the_difference_of_two_such_coalitions():
                 assert found[place] == pytest.approx(change[1] - change[0], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["add_one", "permutation"])
 def test_every_estimator_finds_the_groups_exact_shapley_values(estimator):
     how = {"groups": GROUPS, "utility": "probability"}
@@ -54,6 +59,7 @@ def test_every_estimator_finds_the_groups_exact_shapley_values(estimator):
     assert np.abs((sampled.values - exact.values) / sampled.stderr).max() < 4
 
 
+@pytest.mark.slow
 def test_groups_of_one_point_are_the_points():
     how = {"samples": 16, "utility": "probability", "estimator": "permutation", "subset_size": 10}
     alone = tsds.value(X, Y, X_VAL, Y_VAL, groups=np.arange(24), **how)
@@ -70,6 +76,7 @@ def test_a_points_value_is_its_groups():
     assert each.split_half < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["exact", "add_one"])
 def test_large_groups_play_in_coalitions_of_several_by_default(estimator):
     rng = np.random.default_rng(0)
@@ -81,6 +88,7 @@ def test_large_groups_play_in_coalitions_of_several_by_default(estimator):
     np.testing.assert_allclose(v.values, whole.values, atol=1e-6 if estimator == "exact" else 0.1)
 
 
+@pytest.mark.slow
 def test_groups_of_any_whole_numbers_type_are_the_same():
     how = {"samples": 8, "utility": "probability", "subset_size": 4}
     values = [tsds.value(X, Y, X_VAL, Y_VAL, groups=GROUPS.astype(kind), **how).values for kind in ("int64", "uint64")]

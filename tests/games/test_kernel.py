@@ -53,6 +53,7 @@ def test_scores_of_every_prefix_are_scikit_learns(classes, C):
         np.testing.assert_allclose(ours[size], theirs, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "name"), [(2, "accuracy"), (3, "log_likelihood"), (0, "neg_mean_squared_error")])
 @pytest.mark.parametrize("features", [3, 60])
 def test_a_linear_kernel_is_the_ridge_without_intercept(classes, name, features):
@@ -69,6 +70,7 @@ def test_a_linear_kernel_is_the_ridge_without_intercept(classes, name, features)
     np.testing.assert_allclose(*both, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "name"), [(2, "log_likelihood"), (3, "probability"), (0, "neg_mean_squared_error")]
 )
@@ -167,6 +169,7 @@ def _everything(game, order):
     return game.prefix_outcomes(order, sizes)[0], game.prefix_utilities(order, sizes).utility, added
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rank=st.sampled_from([0, 1, 3, 20]),

@@ -232,6 +232,7 @@ def test_labels_may_be_strings():
     np.testing.assert_array_equal(knn_shapley(x, names[y], x_val, names[y_val]), knn_shapley(x, y, x_val, y_val))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     points=st.sampled_from([2, 7]),

@@ -41,6 +41,7 @@ def sklearn_fit(x, y, C):
     return model.fit(x.astype(np.float64), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
 def test_binary_fits_of_every_prefix_are_scikit_learns(C):
     x, y, *_ = problem()
@@ -53,6 +54,7 @@ def test_binary_fits_of_every_prefix_are_scikit_learns(C):
             np.testing.assert_allclose(fit.parameters[size], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 5])
 @pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
 def test_softmax_fits_of_every_prefix_are_scikit_learns(classes, C):
@@ -75,6 +77,7 @@ def test_softmax_fits_of_every_prefix_are_scikit_learns(classes, C):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_utilities_are_those_of_scikit_learns_predictions(classes):
     x, y, x_val, y_val = problem(classes=classes, seed=3)
@@ -142,6 +145,7 @@ def test_wide_features_do_not_take_gigabytes():
     assert memory.temp_size_in_bytes < 2**29
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     points=st.integers(1, 12),
@@ -198,6 +202,7 @@ def test_prefixes_fitted_from_anchors_are_scikit_learns(C, start):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_every_size_around_an_anchor_has_its_own_newton_step():
     x, y, *_ = problem(points=80)
     rows, weight = with_constant(x), np.random.default_rng(0).uniform(0.5, 2, 80)
@@ -232,6 +237,7 @@ def test_sizes_in_any_order_get_the_same_fits():
     np.testing.assert_allclose(mixed.parameters, tidy.parameters[np.argsort(np.argsort(sizes))], atol=3e-4)
 
 
+@pytest.mark.slow
 def test_prefixes_that_do_not_descend_to_their_fit_are_fitted_from_nothing(monkeypatch):
     x, y, *_ = problem(points=120)
     sizes = jnp.arange(20, 100)
@@ -252,6 +258,7 @@ def test_prefixes_that_do_not_descend_to_their_fit_are_fitted_from_nothing(monke
     np.testing.assert_allclose(again.parameters, expected, atol=3e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_sample_weights_are_scikit_learns(classes):
     x, y, x_val, y_val = problem(points=90, classes=classes, seed=2)
@@ -267,6 +274,7 @@ def test_sample_weights_are_scikit_learns(classes):
         assert float(utility_found) == pytest.approx(expected, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_a_point_of_weight_zero_changes_nothing():
     x, y, x_val, y_val = problem(points=80)
     weight = np.ones(80)
@@ -277,6 +285,7 @@ def test_a_point_of_weight_zero_changes_nothing():
         assert float(marginal[0]) == pytest.approx(0, abs=2e-3 if size > 16 else 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["penalised", "none"])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_intercepts_are_penalised_or_left_out_as_asked(intercept, classes):
@@ -299,6 +308,7 @@ def test_validation_weights_count_rows_as_often_as_they_say():
     assert float(utility(weighted, members)) == pytest.approx(float(utility(repeated, members)), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_hundreds_of_classes_are_fitted_and_added_to():
     classes, points = 300, 350
     rng = np.random.default_rng(0)
@@ -324,6 +334,7 @@ def test_float32_utilities_are_those_of_float64_fits():
         assert float(found[size - 50]) == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
 def test_the_zero_features_that_an_accelerator_wants_change_nothing(intercept, monkeypatch):
     data = problem(features=6)
@@ -348,6 +359,7 @@ def test_the_zero_features_that_an_accelerator_wants_change_nothing(intercept, m
     np.testing.assert_allclose(*(prefixes(some, order, order).utility for some in (wider, game)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_an_offset_of_the_features_changes_no_value(classes):
     rng = np.random.default_rng(classes)
@@ -433,6 +445,7 @@ def test_a_prefix_without_a_row_that_is_far_from_all_others_is_not_fitted_as_if_
     assert off.sum() <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("C", [1e3, 1e5, 1e8])
 def test_no_prefix_runs_away_where_the_next_ones_fit_says_too_much_of_its_curvature(C):
     # Nearly separable, so a prefix's curvature is a small part of that at its anchor, and Newton's step along a line
@@ -462,6 +475,7 @@ def test_classes_that_change_their_names_turn_the_sign_of_a_fit_and_change_no_di
     np.testing.assert_array_equal(one.parameters, -other.parameters)
 
 
+@pytest.mark.slow
 def test_fits_whose_hessian_rounding_leaves_indefinite_are_damped_and_counted():
     # A column twice, and a penalty that float32 loses beside it.
     x, y, *_ = problem(points=60)
@@ -481,6 +495,7 @@ def test_fits_whose_hessian_rounding_leaves_indefinite_are_damped_and_counted():
     np.testing.assert_allclose(accuracy(cold, rows), accuracy(right, with_constant(x)), atol=0.05)
 
 
+@pytest.mark.slow
 def test_softmax_fits_at_a_strong_penalty_have_as_many_digits_as_others():
     x, y, *_ = problem(classes=3)
     fit = fit_softmax(with_constant(x), jnp.asarray(y), jnp.ones((1, 60)), ridge(5, 1e-6), 3)

@@ -15,12 +15,14 @@ from tsds_jax.games.fused import LANES, curvature_sums, gradient_sums
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, fit_one_more, known_fit, own_residual
 from tsds_jax.games.products import near
 
+_own_residual = jax.jit(own_residual)
+
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(-6, 6), st.floats(0.01, 100))
 def test_a_points_own_residual_solves_its_equation_however_far_on_the_wrong_side_it_is(logit, size, weight):
     reach = 10**size
-    found = own_residual(*(jnp.asarray([number], jnp.float32) for number in (logit, reach, weight)))
+    found = _own_residual(*(jnp.asarray([number], jnp.float32) for number in (logit, reach, weight)))
     exact = brentq(lambda t: t + weight * expit(logit + t * reach), -weight, weight, xtol=1e-15, rtol=1e-14)
     # What is left is the rounding of the logit: float32 has seven digits of the larger of its two parts.
     assert abs(float(found[0]) - exact) <= 1e-6 * weight + 3e-7 * (abs(logit) + abs(exact) * reach) / max(reach, 1.0)
@@ -75,6 +77,7 @@ def test_fits_in_the_span_of_a_few_rows_are_those_in_all_features(intercept, mem
     np.testing.assert_allclose(turned_change, plain_change, atol=tolerance * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_at_a_weak_penalty_contributions_to_members_that_can_nearly_be_told_apart_are_those_of_refits(classes):
     # Some points pull so hard that a Newton step along their direction moved logits by hundreds, and never came back.
@@ -135,6 +138,7 @@ def test_sums_by_a_kernel_are_those_of_numpy_in_float64(features, rows, near_one
         np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("features", "members"), [(20, 0), (20, 1), (20, 9), (20, 60), (64, 9)])
 def test_contributions_by_kernels_are_those_without(features, members, monkeypatch):
     game, _ = anchored(200, features, members=members)

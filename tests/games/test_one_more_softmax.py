@@ -72,6 +72,7 @@ def test_a_points_curvature_is_taken_into_the_metric_as_woodbury_says(kind):
     np.testing.assert_allclose(bent(*single), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 20])
 def test_a_point_can_be_taken_out_again(classes):
     x, y = problem(classes, points=120)
@@ -140,6 +141,7 @@ def test_most_fits_are_there_after_a_step_or_two_and_all_after_ten():
     assert share(10) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "largest"), [(3, 2**22), (20, 2**22), (20, 0)])
 def test_contributions_are_those_of_refits_whatever_is_known_of_the_hessian(classes, largest, monkeypatch):
     monkeypatch.setattr(one_more_softmax, "_LARGEST_BLOCKS", largest)
@@ -169,6 +171,7 @@ def test_contributions_are_those_of_refits_whatever_is_known_of_the_hessian(clas
         np.testing.assert_allclose(found.marginal, expected, atol=2e-4 * float(jnp.max(jnp.abs(expected))) + 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 20])
 @pytest.mark.parametrize("C", [1.0, 10.0])
 def test_contributions_of_a_class_that_no_member_has_are_those_of_refits(classes, C):
@@ -195,6 +198,7 @@ def assert_contributions_are_those_of_refits(game, members, points, tolerance):
     np.testing.assert_allclose(found.marginal, expected, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 12])
 def test_contributions_of_three_classes_are_those_of_refits_where_features_outnumber_rows(size):
     # Members of one class curve nothing, and those that can be told apart hardly anything beside the Hessian's bound.
@@ -206,6 +210,7 @@ def test_contributions_of_three_classes_are_those_of_refits_where_features_outnu
     assert_contributions_are_those_of_refits(game, order[:size], order[size:][:8], 5e-4)
 
 
+@pytest.mark.slow
 def test_contributions_of_three_classes_are_those_of_refits_in_whatever_units_the_features_are():
     # A constant added to a column in all classes was held by its penalty alone, ten orders below the rest.
     x, y = problem(3, features=5)

@@ -84,6 +84,7 @@ def test_a_class_that_no_validation_row_has_is_worth_nothing():
     assert (values[:2] > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "classes", "name"),
     [

@@ -98,6 +98,7 @@ def test_an_intercept_takes_up_any_shift_of_the_features(shift):
         close(ours[size], in_columns(sklearn_scores(x[:size], y[:size], x_val, 2, 1.0, "free"), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classification_utilities_are_those_of_the_scores(classes):
     x, y, x_val, y_val = problem(classes=classes, seed=3)
@@ -147,6 +148,7 @@ def test_the_empty_coalition_knows_nothing_and_one_class_alone_is_predicted(clas
     assert at("accuracy", 3) == pytest.approx(np.mean(y_val == 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "name", "intercept"),
     [
@@ -185,6 +187,7 @@ def test_the_marginal_of_a_chain_is_that_of_its_next_point_in_accuracy_too():
         assert float(_add(game, fit, order[size : size + 1])[0]) == pytest.approx(np.diff(utilities)[size], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", INTERCEPTS)
 def test_duplicated_points_get_equal_values_and_the_average_over_all_orders_is_the_enumeration(intercept):
     x, y, x_val, y_val = problem(points=5, rows=9)
@@ -208,6 +211,7 @@ def test_a_zero_row_changes_nothing_without_an_intercept():
     assert float(_add(game, fit, jnp.array([3]))[0]) == pytest.approx(0, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_chains_marginals_sum_to_what_the_whole_chain_is_worth():
     x, y, x_val, y_val = problem()
     game = ridge_game(x, y, x_val, y_val, classes=2, utility="log_likelihood")
@@ -219,6 +223,7 @@ def test_a_chains_marginals_sum_to_what_the_whole_chain_is_worth():
     assert isinstance(game, Game)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("classes", [2, 3, 0])
 def test_float32_agrees_with_float64(shape, classes):
@@ -258,6 +263,7 @@ def test_fifty_classes_and_one_validation_row():
     close(_scores(game, jnp.arange(120), jnp.array([120]))[0], sklearn_scores(x, y, x_val, 50, 1.0, "free"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [20, 1300])
 def test_a_thousand_classes_are_fitted_as_by_a_direct_solve_in_bounded_memory(features):
     points, rows, classes = 1200, 40, 1000
@@ -313,6 +319,7 @@ def test_the_marginal_of_the_last_point_is_that_of_the_leverage_formula(shape):
         np.testing.assert_allclose(marginal, expected[i], rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 700])
 @pytest.mark.parametrize("shape", ["tall", "wide"])
 def test_work_done_in_parts_gives_the_same(shape, limit, monkeypatch):
@@ -349,6 +356,7 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     features=st.sampled_from([1, 20]),

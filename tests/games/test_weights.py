@@ -134,6 +134,7 @@ def test_a_point_of_weight_zero_changes_nothing(features):
             np.testing.assert_allclose(_marginals(game, order, jnp.int32(size))[1:3], 0, atol=3e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-20, 0.5, 1e20])
 def test_equal_weights_are_a_change_of_the_penalty(scale):
     x, y, x_val, y_val, _ = problem(30, 5, 3)
@@ -158,6 +159,7 @@ def test_a_point_of_weight_two_is_two_points():
         np.testing.assert_allclose(*whole, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "names"),
     [

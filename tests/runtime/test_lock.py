@@ -120,6 +120,7 @@ def test_a_command_that_cannot_be_carried_out_leaves_no_folder(capsys, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_of_representations_has_one_writer(tmp_path, tiny_model, tiny_files, capsys):
     """Two processes that embed to one file: the second is refused, and the file is the first one's."""
     out = tmp_path / "x.npz"

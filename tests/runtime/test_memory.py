@@ -68,6 +68,7 @@ def values(estimates):
     return last.moments.mean()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["add_one", "permutation"])
 def test_so_many_are_computed_together_as_the_compiled_program_has_room_for_and_it_is_compiled_once(
     game, monkeypatch, estimator

@@ -92,6 +92,7 @@ def two(place, *arguments):
     return [[*command, number] for number in range(2)]
 
 
+@pytest.mark.slow
 def test_a_run_of_two_tasks_of_four_devices_under_slurm_is_that_of_one(tiny_files, tiny_model, on_devices, tmp_path):
     arguments = ["--model", tiny_model, "--cache", tmp_path / "cache", "--check-seeds", 0, "--remove-count", 12]
     arguments += ["--samples", 20, "--pca", 8, "--subset-size", 40, "--steps", 2, "--batch-size", 6, "--shard"]
@@ -143,6 +144,7 @@ def test_all_begin_with_the_files_of_the_first(free_place, tmp_path):
     assert not Path(copy[0]).exists()
 
 
+@pytest.mark.slow
 def test_of_several_processes_that_call_the_python_functions_the_first_alone_writes(
     free_place, tiny_files, tiny_model, tmp_path
 ):
@@ -170,6 +172,7 @@ def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):
     assert all(f"is in use by process {os.getpid()}" in error for error in errors)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_ends_all_processes_alike(free_place, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")

@@ -134,8 +134,13 @@ def one(run):
     return run(1)[0]
 
 
+def slow(*given):
+    return pytest.param(*given, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-    ("devices", "processes", "memory"), [(2, 1, ""), (8, 1, ""), (2, 2, ""), (8, 1, "99"), (2, 2, "99")]
+    ("devices", "processes", "memory"),
+    [slow(2, 1, ""), slow(8, 1, ""), slow(2, 2, ""), (8, 1, "99"), slow(2, 2, "99")],
 )
 def test_values_are_those_of_one_device(one, run, free_place, devices, processes, memory):
     for found in run(devices, processes, free_place, memory):
@@ -149,6 +154,7 @@ def test_values_are_those_of_one_device(one, run, free_place, devices, processes
                 assert (array == one[name]).all(), name
 
 
+@pytest.mark.slow
 def test_devices_that_have_some_players_each_find_the_same_and_hold_less(on_devices):
     subprocess.run([sys.executable, "-c", CUT], env=on_devices(8), check=True, timeout=600)
 

@@ -104,6 +104,7 @@ def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_ro
         assert curve.stderr[place] == pytest.approx(change.std() / np.sqrt(80), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_each_half_of_the_validation_rows_is_crossed_with_the_order_that_the_other_half_alone_gives():
     game, limits, options = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y), SelectOptions()
     folds = validation_folds(options, Y_VAL)
