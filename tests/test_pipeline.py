@@ -420,6 +420,12 @@ def test_a_class_without_a_training_row_is_suggested_to_nobody(tiny_files, tiny_
         tsds.select(train, validation=held, model=tiny_model, layer=0, **QUICK)
 
 
+def test_patience_that_a_selection_would_not_heed_is_refused(tiny_files, tiny_model):
+    impatient = tsds.FineTuneOptions(patience=2)
+    with pytest.raises(tsds.InputError, match="patience would give the compared models different numbers of steps"):
+        tsds.select(tiny_files["train"], model=tiny_model, finetuning=impatient, represent_by="finetuned", **QUICK)
+
+
 def test_rows_of_another_task_are_refused_before_the_work(tiny_files, tiny_model):
     with pytest.raises(tsds.InputError, match="task regression has none"):
         chosen("no.csv", tiny_files, tiny_model, finetuning=tsds.FineTuneOptions(task="regression"))

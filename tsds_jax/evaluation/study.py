@@ -176,7 +176,7 @@ def evaluate(
     _check(data, methods, flips, noise, seeds)
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()
-    check_for_comparison(tuning, compares=bool(finetuned))
+    check_for_comparison(tuning)
     check_options(tuning)
     for method, splits in itertools.product(methods, data.values()):
         check_baseline(method, len(splits.train))

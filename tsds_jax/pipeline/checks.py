@@ -111,12 +111,15 @@ def check_precision(encoder: Encoder) -> None:
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
 
 
-def check_for_comparison(finetuning: FineTuneOptions, *, compares: bool) -> None:
-    """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared."""
+def check_for_comparison(finetuning: FineTuneOptions) -> None:
+    """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared.
+
+    Where a model is fine-tuned for its representations alone, its steps are fixed too: nothing else would wait.
+    """
     check_kind(finetuning, "finetuning")
     if finetuning.task != "classification":
         raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
-    if compares and finetuning.patience is not None:
+    if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out")
 
 
