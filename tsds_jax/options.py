@@ -49,7 +49,8 @@ class SelectOptions:
       remove_below: value below which rows are removed, likewise.
       class_floor: least share of each class's rows that stays.
       by_class: whether rows go by their place among their own class, about the same share of each.
-      tie_duplicates: whether rows of the same text and label are kept or removed together, at their mean value.
+      tie_duplicates: whether rows of the same text and label are kept or removed together, at their mean value. Without
+        ``group`` alone: copies in two groups go with their groups, and judge each other.
       group: a column of the training rows; rows with the same entry are valued, kept or removed as a whole,
         and where validation rows are set apart, set apart as a whole.
       protect: a column of the training rows that marks those never to remove, by 1, true or yes.
@@ -91,7 +92,7 @@ class SelectOptions:
     remove_below: float | None = _option(None, "Value below which rows are removed, in place of the rule's choice.")
     class_floor: float = _option(0.0, "Least share of each class's rows that stays.")
     by_class: bool = _option(False, "Remove about the same share of each class.")
-    tie_duplicates: bool = _option(True, "Keep or remove rows of the same text and label together.")
+    tie_duplicates: bool = _option(True, "Keep or remove rows of one text and label together, unless --group does so.")
     group: str | None = _option(None, "Column whose equal entries are valued, kept, removed and set apart as a whole.")
     protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
     check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")

@@ -69,5 +69,12 @@ def test_a_column_that_holds_no_numbers_is_refused():
         numbers(data(sure=["", "", "", ""]), "sure")
 
 
+def test_a_row_that_is_refused_is_named_by_where_it_stood_in_its_source():
+    last = data(group=["a", "b", "c", ""], sure=["1", "1", "1", "maybe"]).select([1, 3])
+    for read, name in ((group_codes, "group"), (marked_rows, "sure"), (numbers, "sure")):
+        with pytest.raises(InputError, match="row 3: column"):
+            read(last, name)
+
+
 def test_duplicates_are_of_the_same_text_and_label():
     assert duplicate_codes(data()).tolist() == [0, 0, 1, 2]

@@ -6,6 +6,7 @@ import time
 import huggingface_hub
 import numpy as np
 import pytest
+import tokenizers
 from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
@@ -91,6 +92,82 @@ def test_a_hub_that_cannot_be_reached_is_asked_for_nothing(hub, monkeypatch):
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     monkeypatch.setattr(load, "hub_answers", lambda: False)
     assert "hub cannot be reached" in refused("someone/unknown")
+
+
+def test_a_snapshot_that_lacks_what_is_not_read_here_is_used_and_one_that_lacks_weights_is_fetched(
+    hub, folder, tmp_path, monkeypatch
+):
+    lacking = huggingface_hub.errors.IncompleteSnapshotError("modules.json is missing", str(folder))
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    asked = []
+
+    def snapshot(name, *, local_files_only=False, **options):
+        asked.append(local_files_only)
+        if local_files_only:
+            raise lacking
+        return str(whole)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert load.find_folder("someone/tiny") == folder
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    (folder / "tokenizer.json").unlink()
+    assert load.find_folder("someone/tiny") == whole
+    monkeypatch.setattr(load, "hub_answers", lambda: False)
+    assert load.find_folder("someone/tiny") == folder
+    assert asked == [True, True, False, True]
+    (folder / "model.safetensors").unlink()
+    assert "the hub cannot be reached" in refused("someone/tiny")
+
+
+def test_whatever_breaks_a_download_is_told_in_one_line(hub, monkeypatch):
+    class Broken(Exception):
+        """As of the HTTP client: of no kind that others are of."""
+
+    def snapshot(name, **options):
+        raise Broken("peer closed\nconnection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    assert "Broken: peer closed connection" in refused("someone/tiny")
+
+
+def test_a_tokenizer_file_without_settings_cuts_texts_as_it_says(folder):
+    made = json.loads((folder / "tokenizer.json").read_text())
+    made["normalizer"] = {"type": "Lowercase"} if made["normalizer"] is None else None
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    (folder / "tokenizer_config.json").unlink()
+    expected = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode("The FILM").ids
+    assert load_encoder(folder).tokenizer("The FILM")["input_ids"] == expected
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_text_ends_with_the_end_token_where_the_settings_say_so(folder, asked):
+    made = json.loads((folder / "tokenizer.json").read_text())
+    made["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    ends = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "[SEP]", "bos_token": "[CLS]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(ends | {"add_eos_token": asked}))
+    tokenizer = load_encoder(folder).tokenizer
+    for text in ("a film", "the story"):
+        found = tokenizer(text)["input_ids"]
+        assert (found[-1] == tokenizer.eos_token_id) == asked
+        assert found[0] != tokenizer.bos_token_id
+        assert len(found) == 2 + asked
+
+
+def test_a_decoder_with_code_of_its_own_has_to_say_whether_it_looks_ahead(of_family, tmp_path):
+    of_family("qwen2")
+    file = tmp_path / "qwen2" / "config.json"
+    values = json.loads(file.read_text()) | {"auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}}
+    file.write_text(json.dumps(values))
+    assert "write is_causal, true or false, into config.json" in refused(file.parent)
+    file.write_text(json.dumps(values | {"is_causal": False}))
+    both = load_encoder(file.parent)
+    assert not both.config.causal
+    saved = both.save_pretrained(tmp_path / "saved")
+    assert "auto_map" not in json.loads((saved / "config.json").read_text())
 
 
 def test_a_file_given_for_a_model_is_said_to_be_one(tmp_path, monkeypatch):

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tsds_jax as tsds
 from tsds_jax.errors import InputError
+from tsds_jax.pipeline.checks import removal_limits
 from tsds_jax.selection import Limits
 
 
@@ -76,6 +79,14 @@ def test_by_class_refuses_units_of_several_classes():
     limits = Limits(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 2]), np.zeros(4, bool), by_class=True)
     with pytest.raises(InputError, match="by_class is for groups of one class, and row 0's has several"):
         limits.removal_order(np.zeros(4))
+
+
+def test_a_row_whose_group_has_several_classes_is_named_by_where_it_stood():
+    rows = {"text": list("abcd"), "label": ["x", "x", "x", "y"], "author": ["p", "q", "r", "r"]}
+    train = tsds.load_data(Dataset.from_dict(rows)).select([1, 2, 3])
+    settings = tsds.SelectOptions(group="author", by_class=True)
+    with pytest.raises(InputError, match="row 3: by_class is for groups of one class, and this row's has several"):
+        removal_limits(train, settings)
 
 
 def test_a_cut_is_the_most_that_does_not_exceed_what_is_wanted():

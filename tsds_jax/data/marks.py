@@ -19,7 +19,9 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
     values = ["" if value is None else str(value).strip() for value in _values(data, name)]
     for row, value in enumerate(values):
         if not value:
-            raise InputError(f"{data.source}, row {row}: column {name!r} names no group; give one or remove the row")
+            raise InputError(
+                f"{data.source}, row {data.origin[row]}: column {name!r} names no group; give one or remove the row"
+            )
     # An array of strings would take as much for each as for the longest.
     number = {value: place for place, value in enumerate(sorted(set(values)))}
     if len(number) < 2:
@@ -68,8 +70,8 @@ def marked_rows(data: TextData, name: str) -> np.ndarray:
         word = "" if value is None else str(value).strip().casefold().removesuffix(".0")
         if word not in _YES | _NO:
             raise InputError(
-                f"{data.source}, row {row}: column {name!r} holds {shorten(value)}; write 1, true or yes for rows that"
-                " are marked, and 0, false, no or nothing for the others"
+                f"{data.source}, row {data.origin[row]}: column {name!r} holds {shorten(value)}; write 1, true or yes"
+                " for rows that are marked, and 0, false, no or nothing for the others"
             )
         found[row] = word in _YES
     return found
@@ -89,7 +91,8 @@ def numbers(data: TextData, name: str) -> np.ndarray:
             found[row] = float(value)
         except (TypeError, ValueError):
             raise InputError(
-                f"{data.source}, row {row}: column {name!r} holds {shorten(value)}; write a number or nothing"
+                f"{data.source}, row {data.origin[row]}: column {name!r} holds {shorten(value)}; write a number or"
+                " nothing"
             ) from None
     if not np.isfinite(found).any():
         raise InputError(f"{data.source}: column {name!r} holds no number; give another column")

@@ -7,6 +7,7 @@ another writer does not fit it and is computed again.
 import contextlib
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 import secrets
@@ -54,7 +55,8 @@ def cache_key(encoder: str, texts: Texts, options: Mapping[str, Any]) -> str:
     Args:
       encoder: its fingerprint.
       texts: in their order.
-      options: what else changes the numbers; JSON values. The package's version counts too.
+      options: what else changes the numbers; JSON values. The versions of the package and of what cuts texts into
+        tokens count too.
     """
     digest = hashlib.sha256()
     for part in _parts(encoder, texts, options):
@@ -66,6 +68,8 @@ def cache_key(encoder: str, texts: Texts, options: Mapping[str, Any]) -> str:
 
 def _parts(encoder: str, texts: Texts, options: Mapping[str, Any]) -> Iterable[bytes]:
     yield __version__.encode()
+    for package in ("transformers", "tokenizers"):
+        yield importlib.metadata.version(package).encode()
     yield encoder.encode()
     yield json.dumps(options, sort_keys=True).encode()
     for text in texts:

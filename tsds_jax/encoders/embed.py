@@ -207,7 +207,7 @@ def with_room_for_rows(compute: Callable[[dict[int, int]], None], sizes: dict[in
         try:
             return compute(sizes)
         except jax.errors.JaxRuntimeError as error:
-            halved(error, max(sizes.values()) // devices, "rows")
+            halved(error, max(sizes.values()) // devices, "rows", "a lower max_length")
             sizes = {length: -(-rows // (2 * devices)) * devices for length, rows in sizes.items()}
 
 

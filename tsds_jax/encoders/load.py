@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from huggingface_hub import constants
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.heads import head_config
-from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count
+from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count, weight_files
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
@@ -106,6 +107,7 @@ class Encoder:
             if file.name in TOKENIZER_FILES:
                 digest.update(file.name.encode())
                 digest.update(file.read_bytes())
+        digest.update(repr(self.settings.get("tokenizer_class")).encode())  # read where the tokenizer names none
         return digest.hexdigest()
 
     def head_fingerprint(self) -> str:
@@ -256,9 +258,14 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
     fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
     cached = _try(functools.partial(fetch, local_files_only=True))
-    if isinstance(cached, Path) and any(cached.glob("*.safetensors")):
-        return cached
+    # What lacks some files of the repository may have all that is read here, and what is there may lack some of these.
+    here = cached if isinstance(cached, Path) else Path(getattr(cached, "snapshot_path", ""))
+    if _is_whole(here):
+        return here
+    some = here != Path() and any(here.glob("*.safetensors"))
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
+    if some and (constants.is_offline_mode() or not hub_answers()):
+        return here  # and what it lacks is said by whoever needs it
     if constants.is_offline_mode():
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
     if not hub_answers():
@@ -268,6 +275,15 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
         return fetched
     reason = f"{type(fetched).__name__}: {' '.join(str(fetched).split())[:120]}"
     raise InputError(f"model {text!r}: {tried}, and the hub does not give it ({reason}); give a folder")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has a config, all weights and a tokenizer."""
+    try:
+        weight_files(folder)
+    except InputError:
+        return False
+    return (folder / "config.json").is_file() and has_tokenizer(folder)
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -283,10 +299,20 @@ def load_tokenizer(folder: Path) -> Any:
     """
     if not has_tokenizer(folder):
         raise InputError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); save the model's tokenizer there")
-    from transformers import AutoTokenizer  # as slow as all other imports: what is refused before is refused sooner
+    # As slow as all other imports: what is refused before is refused sooner.
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    of_itself = (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file()
+    # Without settings the model's type would decide how texts are cut, and take no more than the words from the file.
+    kind = PreTrainedTokenizerFast if of_itself else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        read = functools.partial(kind.from_pretrained, folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = read()
+        end = tokenizer.eos_token_id if _asks_for_an_end(folder) else None
+        if end is not None and (found := tokenizer("a")["input_ids"])[-1:] != [end]:
+            # Transformers 5 drops both wishes where there is a tokenizer.json, and one given alone resets the other.
+            tokenizer = read(add_bos_token=found[:1] == [tokenizer.bos_token_id], add_eos_token=True)
+        return tokenizer
     except Exception as error:  # the tokenizers package raises bare Exceptions
         reason = " ".join(str(error).split())[:120]
         raise InputError(
@@ -295,8 +321,14 @@ def load_tokenizer(folder: Path) -> Any:
         ) from None
 
 
+def _asks_for_an_end(folder: Path) -> bool:
+    """Whether the settings of a tokenizer say that a text ends with its end token: what stands there is its state."""
+    file = folder / "tokenizer_config.json"
+    return file.is_file() and json.loads(file.read_text("utf-8")).get("add_eos_token") is True
+
+
 def _try(fetch: Callable[[], str]) -> Path | Exception:
     try:
         return Path(fetch())
-    except (OSError, ValueError) as error:  # the hub's errors are all one of the two
+    except Exception as error:  # of a connection that breaks those of the HTTP client, which are of no other kind
         return error

@@ -95,10 +95,14 @@ class RotaryAttention(nnx.Module):
         return self.output_dropout(each_token(self.output, mixed), rngs)
 
     def seen(self, mask: jax.Array) -> jax.Array:
-        """Which tokens each token sees, bool [batch, tokens, tokens]."""
-        ahead = np.arange(mask.shape[1])[None, :] - np.arange(mask.shape[1])[:, None]
-        near = np.ones_like(ahead, bool) if self.window is None else np.abs(ahead) <= self.window
-        return (mask[:, None, :] > 0) & (near & (ahead <= 0) if self.causal else near)
+        """Which tokens each token sees, bool [batch, tokens, tokens], or [batch, 1, tokens] where all see the same."""
+        seen = mask[:, None, :] > 0
+        # Computed where it is used: as constants they were an array of tokens by tokens in the program for each layer.
+        place = jnp.arange(mask.shape[1])
+        ahead = place[None, :] - place[:, None]
+        if self.window is not None:
+            seen = seen & (jnp.abs(ahead) <= self.window)
+        return seen & (ahead <= 0) if self.causal else seen
 
 
 class GatedFeedForward(nnx.Module):

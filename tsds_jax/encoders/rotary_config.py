@@ -246,6 +246,12 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
 def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
     if read.get("use_sliding_window") or "sliding_attention" in (values.get("layer_types") or ()):
         raise InputError("the encoder config has use_sliding_window set; only full attention is supported here")
+    if "AutoModel" in _object(values, "auto_map") and "is_causal" not in values:
+        # Several embedders are such files: the same weights, read in both directions.
+        raise InputError(
+            "the encoder config has an auto_map: the model is run by code of its own, which is not read here, and may"
+            " see what follows a token too; write is_causal, true or false, into config.json"
+        )
     qwen2 = values["model_type"] == "qwen2"
     # Of both names transformers takes the older.
     given = _object(values, "rope_scaling") or _object(values, "rope_parameters")

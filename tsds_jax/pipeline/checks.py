@@ -67,6 +67,13 @@ def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
       InputError: a column that is missing or cannot be used, or limits that allow no removal.
     """
     units = training_units(train, settings)
+    if settings.by_class:
+        first = train.labels[np.unique(units, return_index=True)[1]]
+        for row in np.flatnonzero(train.labels != first[units])[:1]:
+            raise InputError(
+                f"{train.source}, row {train.origin[row]}: by_class is for groups of one class, and this row's has"
+                " several: leave it out"
+            )
     marked = np.zeros(len(train), bool) if settings.protect is None else marked_rows(train, settings.protect)
     limits = Limits(train.labels, units, marked, settings.class_floor, settings.by_class)
     if limits.removal_order(np.zeros(len(train))).ends[-1] == 0:

@@ -88,13 +88,14 @@ def _says_full(error: jax.errors.JaxRuntimeError) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
+def halved(error: jax.errors.JaxRuntimeError, size: int, what: str, less: str = "fewer rows or features") -> int:
     """Half as many, rounded up, where the device's memory was full; a warning says so.
 
     Args:
       error: that a computation raised.
       size: how many were computed together.
       what: of what, in the plural.
+      less: what to give where there is no room for one.
 
     Raises:
       TsdsError: there was no room for a single one, or in a job of several processes, which would all have to halve.
@@ -108,9 +109,7 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str) -> int:
     if not _says_full(error):
         raise error
     if size <= 1:
-        raise TsdsError(
-            f"the device has no memory left for {what}, one at a time: give fewer rows or features"
-        ) from None
+        raise TsdsError(f"the device has no memory left for {what}, one at a time: give {less}") from None
     if jax.process_count() > 1:
         raise TsdsError(
             f"a device of process {jax.process_index()} has no memory for {size:,} {what} at a time: use devices that"
