@@ -241,7 +241,6 @@ def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
         (["run", "--train", "x.csv"], "--model is missing"),
         (["run", "--train", "x.csv", "--model", "m", "--out", "o", "--config", "none.toml"], "cannot be read"),
         (["run", "--train", "no.csv", "--model", "m", "--out", "o"], "no.csv"),
-        (["finetune", "--train", "t", "--model", "m", "--out", "o", "--patience", "2"], "option patience"),
         (["finetune", "--train", "t", "--model", "m", "--test", "t", "--out", "o", "--batch-size", "0"], "batch_size"),
         (["report", "--out", "nowhere"], "nowhere"),
         (["evaluate", "--data", "t.csv", "--model", "m"], "--out is missing"),

@@ -1,5 +1,6 @@
 """From text files to a selection, fine-tuned models and a report, with a tiny encoder and real computation."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
@@ -16,7 +17,7 @@ from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
 from tsds_jax.runtime.folder import open_run
 from tsds_jax.selection.choice import validation_folds
-from tsds_jax.stages import finetune_seed_files
+from tsds_jax.stages import evaluate_files, finetune_files, finetune_seed_files
 
 # Tests that value alike share what is compiled, which takes most of their time.
 QUICK = {"check_seeds": 0, "samples": 16, "pca": 8, "subset_size": 40, "utility": "probability"}
@@ -423,7 +424,7 @@ def test_a_class_without_a_training_row_is_suggested_to_nobody(tiny_files, tiny_
 def test_patience_that_a_selection_would_not_heed_is_refused(tiny_files, tiny_model):
     impatient = tsds.FineTuneOptions(patience=2)
     with pytest.raises(tsds.InputError, match="patience would give the compared models different numbers of steps"):
-        tsds.select(tiny_files["train"], model=tiny_model, finetuning=impatient, represent_by="finetuned", **QUICK)
+        tsds.select(tiny_files["train"], model=tiny_model, finetuning=impatient, represent_by="fine_tuned", **QUICK)
 
 
 def test_rows_of_another_task_are_refused_before_the_work(tiny_files, tiny_model):
@@ -471,6 +472,48 @@ def test_seeds_that_were_cut_while_they_took_the_place_of_others_can_be_gone_on_
     tuned(3, test=tiny_files["test"], resume=True)
     found = [json.loads((tmp_path / f"seed-{seed}" / "finetune.json").read_text()) for seed in (0, 1)]
     assert [run["steps"] for run in found] == [3, 3]
+
+
+def test_a_wrong_name_removes_no_seed_that_was_to_be_overwritten(tiny_files, tiny_model, tmp_path):
+    given = {"train": tiny_files["train"], "model": str(tiny_model)}
+    options = tsds.FineTuneOptions(steps=1, batch_size=8, max_length=16)
+    finetune_seed_files([0], str(tmp_path), **given, test=tiny_files["test"], options=options)
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
+    for change, words in (
+        ({"train": "typo.csv"}, "typo.csv"),
+        ({"model": "no/model"}, "no/model"),
+        ({"label": "nosuch"}, "no column 'nosuch'"),
+        ({"options": dataclasses.replace(options, frozen_layers=9)}, "frozen_layers must be at most 2"),
+        ({"resume": True}, "both resume and overwrite"),
+    ):
+        with pytest.raises(tsds.InputError, match=words):
+            finetune_seed_files([0], str(tmp_path), **{**given, "options": options, "overwrite": True, **change})
+    assert all(file.read_bytes() == content for file, content in kept.items())
+
+
+def test_what_does_not_fit_the_model_is_refused_before_the_folder_is_made(tiny_files, tiny_model, tmp_path):
+    bare = shutil.copytree(tiny_model, tmp_path / "bare")
+    (bare / "tokenizer.json").unlink()
+    out = tmp_path / "o"
+    deep = tsds.FineTuneOptions(steps=1, frozen_layers=9)
+    with pytest.raises(tsds.InputError, match="frozen_layers must be at most 2"):
+        finetune_files(tiny_files["train"], str(tiny_model), str(out), options=deep)
+    with pytest.raises(tsds.InputError, match="has no tokenizer"):
+        finetune_files(tiny_files["train"], str(bare), str(out), options=tsds.FineTuneOptions(steps=1))
+    with pytest.raises(tsds.InputError, match="has no tokenizer"):
+        evaluate_files([tiny_files["train"]], str(bare), str(out), methods=["random"], seeds=[0], flips=[0.1])
+    assert not out.exists()
+
+
+def test_a_data_set_with_splits_brings_its_own_rows_to_fine_tuning_too(tiny_files, tiny_model):
+    own = {name: Dataset.from_csv(tiny_files[name]) for name in tiny_files}
+    options = tsds.FineTuneOptions(steps=2, batch_size=8, max_length=16, patience=1, evaluate_every=1)
+    tuned = tsds.finetune(tiny_model, DatasetDict(own), options=options)
+    assert len(tuned.predictions) == 50
+    assert "validation" in str(tuned.history[0])
+    unlabelled = own["test"].remove_columns("label").add_column("label", [-1] * 50)
+    hidden = tsds.finetune(tiny_model, DatasetDict(own | {"test": unlabelled}), options=options)
+    assert hidden.predictions is None
 
 
 @pytest.mark.slow

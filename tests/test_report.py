@@ -398,9 +398,11 @@ def test_where_groups_were_valued_it_is_groups_that_are_counted(run):
 
 def test_the_model_that_made_the_vectors_is_said_to_be_fine_tuned_where_it_was(run):
     options = json.loads((run / "manifest.json").read_text())["options"]
-    for by, said in (("pretrained", False), ("fine_tuned", True), ("cross_fitted", True)):
+    tuned = {"pretrained": "", "fine_tuned": "for one pass", "cross_fitted": "for two passes on the half"}
+    for by, said in tuned.items():
         change_json(run / "manifest.json", options=options | {"represent_by": by})
-        assert ("fine-tuned for one pass" in page_of(run).words) == said
+        words = page_of(run).words
+        assert f"fine-tuned {said}" in words if said else "fine-tuned for" not in words
 
 
 def test_figures_have_a_title_and_words_for_those_who_do_not_see_them(run):

@@ -161,6 +161,11 @@ def command(
             with_traceback = bool(flagged.pop("traceback"))
             # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            given: dict[str, Any] = flagged
+
+            def going_on() -> str:
+                return "the same command with --resume" + (" in place of --overwrite" * bool(given.get("overwrite")))
+
             try:
                 given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()}, several)
                 for name in needs:
@@ -169,14 +174,13 @@ def command(
                 with _in_job(given, out_is_file) if shares else nullcontext(given) as own:
                     body(own)
             except KeyboardInterrupt:
-                in_place = " in place of --overwrite" if flagged.get("overwrite") else ""
-                _fail("stopped" + (f": the same command with --resume{in_place} goes on" if can_resume else ""), 130)
+                _fail("stopped" + (f": {going_on()} goes on" if can_resume else ""), 130)
             except Exception as error:
                 if with_traceback:
                     traceback.print_exc()
                 if isinstance(error, OSError) and error.errno in _NO_ROOM:
                     place = error.filename or flagged.get("out") or "a file"
-                    way_out = "make room" + (", and the same command with --resume goes on" if can_resume else "")
+                    way_out = "make room" + (f", and {going_on()} goes on" if can_resume else "")
                     _fail(f"{place} cannot be written ({str(error.strerror).lower()}): {way_out}", 1)
                 if isinstance(error, TsdsError):
                     _fail(_as_flags(str(error), can_resume), error.exit_code)
@@ -254,9 +258,11 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type], several: Mapping
 def _split(name: str, entry: Any) -> tuple[Any, ...]:
     """What was given, one or several or several joined by commas, as several."""
     kind = _SEVERAL[name]
-    given = entry.split(",") if isinstance(entry, str) else entry if isinstance(entry, tuple) else (entry,)
+    given = entry if isinstance(entry, tuple) else (entry,)
+    if isinstance(entry, str) and "," in entry:  # a name by itself may begin or end with a space
+        given = tuple(part.strip() for part in entry.split(","))
     try:
-        return tuple(kind(part.strip() if isinstance(part, str) else part) for part in given)
+        return tuple(map(kind, given))
     except ValueError:
         kinds = "whole numbers" if kind is int else "numbers"
         raise InputError(f"{name} {entry!r:.60} are not {kinds}: give some, joined by commas") from None

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from tsds_jax import __version__
 from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
-from tsds_jax.encoders import fit_pca, load_encoder
+from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import check_options, finetune
-from tsds_jax.finetuning.tuning import cut_texts, identity, options_by_seed, over_runs, read_rows
+from tsds_jax.finetuning.checks import check_fits
+from tsds_jax.finetuning.tuning import Data, cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
@@ -150,8 +151,7 @@ def finetune_files(
     check_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     check_run_folder(out, resume=resume, overwrite=overwrite)
-    data = read_rows(train, validation, test, text, label, options)
-    encoder = load_encoder(model)
+    data, encoder = _read_and_fitting(train, model, validation, test, text, label, options)
     told = identity(encoder, data, options)
     folder = open_run(out, told, resume=resume, overwrite=overwrite)
     if folder.finished:
@@ -193,6 +193,17 @@ def finetune_files(
     return folder.path
 
 
+def _read_and_fitting(
+    train: Any, model: Any, validation: Any, test: Any, text: Any, label: Any, options: FineTuneOptions
+) -> tuple[Data, Encoder]:
+    """The rows and the encoder of a fine-tuning, with every check before its folder is opened."""
+    data = read_rows(train, validation, test, text, label, options)
+    encoder = load_encoder(model)
+    check_fits(options, encoder)
+    encoder.tokenizer  # noqa: B018, it is read
+    return data, encoder
+
+
 @in_own_place
 def finetune_seed_files(
     seeds: Sequence[int],
@@ -225,6 +236,9 @@ def finetune_seed_files(
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
 
     if overwrite:
+        # Whatever is wrong with the rows or the model is said while the old runs are there.
+        sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
+        _read_and_fitting(**sources, options=each[0])
         # All of them now: with some of the old runs there the new ones could not be gone on with.
         (folder / "seeds.json").unlink(missing_ok=True)
         for one in each:

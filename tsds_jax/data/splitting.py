@@ -1,5 +1,6 @@
 """Training, validation and test data over one set of classes, validation carved out where none is given."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
@@ -7,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.data.columns import column, read_labels
+from tsds_jax.data.columns import column, python_values, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
 from tsds_jax.data.marks import class_counts, group_codes, normalized
 from tsds_jax.data.messages import shorten
 from tsds_jax.data.reading import Table, pick_split, read_source, split_names
-from tsds_jax.data.textdata import Splits, Text, TextData
+from tsds_jax.data.textdata import Splits, Task, Text, TextData
 from tsds_jax.errors import InputError
 
 
@@ -65,11 +66,7 @@ def load_splits(
     def part(source: Any, role: str) -> TextData | None:
         if source is not None:
             return load_data(source, text=text, label=label, classes=classes, role=role)
-        # By name only: of two splits the one that is left need not be for this.
-        table = next((tables[name] for name in split_names(role) if name in tables), None)
-        if table is None or (role == "test" and not _has_labels(table, label or "label", classes)):
-            return None
-        return label_texts(table, text=text, label=label, classes=classes, role=role)
+        return own_split(tables, role, text=text, label=label, classes=classes)
 
     testing, validating = part(test, "test"), part(validation, "validation")
     set_apart = validating is None
@@ -77,6 +74,23 @@ def load_splits(
         training, validating = carve_validation(training, fraction=validation_fraction, seed=seed, group=group)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return _without_overlap(splits) if drop_overlap and splits.overlap else splits
+
+
+def own_split(
+    tables: Mapping[str, Table],
+    role: str,
+    *,
+    text: TextColumns | None,
+    label: str | None,
+    classes: Sequence[str] | None,
+    task: Task = "classification",
+) -> TextData | None:
+    """The validation or test split of a data set that has several, or None: a test split without labels is none."""
+    # By name only: of two splits the one that is left need not be for this.
+    table = next((tables[name] for name in split_names(role) if name in tables), None)
+    if table is None or (role == "test" and not _has_labels(table, label or "label", classes or (), task)):
+        return None
+    return label_texts(table, text=text, label=label, classes=classes, role=role, task=task)
 
 
 def carve_validation(
@@ -180,9 +194,11 @@ def _drop(data: TextData, rows: list[int], role: str) -> TextData:
     return data.select(np.delete(np.arange(len(data)), rows)) if rows else data
 
 
-def _has_labels(table: Table, label: str, classes: tuple[str, ...]) -> bool:
+def _has_labels(table: Table, label: str, classes: Sequence[str], task: Task) -> bool:
     """Whether any row has a label: hub test sets often carry -1 or null throughout, or no label column."""
     if label not in table.rows.column_names or not len(table.rows):
         return False
+    if task != "classification":
+        return any(entry is not None for entry in python_values(column(table.rows, label)))
     names = set(read_labels(column(table.rows, label), table.rows.features[label], label).names)
     return bool(names - ({"-1"} - set(classes)))

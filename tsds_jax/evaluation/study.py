@@ -211,6 +211,7 @@ def evaluate(
     }
     asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}
     about = {"command": command, "identity": identity, "asked": {name: list(one) for name, one in asked.items()}}
+    encoder.tokenizer  # noqa: B018, it is read before the folder is opened
     folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     folder.write_json("manifest.json", {"status": "running", **about})
 

@@ -15,6 +15,9 @@ from flax import nnx
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in
 from tsds_jax.data import TextData, load_data
+from tsds_jax.data.loading import label_texts
+from tsds_jax.data.reading import Table, pick_split, read_source
+from tsds_jax.data.splitting import own_split
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
@@ -125,7 +128,8 @@ def finetune(
     Args:
       model: an `Encoder`, or what `load_encoder` takes.
       train: a `TextData`, or what `load_data` takes.
-      validation: rows that decide which step's weights are kept, by ``options.best_by``, then the lowest loss.
+      validation: rows that decide which step's weights are kept, by ``options.best_by``, then the lowest loss. Where
+        they, or ``evaluation``, are not given and ``train`` has splits of these names, they are those.
       evaluation: rows to report metrics on; they decide nothing.
       text: the text column, or two of them, where rows are still to be read; by default those of `train` if it is
         a `TextData`, else "text".
@@ -294,21 +298,22 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
 def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
     """All rows, with every check that can be made before long work."""
     task: Any = options.task
-    if validation is None:
-        _check_undecided(options)
+    tables: dict[str, Table] = {}
     if isinstance(train, TextData):
         text = train.text_columns if text is None else text
         label = train.label_column if label is None else label
-    rows = load_data(train, text=text, label=label, role="train", task=task)
+        rows = load_data(train, text=text, label=label, role="train", task=task)
+    else:
+        found = read_source(train)
+        tables = {} if isinstance(found, Table) else found
+        rows = label_texts(pick_split(found, "train"), text=text, label=label, role="train", task=task)
     if len(rows) == 0:
         raise InputError("fine-tuning has no training rows; give at least one")
 
     def held_out(source: Any, role: str) -> TextData | None:
-        if source is None:
-            return None
-        classes = rows.classes or None
-        data = load_data(source, text=text, label=label, classes=classes, role=role, task=task)
-        return data if len(data) > 0 else None
+        how: dict[str, Any] = {"text": text, "label": label, "classes": rows.classes or None, "task": task}
+        data = own_split(tables, role, **how) if source is None else load_data(source, role=role, **how)
+        return data if data is not None and len(data) > 0 else None
 
     data = Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
     if data.validation is None:

@@ -37,7 +37,7 @@ _ESTIMATORS = {
 }
 _TUNED = {
     "fine_tuned": ", fine-tuned for one pass",
-    "cross_fitted": ", fine-tuned for one pass on the half of the rows that a row is not in",
+    "cross_fitted": ", fine-tuned for two passes on the half of the rows that a row is not in",
 }
 _STOPPED = {
     "reliability": ", and sampling stopped when the values were as reliable as wanted",

@@ -270,8 +270,6 @@ def open_run(
     """
     from tsds_jax.runtime.processes import own_place  # which needs this module
 
-    if resume and overwrite:
-        raise InputError("both resume and overwrite were asked for: give one of them")
     with ExitStack() as stack:
         path = stack.enter_context(own_place(folder))
         _sign(path, identity, resume, overwrite)
@@ -311,6 +309,8 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
 def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
     """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run."""
     path = as_path(folder)
+    if resume and overwrite:
+        raise InputError("both resume and overwrite were asked for: give one of them")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
