@@ -1,5 +1,6 @@
 """The command line: the functions' answers, exit codes 0, 1 and 2, one line an error, no traceback."""
 
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tsds_jax.cli import main
 from tsds_jax.data import load_data, write_rows
 from tsds_jax.encoders import load_encoder
 from tsds_jax.finetuning import load_target
+from tsds_jax.stages import evaluate_files
 
 QUICK = [
     "--check-seeds",
@@ -335,6 +337,33 @@ def test_a_config_file_has_several_as_a_list_or_joined_as_a_flag_has_them(monkey
     assert (one["seeds"], one["layer"]) == ((0, 1), (-1, -2))
     names = ("data", "methods", "flips", "seeds", "layer")
     assert [one[name] for name in names] == [other[name] for name in names]
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_no_run(monkeypatch, tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\n" + "a,\u2192\nb,\u00e9\n" * 4, "utf-8")
+    shown = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", shown)
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "--train", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o")])
+    shown.flush()
+    assert ended.value.code in (0, None)
+    assert "\u00e9 3, ? 3" in shown.buffer.getvalue().decode("latin-1")
+
+
+def test_data_sets_are_called_by_their_files_in_whatever_script(monkeypatch, tmp_path):
+    names = []
+    monkeypatch.setattr("tsds_jax.stages.evaluate", lambda data, **how: names.extend(data) or tmp_path)
+    for name in ("\u8a13\u7df4", "\u0442\u0435\u0441\u0442", "a b"):
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "a,x\nb,y\n" * 9, "utf-8")
+    evaluate_files([str(file) for file in sorted(tmp_path.glob("*.csv"))], "m", "o")
+    assert names == ["a-b", "\u0442\u0435\u0441\u0442", "\u8a13\u7df4"]
+
+
+def test_a_text_column_may_begin_with_a_space(tsds, tmp_path):
+    (tmp_path / "t.csv").write_text("id, text,label\n" + "1,a,x\n2,b,y\n" * 4)
+    code, printed, error = tsds("data", "--train", tmp_path / "t.csv", "--text", " text", "--out", tmp_path / "o")
+    assert code == 0, error
+    assert "train" in printed
 
 
 def test_embed_takes_one_data_set_whose_name_may_have_a_comma(tsds, tmp_path):

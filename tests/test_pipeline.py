@@ -421,6 +421,11 @@ def test_a_class_without_a_training_row_is_suggested_to_nobody(tiny_files, tiny_
         tsds.select(train, validation=held, model=tiny_model, layer=0, **QUICK)
 
 
+def test_fine_tuning_options_are_checked_where_nothing_is_fine_tuned_too(tiny_files, tiny_model):
+    with pytest.raises(tsds.InputError, match="batch_size"):
+        tsds.select(tiny_files["train"], model=tiny_model, finetuning=tsds.FineTuneOptions(batch_size=0), **QUICK)
+
+
 def test_patience_that_a_selection_would_not_heed_is_refused(tiny_files, tiny_model):
     impatient = tsds.FineTuneOptions(patience=2)
     with pytest.raises(tsds.InputError, match="patience would give the compared models different numbers of steps"):

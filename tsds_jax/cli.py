@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import inspect
+import io
 import os
 import shlex
 import signal
@@ -104,6 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Only its tokenizers are used: that PyTorch is missing is no news to anybody.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A text, or a sign of ours, that the terminal's encoding does not have must not end a run.
+            stream.reconfigure(errors="replace")
     try:
         code = app(arguments or ["--help"], prog_name="tsds", standalone_mode=False)
     except Exception as error:

@@ -298,7 +298,7 @@ def evaluate_files(
             rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
-        name = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(source).stem) or "data"
+        name = re.sub(r"[^\w.]+", "-", Path(source).stem) or "data"
         check_name_is_new(name, data)
         data[name] = splits
     return evaluate(data, model=model, out=out, finetuning=finetuning, **given)

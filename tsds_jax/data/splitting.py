@@ -72,6 +72,10 @@ def load_splits(
     set_apart = validating is None
     if validating is None:
         training, validating = carve_validation(training, fraction=validation_fraction, seed=seed, group=group)
+    elif group is not None:
+        group_codes(
+            training, group
+        )  # nothing is set apart by it, and a column that is not there is refused all the same
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return _without_overlap(splits) if drop_overlap and splits.overlap else splits
 

@@ -77,6 +77,7 @@ def select(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)
+    check_options(finetuning)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
@@ -84,7 +85,6 @@ def select(
     represents = settings.represent_by != "pretrained"
     fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
     if fine_tunes:
-        check_options(finetuning)
         check_fits(finetuning, encoder)
     if represents:
         check_precision(encoder)
