@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tsds_jax.encoders import BertEncoder, EncoderConfig
+from tsds_jax.encoders import BertEncoder, EncoderConfig, modeling
 from tsds_jax.encoders.pooling import POOLINGS, cls, last, mean, pooling_named, weighted_mean
 from tsds_jax.errors import InputError
 
@@ -103,3 +103,37 @@ def test_an_unknown_pooling_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match=r"'max'.*cls, mean, weighted_mean, last"):
         pooling_named("max")
     assert {name: pooling_named(name) for name in POOLINGS} == POOLINGS
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "qwen3", "llama"])
+def test_queries_a_few_at_a_time_see_and_give_what_all_at_once_do(of_family, family, monkeypatch):
+    encoder = of_family(family)
+    ids = jnp.asarray(np.random.default_rng(0).integers(5, 40, (3, 21)))
+    mask = jnp.asarray(np.arange(21) < np.array([21, 13, 0])[:, None], jnp.int32)
+    graph, params = nnx.split(encoder.model)
+
+    def both():
+        def total(params):
+            states = nnx.merge(graph, params)(ids, mask, jnp.zeros_like(ids))
+            return jnp.sum(jnp.where(mask[:, :, None] > 0, jnp.sin(states), 0)), states
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+
+    (_, whole), whole_gradient = both()
+    monkeypatch.setattr(modeling, "WHOLE", 8)
+    monkeypatch.setattr(modeling, "SCORES", 3 * 4 * 21 * 5)  # five queries of four heads: the last block is short
+    (_, some), gradient = both()
+    np.testing.assert_allclose(some[:2], whole[:2], atol=1e-5)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(whole_gradient), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5 * max(1.0, float(jnp.abs(other).max())))
+
+
+def test_the_memory_of_a_long_text_does_not_grow_with_the_square_of_its_tokens():
+    tokens = 8192
+    model = BertEncoder(dataclasses.replace(CONFIG, max_position_embeddings=tokens), rngs=nnx.Rngs(0))
+    graph, params = nnx.split(model)
+    shape = jax.ShapeDtypeStruct((1, tokens), jnp.int32)
+    run = jax.jit(lambda params, *batch: nnx.merge(graph, params)(*batch))
+    memory = run.lower(params, shape, shape, shape).compile().memory_analysis()
+    # Scores of all with all would be 1 GiB for a layer of four heads.
+    assert memory.temp_size_in_bytes < 0.7 * 2**30

@@ -5,6 +5,8 @@ over what is not padding; DistilBERT (Sanh et al., 2019), without segments; ELEC
 may be narrower than its layers.
 """
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -17,6 +19,9 @@ from tsds_jax.runtime.environment import nvidia_capability
 
 # The kernel of `fused_attention`.
 FUSED: Literal["cudnn", "xla"] = "cudnn"
+
+# So many tokens have their scores computed at once; of more so many numbers of them, a quarter of a GiB.
+WHOLE, SCORES = 1024, 2**26
 
 
 class Dropout(nnx.Module):
@@ -105,12 +110,42 @@ class SelfAttention(nnx.Module):
             )
             return each_token(self.output, mixed.reshape(x.shape))
         query, key, value = (y.swapaxes(1, 2) for y in (query, key, value))  # [batch, heads, tokens, head]
-        # In float32 to the weights of the sum, also where the parameters are in half precision.
-        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * head**-0.5
-        # The lowest finite number, not -inf: a row of padding alone must give no NaN.
-        scores = jnp.where(mask[:, None, None, :] > 0, scores, jnp.finfo(scores.dtype).min)
-        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
-        return each_token(self.output, (weights @ value).swapaxes(1, 2).reshape(x.shape))
+
+        def mixed_for(query: jax.Array, _: jax.Array) -> jax.Array:
+            # In float32 to the weights of the sum, also where the parameters are in half precision.
+            scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * head**-0.5
+            # The lowest finite number, not -inf: a row of padding alone must give no NaN.
+            scores = jnp.where(mask[:, None, None, :] > 0, scores, jnp.finfo(scores.dtype).min)
+            weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
+            return weights @ value
+
+        mixed = for_queries(mixed_for, query, whole=rngs is not None and self.dropout.rate > 0)
+        return each_token(self.output, mixed.swapaxes(1, 2).reshape(x.shape))
+
+
+def for_queries(
+    mixed_for: Callable[[jax.Array, jax.Array], jax.Array], query: jax.Array, *, whole: bool = False
+) -> jax.Array:
+    """What attention mixes for queries [..., tokens, head]: of many tokens for some queries at a time.
+
+    The scores of all with all take the square of the tokens: 64 GiB of 16 heads and 32,768.
+
+    Args:
+      mixed_for: called with some queries [..., some, head] and their places [some]; gives as many [..., some, head].
+      query: all of them.
+      whole: whether all must be computed at once.
+    """
+    *lead, tokens, head = query.shape
+    if whole or tokens <= WHOLE:
+        return mixed_for(query, jnp.arange(tokens))
+    some = min(tokens, max(1, SCORES // (math.prod(lead) * tokens)))
+    blocks = -(-tokens // some)
+    filled = jnp.pad(query, [(0, 0)] * len(lead) + [(0, blocks * some - tokens), (0, 0)])
+    parts = jnp.moveaxis(filled.reshape(*lead, blocks, some, head), -3, 0)
+    # Nor does a gradient keep the scores.
+    block = jax.checkpoint(lambda part: mixed_for(*part))
+    found = jax.lax.map(block, (parts, jnp.arange(blocks * some).reshape(blocks, some)))
+    return jnp.moveaxis(found, 0, -3).reshape(filled.shape)[..., :tokens, :]
 
 
 class Layer(nnx.Module):

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from tsds_jax.encoders.config import ACTIVATIONS
-from tsds_jax.encoders.modeling import Dropout, Transformer, each_token
+from tsds_jax.encoders.modeling import Dropout, Transformer, each_token, for_queries
 from tsds_jax.encoders.rotary_config import RotaryConfig, Rotation
 
 
@@ -81,25 +81,31 @@ class RotaryAttention(nnx.Module):
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
-        # Queries' heads in groups, one for each head of keys and values: [batch, shared, group * tokens, head].
+        # Queries' heads in groups, one for each head of keys and values.
         group = self.heads // self.shared
-        query = query.reshape(batch, self.shared, group * tokens, self.head)
-        # In float32 to the weights of the sum, also where the parameters are in half precision.
-        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32) * self.head**-0.5
-        scores = scores.reshape(batch, self.shared, group, tokens, tokens)
-        # The lowest finite number, not -inf: a row of padding alone must give no NaN.
-        scores = jnp.where(self.seen(mask)[:, None, None], scores, jnp.finfo(scores.dtype).min)
-        weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
-        mixed = weights.reshape(batch, self.shared, group * tokens, tokens) @ value
+
+        def mixed_for(query: jax.Array, place: jax.Array) -> jax.Array:  # [batch, shared, group, some, head]
+            together = (batch, self.shared, group * len(place))
+            # In float32 to the weights of the sum, also where the parameters are in half precision.
+            scores = jnp.matmul(query.reshape(*together, -1), key.mT, preferred_element_type=jnp.float32)
+            scores = (scores * self.head**-0.5).reshape(batch, self.shared, group, len(place), tokens)
+            # The lowest finite number, not -inf: a row of padding alone must give no NaN.
+            scores = jnp.where(self.seen(mask, place)[:, None, None], scores, jnp.finfo(scores.dtype).min)
+            weights = self.dropout(jax.nn.softmax(scores, axis=-1), rngs).astype(value.dtype)
+            return (weights.reshape(*together, tokens) @ value).reshape(query.shape)
+
+        query = query.reshape(batch, self.shared, group, tokens, self.head)
+        mixed = for_queries(mixed_for, query, whole=rngs is not None and self.dropout.rate > 0)
         mixed = mixed.reshape(batch, self.heads, tokens, self.head).swapaxes(1, 2).reshape(batch, tokens, -1)
         return self.output_dropout(each_token(self.output, mixed), rngs)
 
-    def seen(self, mask: jax.Array) -> jax.Array:
-        """Which tokens each token sees, bool [batch, tokens, tokens], or [batch, 1, tokens] where all see the same."""
+    def seen(self, mask: jax.Array, place: jax.Array) -> jax.Array:
+        """Which tokens those at some places see, bool [batch, some, tokens]; [batch, 1, tokens] where all see the same.
+
+        Computed where it is used: as a constant it was an array of tokens by tokens in the program for each layer.
+        """
         seen = mask[:, None, :] > 0
-        # Computed where it is used: as constants they were an array of tokens by tokens in the program for each layer.
-        place = jnp.arange(mask.shape[1])
-        ahead = place[None, :] - place[:, None]
+        ahead = jnp.arange(mask.shape[1])[None, :] - place[:, None]
         if self.window is not None:
             seen = seen & (jnp.abs(ahead) <= self.window)
         return seen & (ahead <= 0) if self.causal else seen
