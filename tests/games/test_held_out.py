@@ -59,6 +59,7 @@ def test_of_each_fold_no_more_is_kept_than_what_it_says_of_its_own_rows(monkeypa
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_fits_that_did_not_converge_are_counted(classes):
     x, y, sound = game(classes)
