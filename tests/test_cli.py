@@ -1,11 +1,13 @@
 """The command line: the functions' answers, exit codes 0, 1 and 2, one line an error, no traceback."""
 
+import errno
 import io
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -337,6 +339,18 @@ def test_a_config_file_has_several_as_a_list_or_joined_as_a_flag_has_them(monkey
     assert (one["seeds"], one["layer"]) == ((0, 1), (-1, -2))
     names = ("data", "methods", "flips", "seeds", "layer")
     assert [one[name] for name in names] == [other[name] for name in names]
+
+
+@pytest.mark.parametrize("given", ["--overwrite", "config", None])
+def test_what_goes_on_takes_the_place_of_overwrite_wherever_that_was_asked_for(tsds, given, monkeypatch, tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "o/x")
+    (tmp_path / "c.toml").write_text("overwrite = true\n")
+    arguments = ["finetune", "--train", "t.csv", "--model", "m", "--out", tmp_path / "o"]
+    arguments += ["--config", tmp_path / "c.toml"] if given == "config" else [given] if given else []
+    way_on = "the same command with --resume" + (" in place of --overwrite" if given else "") + " goes on"
+    for error in (KeyboardInterrupt(), full):
+        monkeypatch.setattr("tsds_jax.stages.finetune_files", mock.Mock(side_effect=error))
+        assert way_on in tsds(*arguments)[2]
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_no_run(monkeypatch, tmp_path):

@@ -166,13 +166,14 @@ def command(
             with_traceback = bool(flagged.pop("traceback"))
             # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            given: dict[str, Any] = flagged
+            asked: dict[str, Any] = flagged  # what a config file says besides is known once it has been read
 
             def going_on() -> str:
-                return "the same command with --resume" + (" in place of --overwrite" * bool(given.get("overwrite")))
+                return "the same command with --resume" + " in place of --overwrite" * bool(asked.get("overwrite"))
 
             try:
                 given = _settle(flagged, {name: kind for name, (kind, _) in kinds.items()}, several)
+                asked = dict(given)
                 for name in needs:
                     if name not in given:
                         raise InputError(f"--{name} is missing: {kinds[name][1]}")

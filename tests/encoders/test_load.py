@@ -120,6 +120,11 @@ def test_a_snapshot_that_lacks_what_is_not_read_here_is_used_and_one_that_lacks_
     assert "the hub cannot be reached" in refused("someone/tiny")
 
 
+def test_a_model_in_the_working_folder_is_no_hub_name(hub, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert "no model of that name in the hub's cache" in refused("someone/tiny")
+
+
 def test_whatever_breaks_a_download_is_told_in_one_line(hub, monkeypatch):
     class Broken(Exception):
         """As of the HTTP client: of no kind that others are of."""

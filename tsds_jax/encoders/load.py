@@ -259,12 +259,13 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
     cached = _try(functools.partial(fetch, local_files_only=True))
     # What lacks some files of the repository may have all that is read here, and what is there may lack some of these.
-    here = cached if isinstance(cached, Path) else Path(getattr(cached, "snapshot_path", ""))
-    if _is_whole(here):
+    place = cached if isinstance(cached, Path) else getattr(cached, "snapshot_path", None)
+    here = None if place is None else Path(place)
+    if here is not None and _is_whole(here):
         return here
-    some = here != Path() and any(here.glob("*.safetensors"))
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
-    if some and (constants.is_offline_mode() or not hub_answers()):
+    some = here is not None and any(here.glob("*.safetensors"))
+    if here is not None and some and (constants.is_offline_mode() or not hub_answers()):
         return here  # and what it lacks is said by whoever needs it
     if constants.is_offline_mode():
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
