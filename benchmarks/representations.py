@@ -50,9 +50,7 @@ def main() -> None:
             for by in REPRESENT_BY:
                 runs.append({"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by)})
                 say(json.dumps(runs[-1]))
-    about = {
-        **provenance("encoders", "games", "estimators", "finetuning", "pipeline", "valuation"),
-    }
+    about = provenance("encoders", "games", "estimators", "finetuning", "pipeline", "valuation")
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
         write(RESULTS, {**about, "runs": runs}, table(runs))

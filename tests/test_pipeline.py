@@ -507,6 +507,8 @@ def test_what_does_not_fit_the_model_is_refused_before_the_folder_is_made(tiny_f
         finetune_files(tiny_files["train"], str(bare), str(out), options=tsds.FineTuneOptions(steps=1))
     with pytest.raises(tsds.InputError, match="has no tokenizer"):
         evaluate_files([tiny_files["train"]], str(bare), str(out), methods=["random"], seeds=[0], flips=[0.1])
+    with pytest.raises(tsds.InputError, match="has no tokenizer"):
+        tsds.finetune(bare, tiny_files["train"], options=tsds.FineTuneOptions(steps=1), folder=out)
     assert not out.exists()
 
 

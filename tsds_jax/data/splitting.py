@@ -54,13 +54,7 @@ def load_splits(
     """
     _check_fraction("validation_fraction", validation_fraction)
     _check_seed(seed)
-    if isinstance(train, TextData):
-        training, tables = train, {}
-        text, label = text or train.text_columns, label or train.label_column
-    else:
-        found = read_source(train)
-        tables = {} if isinstance(found, Table) else found
-        training = label_texts(pick_split(found, "train"), text=text, label=label, role="train")
+    training, tables, text, label = read_training(train, text=text, label=label)
     classes = training.classes
 
     def part(source: Any, role: str) -> TextData | None:
@@ -73,11 +67,21 @@ def load_splits(
     if validating is None:
         training, validating = carve_validation(training, fraction=validation_fraction, seed=seed, group=group)
     elif group is not None:
-        group_codes(
-            training, group
-        )  # nothing is set apart by it, and a column that is not there is refused all the same
+        # Nothing is set apart by it, and a column that is not there is refused all the same.
+        group_codes(training, group)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return _without_overlap(splits) if drop_overlap and splits.overlap else splits
+
+
+def read_training(
+    train: Any, *, text: TextColumns | None, label: str | None, task: Task = "classification"
+) -> tuple[TextData, Mapping[str, Table], TextColumns | None, str | None]:
+    """The training rows of a source, its splits by name where it has several, and the columns of the other rows."""
+    if isinstance(train, TextData):
+        return train, {}, text or train.text_columns, label or train.label_column
+    found = read_source(train)
+    rows = label_texts(pick_split(found, "train"), text=text, label=label, role="train", task=task)
+    return rows, {} if isinstance(found, Table) else found, text, label
 
 
 def own_split(

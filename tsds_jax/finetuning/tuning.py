@@ -15,9 +15,7 @@ from flax import nnx
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in
 from tsds_jax.data import TextData, load_data
-from tsds_jax.data.loading import label_texts
-from tsds_jax.data.reading import Table, pick_split, read_source
-from tsds_jax.data.splitting import own_split
+from tsds_jax.data.splitting import own_split, read_training
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
@@ -158,6 +156,7 @@ def finetune(
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)
+    encoder.tokenizer  # noqa: B018, it is read before the folder is opened
     run = None
     if folder is not None:
         run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
@@ -298,15 +297,8 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
 def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
     """All rows, with every check that can be made before long work."""
     task: Any = options.task
-    tables: dict[str, Table] = {}
-    if isinstance(train, TextData):
-        text = train.text_columns if text is None else text
-        label = train.label_column if label is None else label
-        rows = load_data(train, text=text, label=label, role="train", task=task)
-    else:
-        found = read_source(train)
-        tables = {} if isinstance(found, Table) else found
-        rows = label_texts(pick_split(found, "train"), text=text, label=label, role="train", task=task)
+    rows, tables, text, label = read_training(train, text=text, label=label, task=task)
+    rows = load_data(rows, role="train", task=task)  # what was read before may be for another task
     if len(rows) == 0:
         raise InputError("fine-tuning has no training rows; give at least one")
 

@@ -121,7 +121,7 @@ def check_precision(encoder: Encoder) -> None:
 def check_for_comparison(finetuning: FineTuneOptions) -> None:
     """Raises InputError for fine-tuning that does not suit rows with a class each, or models that are compared.
 
-    Where a model is fine-tuned for its representations alone, its steps are fixed too: nothing else would wait.
+    Where a model is fine-tuned for its representations alone, no validation rows end it either.
     """
     check_kind(finetuning, "finetuning")
     if finetuning.task != "classification":
