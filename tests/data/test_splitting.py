@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits, shared_groups
 from tsds_jax.data.reading import no_progress_bars
-from tsds_jax.data.splitting import _drawn_groups
+from tsds_jax.data.splitting import _drawn_units
 from tsds_jax.errors import InputError
 
 
@@ -40,6 +40,26 @@ def test_every_class_of_two_rows_stands_on_both_sides_of_the_carving(train, frac
     splits = load_splits(train, validation_fraction=fraction)
     assert min(splits.train.class_counts.values()) >= 1
     assert min(splits.validation.class_counts.values()) >= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_text_whatever_their_labels_stand_on_one_side_of_the_carving(seed):
+    texts = [f"common {k % 20}" if k % 2 else f"T {k}" for k in range(400)]
+    labels = [("x", "y", "y")[k // 2 % 3] for k in range(400)]
+    splits = load_splits(rows(labels, texts=texts), seed=seed)
+    assert splits.overlap == {}
+    assert abs(len(splits.validation) - 80) <= 10
+    assert any(text.startswith("common") for text in splits.validation.texts)
+    kept = load_splits(rows(labels, texts=texts), seed=seed, drop_overlap=True)
+    assert len(kept.train) == len(splits.train)
+
+
+def test_a_class_whose_texts_all_have_more_copies_than_its_share_gives_the_fewest():
+    texts = [*(f"t {k}" for k in range(40)), *["rare"] * 4, *["rarer"] * 3]
+    for seed in range(5):
+        splits = load_splits(rows(["x"] * 40 + ["y"] * 7, texts=texts), seed=seed)
+        assert splits.train.class_counts == {"x": 32, "y": 4}
+        assert splits.validation.class_counts == {"x": 8, "y": 3}
 
 
 def test_a_class_of_one_row_stays_in_training():
@@ -98,7 +118,7 @@ def test_groups_are_drawn_by_the_counts_of_all_classes_to_the_last_tie():
         codes = np.unique(rng.integers(0, rng.integers(1, points), points), return_inverse=True)[1]
         fraction = (0.125, 0.25, 0.375, 0.5)[seed % 4]  # of which every sum is exact
         draws = [
-            draw(labels, codes, fraction, np.random.default_rng(seed)) for draw in (_drawn_groups, drawn_of_all_classes)
+            draw(labels, codes, fraction, np.random.default_rng(seed)) for draw in (_drawn_units, drawn_of_all_classes)
         ]
         np.testing.assert_array_equal(*draws, err_msg=f"{seed}")
 
@@ -107,7 +127,7 @@ def test_what_drawing_groups_holds_does_not_grow_with_classes_times_groups():
     groups, classes = 4000, 1000
     labels, codes = np.arange(2 * groups) % classes, np.arange(2 * groups) // 2
     tracemalloc.start()
-    drawn = _drawn_groups(labels, codes, 0.2, np.random.default_rng(0))
+    drawn = _drawn_units(labels, codes, 0.2, np.random.default_rng(0))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.1 < drawn.mean() < 0.3
@@ -171,7 +191,7 @@ def test_the_carving_is_even_over_rows():
 
 
 def test_carving_needs_a_class_of_two_rows():
-    with pytest.raises(InputError, match="no class has two rows, so none can be set apart; give validation data"):
+    with pytest.raises(InputError, match="no class has two rows of different text, so none can be set apart; give validation data"):
         load_splits(rows(["x", "y"]))
 
 

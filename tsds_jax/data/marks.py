@@ -106,6 +106,15 @@ def normalized(text: Text) -> Text:
     return " ".join(text.casefold().split())
 
 
+def text_codes(data: TextData) -> np.ndarray:
+    """A number for each row, int64 ``[rows]`` from 0, the same for rows of the same text, whatever their labels.
+
+    Texts are compared as in `duplicate_codes`.
+    """
+    first: dict[object, int] = {}
+    return np.array([first.setdefault(normalized(text), len(first)) for text in data.texts], np.int64)
+
+
 def duplicate_codes(data: TextData) -> np.ndarray:
     """A number for each row, int64 ``[rows]`` from 0, the same for rows of the same text and label.
 

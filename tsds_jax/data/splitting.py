@@ -1,8 +1,7 @@
 """Training, validation and test data over one set of classes, validation carved out where none is given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from tsds_jax.data.columns import column, python_values, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
-from tsds_jax.data.marks import class_counts, group_codes, normalized
+from tsds_jax.data.marks import class_counts, group_codes, normalized, text_codes
 from tsds_jax.data.messages import shorten
 from tsds_jax.data.reading import Table, pick_split, read_source, split_names
 from tsds_jax.data.textdata import Splits, Task, Text, TextData
@@ -46,7 +45,8 @@ def load_splits(
       seed: of the draw of those rows.
       drop_overlap: remove training rows whose text stands in validation or test, and validation rows whose
         text stands in test.
-      group: a column of documents, sources or annotators, which are set apart as a whole; None draws row by row.
+      group: a column of documents, sources or annotators, which are set apart as a whole; None draws texts, whose
+        copies stay together.
 
     Raises:
       InputError: as `load_data`; `validation_fraction` is no number between 0 and 1, or `seed` no whole number from 0;
@@ -106,53 +106,56 @@ def carve_validation(
 ) -> tuple[TextData, TextData]:
     """Draw `fraction` of each class's rows for validation; both parts keep the order of the rows.
 
-    A class of two or more rows has at least one in both parts; a class of one row keeps it for training. With `group`,
-    a column, whole groups are drawn, or rows would be judged by rows of their own document: groups in random order,
+    Copies of a text stay together, whatever their labels, or a row would be judged by its own copy. A class of two or
+    more texts has at least one in both parts; a class of one text keeps it for training. With `group`, a column, whole
+    groups are drawn instead, or rows would be judged by rows of their own document: texts or groups in random order,
     each that brings the classes' counts nearer to `fraction` of them and leaves every class a training row.
 
     Raises:
-      InputError: no class has two rows, or no group can be set apart; `fraction` is no number between 0 and 1, or
+      InputError: no class has two texts, or no group can be set apart; `fraction` is no number between 0 and 1, or
         `seed` no whole number from 0; or as `group_codes`.
     """
     _check_fraction("fraction", fraction)
     _check_seed(seed)
     generator = np.random.default_rng(seed)
-    mask = np.zeros(len(data), bool)
-    if group is None:
-        by_class = np.argsort(data.labels, kind="stable")
-        ends = np.searchsorted(data.labels[by_class], np.arange(len(data.classes) + 1))
-        for rows in (by_class[first:last] for first, last in pairwise(ends)):
-            size = min(max(round(len(rows) * fraction), 1), len(rows) - 1) if len(rows) > 1 else 0
-            mask[generator.permutation(rows)[:size]] = True
-        if not mask.any():
-            raise InputError(f"{data.source}: no class has two rows, so none can be set apart; give validation data")
-    else:
-        codes = group_codes(data, group)
-        mask = _drawn_groups(data.labels, codes, fraction, generator)[codes]
-        if not mask.any():
-            raise InputError(
-                f"{data.source}: no group of column {group!r} can be set apart, too large or the only one with some"
-                " class; give validation data"
-            )
+    codes = text_codes(data) if group is None else group_codes(data, group)
+    mask = _drawn_units(data.labels, codes, fraction, generator, least=int(group is None))[codes]
+    if not mask.any():
+        raise InputError(
+            f"{data.source}: no class has two rows of different text, so none can be set apart; give validation data"
+            if group is None
+            else f"{data.source}: no group of column {group!r} can be set apart, too large or the only one with some"
+            " class; give validation data"
+        )
     held = data.select(np.flatnonzero(mask))
     held = replace(held, source=f"{data.source} ({fraction:g} of the rows, set apart with seed {seed})")
     return data.select(np.flatnonzero(~mask)), held
 
 
-def _drawn_groups(labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """Which groups are set apart, bool ``[groups]``."""
+def _drawn_units(
+    labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator, least: int = 0
+) -> np.ndarray:
+    """Which units, groups or texts, are set apart, bool ``[units]``; with ``least`` 1 a row of each class, if it can."""
     label, count, start = class_counts(labels, codes)
-    whole = np.bincount(labels)
-    goal, held = fraction * whole, np.zeros_like(whole)
+    whole = np.bincount(labels).tolist()
+    goal, held = [max(fraction * rows, least) for rows in whole], [0] * len(whole)
     drawn = np.zeros(len(start) - 1, bool)
-    for one in generator.permutation(len(drawn)).tolist():
+
+    def offer(one: int, wanted: Callable[[list[tuple[int, int]]], bool]) -> None:
         own = slice(start[one], start[one + 1])
-        of, more = label[own], count[own]
-        # By how much the sum of squared distances falls.
-        gain = sum(rows * (2 * (goal[at] - held[at]) - rows) for at, rows in zip(of, more, strict=True))
-        if gain > 0 and all(held[at] + rows < whole[at] for at, rows in zip(of, more, strict=True)):
-            held[of] += more
+        brings = list(zip(label[own], count[own], strict=True))
+        if wanted(brings) and all(held[at] + rows < whole[at] for at, rows in brings):
             drawn[one] = True
+            for at, rows in brings:
+                held[at] += rows
+
+    for one in generator.permutation(len(drawn)).tolist():
+        # By how much the sum of squared distances falls.
+        offer(one, lambda brings: sum(rows * (2 * (goal[at] - held[at]) - rows) for at, rows in brings) > 0)
+    if least and not all(held[at] for at in set(label)):
+        # A class all of whose texts have more copies than it should give away: the fewest that it can.
+        for one in np.argsort(np.bincount(codes), kind="stable").tolist():
+            offer(one, lambda brings: any(not held[at] for at, _ in brings))
     return drawn
 
 
