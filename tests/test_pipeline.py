@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
-from tsds_jax.pipeline.checks import validation_units
+from tsds_jax.pipeline.checks import judged_apart, training_units, validation_units
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
 from tsds_jax.runtime.folder import open_run
@@ -92,6 +92,27 @@ def test_the_arms_share_steps_and_size(finished):
         ("random", "full"),
     }
     assert all(d["low"] <= d["estimate"] <= d["high"] for d in found["differences"])
+
+
+def test_random_rows_respect_what_the_selection_respects(marked, tiny_files, tiny_model, tmp_path, monkeypatch):
+    """None is protected, and they are not what a pass over all rows ends with either."""
+    seen = []
+
+    def finetune(encoder, rows, **given):
+        seen.append(rows.origin)
+        return tsds.finetune(encoder, rows, **given)
+
+    monkeypatch.setattr("tsds_jax.pipeline.arms.finetune", finetune)
+    files = {name: tiny_files[name] for name in ("validation", "test")}
+    given = {**QUICK, "remove_share": 0.3, "protect": "checked", "finetuning": tsds.FineTuneOptions(steps=2)}
+    tsds.run(marked, **files, model=tiny_model, out=tmp_path / "run", **given)
+    full, selection, random = map(set, seen)
+    assert len(random) == len(selection) == len(full) - 36
+    assert random != selection
+    assert set(range(0, 120, 10)) <= random
+    for epoch in range(3):
+        last = np.random.default_rng([0, epoch]).permutation(120)[-36:]
+        assert len((full - random) & set(last.tolist())) < 30
 
 
 def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, tiny_files, tiny_model, tmp_path):
@@ -287,6 +308,29 @@ def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny
     folds = validation_folds(settings, data.labels, validation_units(data, settings))
     assert all(len(set(folds[np.arange(len(data)) % 5 == critic])) == 1 for critic in range(5))
     assert set(folds) == {0, 1}
+
+
+def test_validation_rows_of_no_group_are_no_group_and_a_space_makes_none(tiny_files):
+    validation = tsds.load_data(tiny_files["validation"]).rows
+    rows = len(validation)
+    named = [("critic", "critic ", None, "", " ")[row % 5] for row in range(rows)]
+    data, settings = tsds.load_data(validation.add_column("source", named)), tsds.SelectOptions(group="source")
+    units = validation_units(data, settings)
+    assert len(set(units[np.arange(rows) % 5 < 2])) == 1
+    alone = units[np.arange(rows) % 5 >= 2]
+    assert len(set(alone)) == len(alone)
+    assert units[0] not in alone
+    blank = tsds.load_data(validation.add_column("source", [""] * rows))
+    assert len(set(validation_units(blank, settings))) == rows
+
+
+def test_copies_do_not_judge_each_other_where_they_are_not_removed_together_either(tiny_files):
+    validation = tsds.load_data(tiny_files["validation"])
+    twice = validation.select(np.repeat(np.arange(len(validation)), 2))
+    settings = tsds.SelectOptions(tie_duplicates=False)
+    for units in (validation_units(twice, settings), judged_apart(twice, settings)):
+        assert np.array_equal(units[::2], units[1::2])
+    assert len(set(training_units(twice, settings))) == len(twice)
 
 
 def test_a_run_whose_validation_rows_have_changed_their_groups_is_another(marked, tiny_files, tiny_model, tmp_path):
@@ -562,14 +606,15 @@ def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny
 
 
 @pytest.mark.slow
-def test_overlapping_texts_that_were_left_out_are_not_warned_of(tiny_files, tiny_model, tmp_path):
+def test_overlapping_texts_are_told_of_and_that_they_were_left_out(tiny_files, tiny_model, tmp_path):
     rows = Path(tiny_files["train"]).read_text().splitlines()
     held = tmp_path / "held.csv"
     held.write_text("\n".join([*Path(tiny_files["validation"]).read_text().splitlines(), rows[5]]) + "\n")
     for drop in (False, True):
         how = {"drop_overlap": drop, "check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40}
         told = tsds.select(tiny_files["train"], validation=held, model=tiny_model, **how).manifest["warnings"]
-        assert any("also stand in the validation rows" in warning for warning in told) != drop
+        words = "4 train texts also stand in the validation rows" + (", and were left out" if drop else "")
+        assert words in told
 
 
 @pytest.mark.parametrize(
@@ -632,8 +677,9 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, tiny_files,
 
 def test_where_all_rows_of_each_class_are_copies_the_option_that_unties_them_is_named(tiny_model):
     rows = Dataset.from_dict({"text": ["same", "other"] * 8, "label": ["a", "b"] * 8})
+    held = Dataset.from_dict({"text": ["these", "those"], "label": ["a", "b"]})
     with pytest.raises(tsds.InputError, match="no row may be removed: loosen class_floor, protect, group or tie_dup"):
-        tsds.select(rows, model=tiny_model, **QUICK)
+        tsds.select(rows, validation=held, model=tiny_model, **QUICK)
 
 
 def test_too_many_classes_are_refused_before_any_order_of_removal_and_before_the_model_is_read():

@@ -434,7 +434,7 @@ def data(given: dict[str, Any]) -> None:
         counts = ", ".join(f"{name} {count:,}" for name, count in part.class_counts.items())
         typer.echo(f"{role:<10} {len(part):>9,} rows  {counts}  -> {written}")
     for words in splits.shared_texts():
-        typer.echo(words + (", and were left out" if given.get("drop_overlap") else ""))
+        typer.echo(words)
 
 
 @command(

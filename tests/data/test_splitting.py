@@ -191,7 +191,9 @@ def test_the_carving_is_even_over_rows():
 
 
 def test_carving_needs_a_class_of_two_rows():
-    with pytest.raises(InputError, match="no class has two rows of different text, so none can be set apart; give validation data"):
+    with pytest.raises(
+        InputError, match="no class has two rows of different text, so none can be set apart; give validation data"
+    ):
         load_splits(rows(["x", "y"]))
 
 
@@ -299,6 +301,14 @@ def test_overlap_is_dropped_from_training_and_validation_on_request(overlapping)
     assert splits.test.texts == ["FIVE", "Three", "seven"]
     assert splits.overlap == {("train", "validation"): 1, ("train", "test"): 1, ("validation", "test"): 1}
     assert count_overlap(splits.train, splits.validation, splits.test) == {}
+
+
+def test_a_row_that_must_stay_is_not_dropped_for_its_text_but_named(overlapping):
+    train, *others = overlapping
+    with pytest.raises(InputError, match="row 2: column 'gold' says that it must stay, but its text also stands in"):
+        load_splits(train.add_column("gold", [0, 1, 1, 0]), *others, drop_overlap=True, protect="gold")
+    splits = load_splits(train.add_column("gold", [0, 1, 0, 1]), *others, drop_overlap=True, protect="gold")
+    assert splits.train.texts == ["two", "four"]
 
 
 def test_pairs_overlap_only_where_both_texts_do():

@@ -89,6 +89,16 @@ def test_a_row_whose_group_has_several_classes_is_named_by_where_it_stood():
         removal_limits(train, settings)
 
 
+def test_a_random_order_keeps_to_the_limits_and_takes_every_unit_alike():
+    units = np.repeat(np.arange(10), np.arange(1, 11))
+    protected = units == 3
+    limits = Limits(np.arange(55) % 2, units, protected)
+    first = [units[limits.random_order(np.random.default_rng(seed)).points[0]] for seed in range(900)]
+    count = np.bincount(first, minlength=10)
+    assert count[3] == 0
+    assert np.delete(count, 3).min() > 60  # binomial(900, 1/9): 100 +- 9.4
+
+
 def test_a_cut_is_the_most_that_does_not_exceed_what_is_wanted():
     limits = Limits(np.arange(12) % 2, np.arange(12) // 3, np.zeros(12, bool))
     order = limits.removal_order(np.arange(12.0))

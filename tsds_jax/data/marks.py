@@ -16,7 +16,7 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
     Raises:
       InputError: there is no such column, a row has no value, or all have the same.
     """
-    values = ["" if value is None else str(value).strip() for value in _values(data, name)]
+    values = group_names(data, name)
     for row, value in enumerate(values):
         if not value:
             raise InputError(
@@ -29,12 +29,21 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
     return np.fromiter((number[value] for value in values), np.int64, len(values))
 
 
+def group_names(data: TextData, name: str) -> list[str]:
+    """What a column names each row's group; nothing where it names none.
+
+    Raises:
+      InputError: there is no such column.
+    """
+    return ["" if value is None else str(value).strip() for value in _values(data, name)]
+
+
 def shared_groups(data: TextData, others: TextData, name: str) -> int:
     """How many groups by the values of a column have rows in both; none where the others have no such column."""
     if name not in others.rows.column_names:
         return 0
-    here, there = ({str(value).strip() for value in _values(part, name)} for part in (data, others))
-    return len(here & there)
+    here, there = (set(group_names(part, name)) for part in (data, others))
+    return len((here & there) - {""})
 
 
 def class_counts(labels: np.ndarray, groups: np.ndarray) -> tuple[list[int], list[int], list[int]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsds_jax.data.columns import column, python_values, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
-from tsds_jax.data.marks import class_counts, group_codes, normalized, text_codes
+from tsds_jax.data.marks import class_counts, group_codes, marked_rows, normalized, text_codes
 from tsds_jax.data.messages import shorten
 from tsds_jax.data.reading import Table, pick_split, read_source, split_names
 from tsds_jax.data.textdata import Splits, Task, Text, TextData
@@ -27,6 +27,7 @@ def load_splits(
     seed: int = 0,
     drop_overlap: bool = False,
     group: str | None = None,
+    protect: str | None = None,
 ) -> Splits:
     """Read the data of a run.
 
@@ -47,10 +48,11 @@ def load_splits(
         text stands in test.
       group: a column of documents, sources or annotators, which are set apart as a whole; None draws texts, whose
         copies stay together.
+      protect: a column that marks training rows which `drop_overlap` may not remove, see `marked_rows`.
 
     Raises:
       InputError: as `load_data`; `validation_fraction` is no number between 0 and 1, or `seed` no whole number from 0;
-        or a class or split would be left without rows.
+        a class or split would be left without rows; or a marked row would be removed.
     """
     _check_fraction("validation_fraction", validation_fraction)
     _check_seed(seed)
@@ -70,7 +72,7 @@ def load_splits(
         # Nothing is set apart by it, and a column that is not there is refused all the same.
         group_codes(training, group)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
-    return _without_overlap(splits) if drop_overlap and splits.overlap else splits
+    return _without_overlap(splits, protect) if drop_overlap and splits.overlap else splits
 
 
 def read_training(
@@ -135,7 +137,7 @@ def carve_validation(
 def _drawn_units(
     labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator, least: int = 0
 ) -> np.ndarray:
-    """Which units, groups or texts, are set apart, bool ``[units]``; with ``least`` 1 a row of each class, if it can."""
+    """Which units, groups or texts, are set apart, bool ``[units]``; with ``least`` 1 a row of each class, or most."""
     label, count, start = class_counts(labels, codes)
     whole = np.bincount(labels).tolist()
     goal, held = [max(fraction * rows, least) for rows in whole], [0] * len(whole)
@@ -185,10 +187,18 @@ def _standing_in(keys: list[Text], others: set[Text]) -> list[int]:
     return [row for row, key in enumerate(keys) if key in others]
 
 
-def _without_overlap(splits: Splits) -> Splits:
+def _without_overlap(splits: Splits, protect: str | None) -> Splits:
     train_keys, validation_keys = _keys(splits.train), _keys(splits.validation)
     test_keys = set(_keys(splits.test)) if splits.test else set()
-    train = _drop(splits.train, _standing_in(train_keys, test_keys | set(validation_keys)), "training")
+    shared = _standing_in(train_keys, test_keys | set(validation_keys))
+    if protect is not None:
+        marked = marked_rows(splits.train, protect)
+        for row in (row for row in shared if marked[row]):
+            raise InputError(
+                f"{splits.train.source}, row {splits.train.origin[row]}: column {protect!r} says that it must stay, but"
+                " its text also stands in validation or test data: remove the mark, or do not use drop_overlap"
+            )
+    train = _drop(splits.train, shared, "training")
     validation = _drop(splits.validation, _standing_in(validation_keys, test_keys), "validation")
     empty = [name for name, count in train.class_counts.items() if not count]
     if empty:
@@ -196,7 +206,7 @@ def _without_overlap(splits: Splits) -> Splits:
             f"{train.source}: no training row of class {shorten(empty[0])} is left without the rows that also"
             " stand in validation or test data; remove the duplicates or do not use drop_overlap"
         )
-    return replace(splits, train=train, validation=validation)
+    return replace(splits, train=train, validation=validation, left_out=True)
 
 
 def _drop(data: TextData, rows: list[int], role: str) -> TextData:

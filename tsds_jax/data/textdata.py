@@ -140,6 +140,7 @@ class Splits:
         pairs of splits where there are any. Texts are compared without regard to case and whitespace. The
         counts are those before `load_splits(..., drop_overlap=True)` drops the rows.
       set_apart: whether the validation rows were drawn from the training rows.
+      left_out: whether rows with such texts were dropped, of the first of the two.
     """
 
     train: TextData
@@ -147,7 +148,10 @@ class Splits:
     test: TextData | None = None
     overlap: dict[tuple[str, str], int] = field(default_factory=dict)
     set_apart: bool = False
+    left_out: bool = False
 
     def shared_texts(self) -> list[str]:
         """A sentence on each pair of splits with texts in common."""
-        return [f"{count} {one} texts also stand in the {other} rows" for (one, other), count in self.overlap.items()]
+        end = ", and were left out" if self.left_out else ""
+        pairs = self.overlap.items()
+        return [f"{count} {one} texts also stand in the {other} rows{end}" for (one, other), count in pairs]

@@ -14,6 +14,7 @@ from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, RunFolder
 from tsds_jax.runtime.progress import Progress, ProgressFn
+from tsds_jax.selection import Limits
 
 ARMS = ("full", "selection", "random")
 
@@ -23,17 +24,24 @@ def compare_arms(
     splits: Splits,
     encoder: Encoder,
     selection: Selection,
+    limits: Limits,
     options: FineTuneOptions,
     progress: ProgressFn,
 ) -> tuple[float, int]:
-    """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut."""
+    """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut.
+
+    The random rows go by the limits that the selection's went by, in whole groups and copies, so that what differs is
+    the ranking alone: as many as the selection's, or as near to it as they come without tearing a unit.
+    """
     train, test = splits.train, splits.test
     assert test is not None
     steps = steps_for(options, len(train))
     options = dataclasses.replace(options, steps=steps)
-    size = len(train) - selection.removal_index
-    # Another stream than the chains' of the same seed.
-    random = np.random.default_rng([options.seed, 1]).permutation(len(train))[:size]
+    # Of two numbers the key would be that of one of the epochs' shuffles: what it left out would come last there.
+    order = limits.random_order(np.random.default_rng([options.seed, 0, 1]))
+    index = selection.removal_index
+    cut = order.ends[1:][np.argmin(np.abs(order.ends[1:] - index))] if index else 0
+    random = order.points[cut:]
     rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
     arms, predictions, cut = [], {}, 0
     # With nothing removed the three arms are one and the same training.

@@ -165,7 +165,7 @@ def run(
     write_selection(folder, selection)
     manifest = dict(selection.manifest)
     if splits.test is not None:
-        seconds, cut = compare_arms(folder, splits, encoder, selection, finetuning, progress)
+        seconds, cut = compare_arms(folder, splits, encoder, selection, limits, finetuning, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
         if cut:
             manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning)]
@@ -184,7 +184,7 @@ def _read(
 ) -> tuple[Splits, Limits, float]:
     """The rows, what their removal must respect, and the seconds that reading them took."""
     began = time.perf_counter()
-    names = ("validation_fraction", "seed", "drop_overlap", "group")
+    names = ("validation_fraction", "seed", "drop_overlap", "group", "protect")
     how = {name: getattr(settings, name) for name in names}
     splits = load_splits(train, validation, test, text=text, label=label, **how)
     check_classes(splits.train)

@@ -50,7 +50,7 @@ def manifest_of(
         "parameters": encoder.parameters,
         "sha256": encoder.fingerprint(),
     }
-    warnings = [] if settings.drop_overlap else splits.shared_texts()
+    warnings = splits.shared_texts()
     for role, part in (("validation", splits.validation), ("test", splits.test)):
         if settings.group is not None and part is not None:
             shared = shared_groups(splits.train, part, settings.group)

@@ -15,7 +15,7 @@ from tsds_jax.encoders.tokens import token_limit, token_portions
 from tsds_jax.finetuning import finetune
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import layers_of, training_units
+from tsds_jax.pipeline.checks import judged_apart, layers_of
 from tsds_jax.runtime.folder import NOT_KEPT, Arrays, Part
 from tsds_jax.runtime.progress import Progress, ProgressFn
 
@@ -113,7 +113,7 @@ def _cross_fitted(
     progress: ProgressFn,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the training rows, and of the other texts, by the first ``aligned_by`` of which models are aligned."""
-    fold = stratified_folds(train.labels, FOLDS, settings.seed, training_units(train, settings))
+    fold = stratified_folds(train.labels, FOLDS, settings.seed, judged_apart(train, settings))
     x = np.empty((len(train), encoder.config.hidden_size * len(layers_of(settings))), np.float32)
     held: list[np.ndarray] = []
     for number in range(FOLDS):

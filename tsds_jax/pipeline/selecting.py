@@ -12,7 +12,7 @@ from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import validation_units, value_options
+from tsds_jax.pipeline.checks import judged_apart, validation_units, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf
@@ -85,7 +85,7 @@ def select_rows(
     if settings.source != "logistic":
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
     assert isinstance(logistic, LogisticGame)
-    suspects = suspected_labels(logistic, seed=settings.seed, units=limits.units)
+    suspects = suspected_labels(logistic, seed=settings.seed, units=judged_apart(train, settings))
     # The game numbers the classes that there are rows of.
     suspects = suspects._replace(suggested=np.unique(train.labels)[suspects.suggested])
     cuts = len(choice.curve.removed)

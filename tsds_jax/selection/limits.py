@@ -85,6 +85,10 @@ class Limits:
         stay[removed] = False
         return RemovalOrder(np.concatenate([removed, np.flatnonzero(stay)]), np.cumsum([0, *size[gone]]))
 
+    def random_order(self, generator: np.random.Generator) -> RemovalOrder:
+        """An order that respects the same limits, and is otherwise drawn at random."""
+        return self.removal_order(generator.random(self.units.max() + 1)[self.units])
+
     def unit_values(self, values: np.ndarray) -> np.ndarray:
         """The value that each point goes by, the mean of its unit's, ``[points]``."""
         return self._mean_by_unit(values)[self.units]
