@@ -610,6 +610,12 @@ def test_the_most_doubtful_labels_are_shown_with_the_class_that_would_fit(tmp_pa
     page, shown = page_of(run), outcome(run)
     for text in (page.words, shown):
         assert "30 labels are doubted by classifiers that had not seen them (suspects.csv has all)" in text
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["options"]["represent_by"] = "fine_tuned"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert "that had not seen them, but of vectors by a model that had (suspects.csv has all)" in " ".join(
+        outcome(run).split()
+    )
     assert page.words.count("would fit better") == 1
     assert "99.0 %" in page.words
     assert "80.0 %" in page.words  # the twentieth

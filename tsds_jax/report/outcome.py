@@ -43,7 +43,7 @@ def outcome(folder: Path | str) -> str:
             parts.append(_table(_DIFFERENCE_COLUMNS, [difference_cells(change) for change in tuned.differences]))
     doubted = contents.suspects
     if doubted is not None and len(doubted):
-        parts.append(doubts(doubted))
+        parts.append(doubts(doubted, contents.manifest))
         parts.append(_table(_SUSPECT_COLUMNS, [_suspect(doubted, place) for place in range(min(_SHOWN, len(doubted)))]))
     # A file name or label from the data must not steer the terminal.
     text = "".join(c for c in "\n\n".join(parts) if c == "\n" or c.isprintable() or c == NBSP)

@@ -215,7 +215,7 @@ def _suspects(contents: RunContents) -> dict[str, Any] | None:
         }
         for place in range(min(_EXAMPLES, len(found)))
     ]
-    return {"sentence": words.doubts(found), "rows": rows}
+    return {"sentence": words.doubts(found, contents.manifest), "rows": rows}
 
 
 def _labels(values: Values, exponent: int) -> dict[str, Any]:

@@ -168,10 +168,13 @@ def summary(contents: RunContents) -> str:
     )
 
 
-def doubts(suspects: Suspects) -> str:
+def doubts(suspects: Suspects, manifest: Mapping[str, Any]) -> str:
     """How many labels are doubted, by what, and where all of them stand."""
     many = "1 label is doubted" if len(suspects) == 1 else f"{len(suspects):,} labels are doubted"
-    return f"{many} by classifiers that had not seen them (suspects.csv has all); the most doubtful:"
+    options = manifest.get("options")
+    learned = isinstance(options, dict) and options.get("represent_by") == "fine_tuned"
+    but = ", but of vectors by a model that had" if learned else ""
+    return f"{many} by classifiers that had not seen them{but} (suspects.csv has all); the most doubtful:"
 
 
 def against_random(tuned: FineTuning) -> str | None:
