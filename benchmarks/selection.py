@@ -1,10 +1,11 @@
 """Our values beside what else one could use, on real tweets with and without flipped labels: `tsds_jax.evaluate`.
 
-    python benchmarks/selection.py [--only two|three] [--seeds N] [--finetune SHARE] [--quick]
+    python benchmarks/selection.py [--only two|three] [--noise class_dependent] [--seeds N] [--finetune SHARE] [--quick]
     python benchmarks/selection.py --data FILE [FILE ...] [--model FOLDER] [--seeds N] [--finetune SHARE]
 
 Of tweets as MiniLM represents them 5,000 train, 1,000 validate and 4,000 test (one draw, no text twice), with two or
-three classes; 0, 10 and 20 % of the training labels are flipped on top of the crowd's own errors, by five seeds. All
+three classes; 0, 10 and 20 % of the training labels are flipped on top of the crowd's own errors, by five seeds, and
+with --noise class_dependent 10 and 20 %, of some classes twice as many as of others and each into one other alone. All
 methods get the same arrays. Prints the tables of `evaluate`; a run with five seeds and without --quick writes them, and
 the numbers behind them, to benchmarks/results/selection.json, case by case.
 
@@ -34,6 +35,7 @@ from measures.results import merged, provenance, write
 
 from tsds_jax import Progress, evaluate
 from tsds_jax.data import load_tweets
+from tsds_jax.data.noise import NOISES
 from tsds_jax.demo import minilm_folder
 from tsds_jax.evaluation.study import METHODS
 from tsds_jax.options import FineTuneOptions
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--finetune", type=float, choices=FLIPS, help="fine-tune too, with fewer methods, at this share"
     )
+    parser.add_argument("--noise", choices=NOISES, default=NOISES[0], help="how labels are flipped")
     parser.add_argument("--methods", type=int, default=len(TUNED), help="fine-tune for the first so many methods alone")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows; writes no file")
     parser.add_argument("--data", nargs="+", help="files of your own in place of the tweets; writes no file")
@@ -80,7 +83,8 @@ def main() -> None:
     tuned = TUNED[: given.methods] if given.finetune is not None else ()
     how: dict[str, Any] = {
         "methods": tuned or METHODS,
-        "flips": (given.finetune,) if tuned else FLIPS,
+        "noise": given.noise,
+        "flips": (given.finetune,) if tuned else FLIPS if given.noise == NOISES[0] else FLIPS[1:],
         "seeds": range(given.seeds),
         "finetuned": tuned,
         "finetuning": TUNING,
@@ -97,7 +101,8 @@ def main() -> None:
             continue
         rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
-        case = f"{name}-finetuned-{given.finetune:g}" if tuned else name
+        case = name if given.noise == NOISES[0] else f"{name}-{given.noise}"
+        case += f"-finetuned-{given.finetune:g}" if tuned else ""
         about = provenance(*MEASURED)
         # Runs of other code are not gone on with: they would get the commit and the date of this one.
         code = "-".join(about["code"].values())
@@ -121,7 +126,9 @@ def main() -> None:
         print(f"{about['machine']['processor']}, {about['date']}, {seconds:.0f} s\n")
         print(page)
         if given.seeds == SEEDS and not given.quick:
-            order = [case for name in CLASSES for case in (name, *(f"{name}-finetuned-{share:g}" for share in FLIPS))]
+            kinds = ("", *(f"-finetuned-{share:g}" for share in FLIPS))
+            noises = ("", *(f"-{noise}" for noise in NOISES[1:]))
+            order = [name + noise + kind for name in CLASSES for noise in noises for kind in kinds]
             result = merged(RESULTS, order, measured)
             write(RESULTS, result, pages(result))
 
