@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tsds_jax as tsds
-from tsds_jax.selection import RemovalCurve
+from tsds_jax.selection import Limits, RemovalCurve
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, expected_overlap
 
 RNG = np.random.default_rng(0)
@@ -63,6 +63,29 @@ def test_rows_without_a_value_do_not_hide_how_little_two_runs_have_in_common():
     assert found == expected_overlap(dataclasses.replace(PLAIN, values=values, stderr=error), 200) < 0.6
 
 
+def test_the_expected_overlap_is_that_of_rows_that_may_go():
+    """Protected rows lie lowest without any doubt, and what may go is told apart by noise alone."""
+    protected = np.arange(400) < 200
+    values = np.where(protected, -100.0, 0.0) + RNG.normal(size=400)
+    about = dataclasses.replace(PLAIN, values=values, stderr=np.where(protected, 0.0, 2.0))
+    limits = Limits(np.zeros(400, int), np.arange(400), protected)
+    assert expected_overlap(about, 50) > 0.95
+    assert expected_overlap(about, 50, limits) < 0.5
+
+
+def test_the_expected_overlap_of_groups_is_that_of_two_runs():
+    """Two runs' noise is the group's, the same for all of its rows."""
+    size = RNG.integers(1, 9, 300)
+    units = np.repeat(np.arange(300), size)
+    limits = Limits(np.zeros(len(units), int), units, np.zeros(len(units), bool))
+    truth = RNG.normal(size=300)
+    runs = [truth + 0.7 * RNG.normal(size=300) for _ in range(2)]
+    cut = len(units) // 5
+    taken = [np.isin(units, np.argsort(run)[np.cumsum(size[np.argsort(run)]) <= cut]) for run in runs]
+    about = dataclasses.replace(PLAIN, values=runs[0][units], stderr=np.full(len(units), 0.7))
+    assert expected_overlap(about, cut, limits) == pytest.approx((taken[0] & taken[1]).sum() / cut, abs=0.08)
+
+
 def test_utilities_that_disagree_about_the_removed_rows_are_named():
     opposite = dataclasses.replace(VALUED, values=-VALUED.values, utility="log_likelihood")
     (found,) = doubts_about_values(VALUED, LOWEST, opposite)
@@ -76,8 +99,9 @@ def test_utilities_that_agree_are_not_said_to_disagree_whatever_is_removed():
         assert doubts_about_values(VALUED, VALUED.ranking[: round(60 * share)], VALUED) == []
     # As many of each class go, and all of one class lie above all of the other.
     order = np.ravel(np.column_stack([np.arange(30), np.arange(30, 60)]))
+    limits = Limits(np.arange(60) // 30, np.arange(60), np.zeros(60, bool), by_class=True)
     apart = dataclasses.replace(VALUED, values=np.arange(60.0))
-    assert not any("disagree" in one for one in doubts_about_values(apart, order[:10], apart, order))
+    assert not any("disagree" in one for one in doubts_about_values(apart, order[:10], apart, limits))
     assert any("disagree" in one for one in doubts_about_values(apart, order[:10], apart))
 
 

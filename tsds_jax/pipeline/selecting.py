@@ -119,7 +119,7 @@ def select_rows(
         found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
     if choice.rule in RULES and len(choice.curve.removed) == 1:
         found.append("no cut was tried: the first rows to go, which go together, are more than largest_cut allows")
-    found += doubts_about_values(valuation, removed, opinion, limits.removal_order(opinion.values).points)
+    found += doubts_about_values(valuation, removed, opinion, limits)
     found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
     about = {
         **manifest,

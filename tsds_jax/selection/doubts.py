@@ -6,6 +6,7 @@ import numpy as np
 
 from tsds_jax.evaluation import share_interval
 from tsds_jax.selection.curve import RemovalCurve
+from tsds_jax.selection.limits import Limits
 from tsds_jax.valuation import Valuation
 
 # A cut of which another run would take less than this share is the run's own, not the data's.
@@ -34,7 +35,7 @@ def doubts_about_sampling(valuation: Valuation) -> list[str]:
 
 
 def doubts_about_values(
-    valuation: Valuation, removed: np.ndarray, other: Valuation, order: np.ndarray | None = None
+    valuation: Valuation, removed: np.ndarray, other: Valuation, limits: Limits | None = None
 ) -> list[str]:
     """Doubts about the values: fits, sampling noise, and whether another utility would agree.
 
@@ -42,16 +43,16 @@ def doubts_about_values(
       valuation: the values.
       removed: int ``[removed]``, the points to remove.
       other: a valuation by another utility.
-      order: int ``[points]``, in which it would remove them under the same limits; by its values if not given.
+      limits: what a removal respects; nothing if not given.
     """
     found = doubts_about_sampling(valuation)
     told = len(removed) and valuation.reliability >= 0.5
-    if told and (overlap := expected_overlap(valuation, len(removed))) < _LEAST_OVERLAP:
+    if told and (overlap := expected_overlap(valuation, len(removed), limits)) < _LEAST_OVERLAP:
         found.append(
             f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
         )
     if len(removed):
-        order = other.ranking if order is None else order
+        order = other.ranking if limits is None else limits.removal_order(other.values).points
         half = len(order) // 2
         agreed = float(np.isin(removed, order[: max(half, len(removed))]).mean())
         where = "in the lower half" if len(removed) <= half else "among as many lowest"
@@ -100,11 +101,17 @@ def doubts_about_cut(
     return found
 
 
-def expected_overlap(valuation: Valuation, removed: int) -> float:
+def expected_overlap(valuation: Valuation, removed: int, limits: Limits | None = None) -> float:
     """Share of the lowest points that two runs with other seeds are expected to have in common.
 
     Both are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
     noise in proportion to each value's standard error; the mean of twenty pairs.
+
+    Args:
+      valuation: the values.
+      removed: how many points are removed.
+      limits: units go together, at their mean and by one noise, and protected ones never; floors and shares of classes
+        are not looked at.
     """
     valued = np.isfinite(valuation.values)  # who is not is kept
     values, error = valuation.values[valued], np.nan_to_num(valuation.stderr[valued], nan=0.0)
@@ -113,9 +120,18 @@ def expected_overlap(valuation: Valuation, removed: int) -> float:
     # errors also hold what moves all values alike.
     true = values.mean() + np.sqrt(reliable) * (values - values.mean())
     error *= np.sqrt((1 - reliable) * np.var(values) / max(np.mean(error**2), 1e-300))
+    size = np.ones(len(values), np.int64)
+    if limits is not None:
+        units = limits.units[valued]
+        free = (np.bincount(limits.units, limits.protected) == 0)[: units.max() + 1] & (np.bincount(units) > 0)
+        size = np.bincount(units)[free]
+        true, error = (np.bincount(units, of)[free] / size for of in (true, error))
     generator = np.random.default_rng(0)
     shares = []
     for _ in range(_DRAWS):
-        one, other = (np.argsort(true + error * generator.normal(size=len(values)))[:removed] for _ in range(2))
-        shares.append(len(np.intersect1d(one, other)) / removed)
+        gone = np.ones(len(size), bool)
+        for _ in range(2):
+            order = np.argsort(true + error * generator.normal(size=len(size)))
+            gone[order[np.cumsum(size[order]) > removed]] = False
+        shares.append(size[gone].sum() / removed)
     return float(np.mean(shares))
