@@ -233,8 +233,23 @@ def test_a_head_is_taken_over_only_for_the_same_classes(tmp_path, golden):
         assert sorted(new_target(encoder, len(classes), classes, "own", seed=0)[2]) == sorted(expected)
     bare = dataclasses.replace(encoder, head={})
     assert sorted(new_target(bare, 3, CLASSES, "own", seed=0)[2]) == sorted(out + pooler)
-    unnamed = dataclasses.replace(encoder, settings={k: v for k, v in encoder.settings.items() if k != "id2label"})
-    assert new_target(unnamed, 3, ("a", "b", "c"), "own", seed=0)[2] == ()
+
+
+@pytest.mark.parametrize("names", [None, {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}])
+def test_a_head_without_names_is_taken_over_only_where_classes_are_its_places_or_have_no_names(names, tmp_path, golden):
+    tuned("bert", "own", golden).save_pretrained(tmp_path / "saved")
+    encoder = load_encoder(configured(tmp_path / "saved", id2label=names))
+    out = ["classifier.bias", "classifier.weight"]
+    for classes, expected in (
+        (("0", "1", "2"), []),
+        (("LABEL_0", "LABEL_1", "LABEL_2"), []),
+        (("a", "b", "c"), out),  # sorted by name here, and nobody knows how there
+        (("1", "2", "3"), out),
+    ):
+        assert sorted(new_target(encoder, 3, classes, "own", seed=0)[2]) == expected
+    number, single = new_target(encoder, 1, (), "own", seed=0)[:2], tmp_path / "single"
+    TargetModel(nnx.merge(*number), encoder, "own", (), 24, "regression").save_pretrained(single)
+    assert new_target(load_encoder(single), 1, (), "own", seed=0)[2] == ()
 
 
 def test_a_folder_without_a_head_is_no_target_model(folder):

@@ -233,9 +233,10 @@ def new_target(
 ) -> tuple[nnx.GraphDef, nnx.State, tuple[str, ...]]:
     """A target model with copies of an encoder's weights, and of its head's where they fit.
 
-    The map onto the outputs is taken over only where the checkpoint's classes have these names, or none. What the
-    checkpoint does not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the
-    outputs of a regression so in its ``units``. Each goes to the devices of ``spread`` before the next is made.
+    The map onto the outputs is taken over only where the checkpoint's classes have these names, or have none and these
+    are their places, "0" and so on: which of several named ones an output is for nobody knows. What the checkpoint does
+    not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the outputs of a
+    regression so in its ``units``. Each goes to the devices of ``spread`` before the next is made.
 
     Returns:
       The module's two parts, and the checkpoint's names of the parameters that start fresh.
@@ -253,7 +254,8 @@ def new_target(
     }
     key = jax.random.fold_in(jax.random.key(seed), 0)
     theirs = class_names(encoder.settings, outputs)
-    same = not classes or theirs == classes or theirs == class_names({}, outputs)
+    places = tuple(map(str, range(outputs)))
+    same = not classes or theirs == classes or (classes == places and theirs == class_names({}, outputs))
     names = {path: (name, transform) for name, (path, transform) in head_names(about).items()}
     fresh = []
     for number, (path, param) in enumerate(nnx.to_flat_state(abstract)):
