@@ -7,8 +7,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tsds_jax.data import carve_validation, count_overlap, load_data, load_splits, shared_groups
-from tsds_jax.data.reading import no_progress_bars
-from tsds_jax.data.splitting import _drawn_units
+from tsds_jax.data.reading import no_progress_bars, read_source
+from tsds_jax.data.splitting import _drawn_units, own_split
 from tsds_jax.errors import InputError
 
 
@@ -262,6 +262,19 @@ def test_an_unlabelled_test_split_is_left_out(train):
     unlabelled = [glue, rows([-1, -1], "s"), rows([None, None], "s"), glue.remove_columns("label")]
     for test in unlabelled:
         assert load_splits(DatasetDict({"train": train, "test": test})).test is None
+
+
+@pytest.mark.parametrize("labels", [[-1.0, -1.0], [-1, None], ["-1", "-1.000"], [None, None]])
+def test_a_test_split_of_nothing_but_minus_one_has_no_numbers_to_predict(labels):
+    how = {"text": None, "label": None, "classes": None, "task": "regression"}
+    assert own_split({"test": read_source(rows(labels))}, "test", **how) is None
+
+
+@pytest.mark.parametrize("labels", [[-1.0, 2.5], ["-1", "0.5"], [-1.5, -1.5]])
+def test_minus_one_among_other_numbers_is_one_to_predict(labels):
+    how = {"text": None, "label": None, "classes": None, "task": "regression"}
+    found = own_split({"test": read_source(rows(labels))}, "test", **how)
+    np.testing.assert_array_equal(found.labels, np.array(labels, np.float32))
 
 
 def test_minus_one_is_a_label_where_training_has_it():

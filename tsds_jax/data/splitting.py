@@ -220,6 +220,15 @@ def _has_labels(table: Table, label: str, classes: Sequence[str], task: Task) ->
     if label not in table.rows.column_names or not len(table.rows):
         return False
     if task != "classification":
-        return any(entry is not None for entry in python_values(column(table.rows, label)))
+        entries = [entry for entry in python_values(column(table.rows, label)) if entry is not None]
+        return not all(task == "regression" and _is_minus_one(entry) for entry in entries)
     names = set(read_labels(column(table.rows, label), table.rows.features[label], label).names)
     return bool(names - ({"-1"} - set(classes)))
+
+
+def _is_minus_one(entry: Any) -> bool:
+    """Whether a number, or a string that spells one, is -1."""
+    try:
+        return float(entry) == -1
+    except (TypeError, ValueError, OverflowError):
+        return False
