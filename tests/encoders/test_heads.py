@@ -210,6 +210,18 @@ def test_a_saved_encoder_is_the_same_in_pytorch(family, tmp_path):
             np.testing.assert_allclose(ours[there], theirs.numpy()[there], atol=1e-5)
 
 
+def test_a_number_of_classes_that_a_base_config_had_is_not_saved_beside_another(folder, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    old = configured(folder, num_labels=5, _num_labels=5)
+    load_encoder(old).save_pretrained(tmp_path / "encoder")
+    encoder = load_encoder(old)
+    graphdef, params, _ = new_target(encoder, 3, CLASSES, "own", seed=3)
+    TargetModel(nnx.merge(graphdef, params), encoder, "own", CLASSES, 24).save_pretrained(tmp_path / "target")
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "target").id2label == dict(enumerate(CLASSES))
+    for place in ("encoder", "target"):
+        assert not {"num_labels", "_num_labels"} & json.loads((tmp_path / place / "config.json").read_text()).keys()
+
+
 def test_nothing_is_written_over(golden, tmp_path):
     target = tuned("bert", "own", golden)
     (tmp_path / "file.txt").write_text("mine")

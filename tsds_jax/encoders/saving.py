@@ -57,8 +57,9 @@ def save_folder(
     with atomic(path) as temporary:
         temporary.mkdir()
         dtype = str(next(iter(tensors.values())).dtype)
-        # Transformers 5 reads this name, and older checkpoints have the other. Code of its own is not saved with it.
-        gone = ("torch_dtype", "auto_map")
+        # Transformers 5 reads this name, and older checkpoints have the other. Code of its own is not saved with it. A
+        # number of classes that older ones have too would go before the names of those that there are now.
+        gone = ("torch_dtype", "auto_map", "num_labels", "_num_labels")
         kept = {key: value for key, value in settings.items() if key not in gone} | {"dtype": dtype}
         (temporary / "config.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
         # Without this mark transformers does not take the file for PyTorch's.
