@@ -30,6 +30,7 @@ from tsds_jax.finetuning.target import new_target
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import select
+from tsds_jax.stages import finetune_files
 
 MODEL = Path(__file__).parent / "golden" / "bert"
 OPTIONS = FineTuneOptions(head="mean", steps=4, batch_size=6, learning_rate=1e-2, dropout=0.0, max_length=16)
@@ -444,6 +445,23 @@ def test_a_run_that_goes_on_holds_no_more_than_one_that_was_not_cut(encoder, tmp
         tune(encoder, folder=tmp_path / "cut", progress=stopping(2), **given)
     tune(encoder, folder=tmp_path / "cut", resume=True, **given)
     assert held[-1] <= whole + 10_000
+
+
+def test_fine_tuning_from_files_holds_no_copy_of_the_encoder_beside_the_one_that_trains(tmp_path, monkeypatch):
+    step, held = training.train_step, []
+
+    def watched(*arguments):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "train_step", watched)
+    films(40).rows.to_csv(tmp_path / "train.csv", index=False)
+    before = sum(array.nbytes for array in jax.live_arrays())
+    options = dataclasses.replace(OPTIONS, steps=2)
+    finetune_files(str(tmp_path / "train.csv"), str(MODEL), str(tmp_path / "run"), options=options)
+    weights = sum(array.nbytes for array in jax.tree.leaves(nnx.state(load_encoder(MODEL).model)))
+    # What trains, two moments and the best state; of the head and a batch there is little.
+    assert max(held) - before < 4.5 * weights
 
 
 @pytest.mark.parametrize("torn", ['{"time": 1.5, "stage": "finet', "\0\0\0"])

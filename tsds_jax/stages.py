@@ -157,11 +157,10 @@ def finetune_files(
     if folder.finished:
         folder.remove("checkpoints")
         return folder.path
-    # A device that is to have its part alone must not have all of the encoder for who called.
-    given = model if options.shard else encoder
+    # By its name, so that it is read once more: the device would have these weights too, all the while, for who called.
     del encoder
     tuned = finetune(
-        given,
+        model,
         data.train,
         validation=data.validation,
         evaluation=data.evaluation,
