@@ -282,8 +282,9 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_the_last_step_too(encode
     """Its squares overflow where the loss does not."""
     far = np.stack([np.full(32, -1e25), np.full(32, 1e25)]) * np.where(np.arange(32) % 2, 1, -1)
     head = {"linear_head.weight": far.astype(np.float32), "linear_head.bias": np.zeros(2, np.float32)}
+    settings = {**encoder.settings, "id2label": {"0": "neg", "1": "pos"}}
     with pytest.raises(TsdsError, match="the gradient's norm is inf at step 1; lower the learning_rate"):
-        tune(dataclasses.replace(encoder, head=head), films(40), steps=1)
+        tune(dataclasses.replace(encoder, settings=settings, head=head), films(40), steps=1)
 
 
 def test_scores_of_a_regression_are_those_of_their_definitions():
