@@ -355,6 +355,32 @@ def test_a_second_run_compiles_nothing(encoder):
     assert (training.train_step._cache_size(), _outputs._cache_size()) == before
 
 
+def test_the_next_batch_is_made_before_a_steps_loss_is_waited_for(encoder, monkeypatch):
+    events, step, batch = [], training.train_step, training.training_batch
+
+    class Loss:
+        def __init__(self, loss):
+            self.loss = loss
+
+        def __float__(self):
+            events.append("loss")
+            return float(self.loss)
+
+    def stepped(*given):
+        events.append("step")
+        state, loss, norm = step(*given)
+        return state, Loss(loss), norm
+
+    def made(*given):
+        events.append("batch")
+        return batch(*given)
+
+    monkeypatch.setattr(training, "train_step", stepped)
+    monkeypatch.setattr(training, "training_batch", made)
+    finetune(encoder, reviews(30, 0), options=dataclasses.replace(FAST, steps=3))
+    assert events == ["batch", *["step", "batch", "loss"] * 2, "step", "loss"]
+
+
 @pytest.mark.slow
 def test_steps_compile_once_a_bucket(encoder):
     jax.clear_caches()

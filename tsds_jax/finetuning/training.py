@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -167,25 +167,24 @@ def train(
         target = nnx.merge(graphdef, all_parameters(part))
         return all_outputs(target, lambda: [tokens], len(watched.labels), limit)
 
-    batches = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
-    for chosen in itertools.islice(batches, loop.step, None):
-        if loop.stopped:
-            break
-        began = time.perf_counter()
+    def batches() -> Iterator[tuple[np.ndarray, Any, jax.Array]]:
+        """The rows of each step that is left, with what they and its number are to the step, on the devices."""
+        drawn = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
+        for step, chosen in enumerate(itertools.islice(drawn, loop.step, None), loop.step + 1):
+            batch, places = training_batch(rows.tokens, chosen, limit, options.accumulate, spread.devices)
+            arrays = batch, targets[chosen][places], (places >= 0).astype(np.float32)
+            there = jax.device_put(arrays) if spread.mesh is None else spread.by_rows(arrays, axis=1)
+            yield chosen, there, jax.random.fold_in(key, step)
+
+    made = batches()
+    following = next(made, None)
+    while following is not None and not loop.stopped:
+        (chosen, arrays, drops), began = following, time.perf_counter()
         loop.step += 1
-        batch, places = training_batch(rows.tokens, chosen, limit, options.accumulate, spread.devices)
         rate = learning_rate_at(loop.step - 1, options, steps)
-        state, loss, norm = train_step(
-            plan,
-            spread,
-            state,
-            frozen,
-            spread.by_rows(batch, axis=1),
-            spread.by_rows(targets[chosen][places], axis=1),
-            spread.by_rows((places >= 0).astype(np.float32), axis=1),
-            jax.random.fold_in(key, loop.step),
-            np.asarray((rate, options.weight_decay, options.clip), np.float32),
-        )
+        rates = np.asarray((rate, options.weight_decay, options.clip), np.float32)
+        state, loss, norm = train_step(plan, spread, state, frozen, *arrays, drops, rates)
+        following = next(made, None)  # made while the devices compute: they would wait for it behind the loss
         loop.losses.append(float(loss) * units.scale**2)
         # After the last step no loss would show what such a gradient has made of the weights.
         for name, number in (("loss", loop.losses[-1]), ("gradient's norm", float(norm))):
