@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -414,6 +415,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(at, encoder, tmp_pat
     assert [step for step, _ in steps[0]] == list(range(1, 9))
     assert steps[0] == steps[1]
     assert set(lines[0][0]) >= {"step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds"}
+
+
+def test_the_seconds_of_a_run_that_goes_on_have_those_before_its_checkpoint(encoder, tmp_path):
+    def slow(event):
+        time.sleep(0.5 if event.done == 1 else 0)
+        stopping(3)(event)
+
+    with pytest.raises(Stop):
+        tune(encoder, folder=tmp_path, progress=slow, checkpoint_every=0.0)
+    for _ in range(2):  # it is gone on with, and once more after its last step
+        began = time.perf_counter()
+        resumed = tune(encoder, folder=tmp_path, resume=True, checkpoint_every=0.0)
+        assert resumed.seconds > time.perf_counter() - began + 0.5
 
 
 @pytest.mark.slow

@@ -164,6 +164,22 @@ def test_a_run_goes_on_within_each_fine_tuning_it_was_cut_in(tiny_files, tiny_mo
     assert not list(out.glob("state/*-part*"))
 
 
+@pytest.mark.slow
+def test_a_finished_run_that_is_gone_on_with_has_the_times_of_its_work(tiny_files, tiny_model, tmp_path):
+    how = {"check_seeds": 1, "check_steps": 2}
+    out = run(tiny_files, tiny_model, tmp_path / "run", **how)
+    before = json.loads((out / "manifest.json").read_text())["stages"]
+    run(tiny_files, tiny_model, out, resume=True, **how)
+    after = json.loads((out / "manifest.json").read_text())["stages"]
+    for stage, kept in (("select", "curve.npz"), ("check", "check-*.npz")):
+        work = sum(np.load(file)["seconds"].item() for file in (out / "state").glob(kept))
+        assert 0 < work < before[stage] + 1e-3
+        assert after[stage] > work - 1e-3
+    assert {name: after[name] for name in ("embed", "value", "finetune")} == {
+        name: before[name] for name in ("embed", "value", "finetune")
+    }
+
+
 def test_a_cache_is_used_by_the_next_run_and_changes_no_run(finished, tiny_files, tiny_model, tmp_path):
     events = []
     for name in ("one", "two"):

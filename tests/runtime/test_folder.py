@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import stat
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import atomic, check_run_folder, open_run
+from tsds_jax.runtime import folder
+from tsds_jax.runtime.folder import Timed, atomic, check_run_folder, keep_nothing, open_run
 
 IDENTITY = {"version": "1", "options": {"seed": 0, "pca": 32}, "data": {"train": "abc", "test": None}}
 
@@ -24,6 +27,31 @@ def test_a_finished_stage_is_read_and_not_computed_again(tmp_path):
     open_run(tmp_path / "run", IDENTITY).keep("stage", lambda: arrays)
     again = open_run(tmp_path / "run", IDENTITY, resume=True).keep("stage", never)
     assert {key: array.tolist() for key, array in again.items()} == {k: a.tolist() for k, a in arrays.items()}
+
+
+def test_what_an_earlier_try_finished_counts_as_long_as_it_took_then(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(folder, "time", SimpleNamespace(perf_counter=lambda: now, time=lambda: now))
+
+    def slow(seconds):
+        nonlocal now
+        now += seconds
+        return {"x": np.arange(3)}
+
+    first = Timed(open_run(tmp_path / "run", IDENTITY).keep)
+    first("stage", partial(slow, 8))
+    slow(1)  # what is not kept
+    assert first.seconds == 9
+    second = Timed(open_run(tmp_path / "run", IDENTITY, resume=True).keep)
+    np.testing.assert_array_equal(second("stage", never)["x"], np.arange(3))
+    second("more", partial(slow, 2))
+    assert second.seconds == 10
+    # What says itself how long it took, as a fine-tuning that was gone on with, is believed.
+    second("model", lambda: slow(5) | {"seconds": np.asarray(7.0)})
+    assert second.seconds == 17
+    third = Timed(keep_nothing)
+    third("stage", partial(slow, 3))
+    assert third.seconds == 3
 
 
 def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):

@@ -34,6 +34,7 @@ def logits(gain: float, seed: int, removed: int) -> np.ndarray:
 class Tuned:
     probabilities: np.ndarray
     truncated: int = 0
+    seconds: float = 0.0
 
 
 def chosen(index, largest=50, values=None, crossed=()):

@@ -93,6 +93,7 @@ class Loop:
       best_step: its step; 0 before the first look.
       worse: looks since then.
       stopped: whether patience has ended the run.
+      seconds: that earlier tries of the run took, up to the checkpoint that this one went on from.
     """
 
     step: int = 0
@@ -102,6 +103,7 @@ class Loop:
     best_step: int = 0
     worse: int = 0
     stopped: bool = False
+    seconds: float = 0.0
 
 
 class Outcome(NamedTuple):
@@ -136,6 +138,7 @@ def train(
     The parameters that train, in ``params``, are given away. A regression's train in ``units``; what is told and
     what comes back is in the data's.
     """
+    started = time.perf_counter()
     params, targets = units.into(params), units.inside(rows.labels)
     steps = steps_for(options, len(rows.labels))
     every = options.evaluate_every or math.ceil(steps / LOOKS)
@@ -211,7 +214,8 @@ def train(
                 best = jax.tree.map(jnp.copy, state.trained)
             log(loop.history[-1])
         if checkpoints.due:
-            checkpoints.save(loop.step, spread.fetched((state, best)), dataclasses.asdict(loop))
+            spent = loop.seconds + time.perf_counter() - started
+            checkpoints.save(loop.step, spread.fetched((state, best)), dataclasses.asdict(loop) | {"seconds": spent})
     return Outcome(all_parameters(best), loop, trained_count(best))
 
 

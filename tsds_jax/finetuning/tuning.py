@@ -46,7 +46,7 @@ class FineTuned:
         though training is in units of their spread, of which a step's gradient_norm in metrics.jsonl is.
       steps: gradient steps taken.
       best_step: the step whose weights the model has.
-      seconds: wall time of the whole call.
+      seconds: wall time of the whole call, and of earlier tries up to the checkpoint that it went on from.
       truncated: training, validation and evaluation texts that were cut at `max_length` tokens (or at the encoder's
         limit, if that is lower).
       fresh: the head's parameters that the checkpoint did not give, by their names there: they started at random.
@@ -206,7 +206,7 @@ def finetune(
         outcome.loop.history,
         outcome.loop.step,
         outcome.loop.best_step,
-        time.perf_counter() - started,
+        time.perf_counter() - started + outcome.loop.seconds,
         sum(part.tokens.truncated for part in (rows, watched, tested) if part is not None),
         fresh,
         outcome.trained,

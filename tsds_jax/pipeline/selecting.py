@@ -2,7 +2,6 @@
 
 import functools
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import judged_apart, validation_units, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
-from tsds_jax.runtime.folder import Arrays, Keep, PartOf
+from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels
 from tsds_jax.selection.choice import choose, validation_folds
@@ -76,11 +75,11 @@ def select_rows(
     if groups is not None:
         valuation, opinion = valuation.for_members(groups), opinion.for_members(groups)
 
-    began = time.perf_counter()
+    timed = Timed(keep)
     # What is one number for each class to the points is accuracy to all of them together.
     utility = "accuracy" if settings.utility == "class_wise" else settings.utility
     game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
-    choice = choose(game, valuation, limits, folds, settings, keep)
+    choice = choose(game, valuation, limits, folds, settings, timed)
     logistic = game
     if settings.source != "logistic":
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
@@ -94,16 +93,16 @@ def select_rows(
         **manifest["stages"],
         "embed": round(seen["seconds"].item(), 3),
         "value": round(valuation.seconds + opinion.seconds, 3),
-        "select": round(time.perf_counter() - began, 3),
+        "select": round(timed.seconds, 3),
     }
     index, rule, check = choice.removal_index, choice.rule, None
     to_check, checkable = settings.check_seeds > 0 and index > 0 and rule in RULES, encoder.dtype == "float32"
     if to_check and checkable:
-        began = time.perf_counter()
+        timed = Timed(keep)
         what_for = (encoder, train, validation, choice, folds, finetuning, settings)
-        check = target_check(*what_for, keep=keep, part=part, progress=progress)
+        check = target_check(*what_for, keep=timed, part=part, progress=progress)
         index, rule = check.recommended, "target"
-        stages["check"] = round(time.perf_counter() - began, 3)
+        stages["check"] = round(timed.seconds, 3)
     removed, kept = np.split(choice.order.points, [index])
     found = list(manifest["warnings"])
     if seen["truncated"]:

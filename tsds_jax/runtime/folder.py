@@ -85,6 +85,32 @@ def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
     return compute()
 
 
+class Timed:
+    """A `Keep` that tells how long a stage takes: what an earlier try finished counts as long as it took then."""
+
+    def __init__(self, keep: Keep):
+        """For a stage that begins now, and has its arrays kept by ``keep``."""
+        self.keep, self.began, self.earlier = keep, time.perf_counter(), 0.0
+
+    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """What ``keep`` gives, with the "seconds" that it took to compute, unless it says itself how many."""
+        began = time.perf_counter()
+
+        def measured() -> Arrays:
+            arrays = compute()
+            return {"seconds": np.asarray(time.perf_counter() - began), **arrays}
+
+        arrays = self.keep(name, measured)
+        now = time.perf_counter() - began
+        self.earlier += max(float(arrays.get("seconds", 0.0)) - now, 0.0)
+        return arrays
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began, and before in earlier tries."""
+        return time.perf_counter() - self.began + self.earlier
+
+
 @dataclass(frozen=True)
 class Part:
     """Where a stage that is under way keeps what it has reached, and goes on from after a stop.

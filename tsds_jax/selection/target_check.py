@@ -160,7 +160,11 @@ def target_check(
         tuned = finetune(
             encoder, train.select(np.sort(rows)), evaluation=validation, options=own, progress=relay, **kept
         )
-        return {"probabilities": np.asarray(tuned.probabilities), "truncated": np.asarray(tuned.truncated)}
+        return {
+            "probabilities": np.asarray(tuned.probabilities),
+            "truncated": np.asarray(tuned.truncated),
+            "seconds": np.asarray(tuned.seconds),
+        }
 
     for seed in range(seeds):
         own = dataclasses.replace(options, steps=steps, seed=(options.seed + seed) % 2**32, patience=None, best_by=None)
