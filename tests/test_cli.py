@@ -169,6 +169,9 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert code == 0, errors
     assert "test loss" in shown
     assert "standard deviation" in shown
+    fresh = "the checkpoint has no head for this, so it started at random: classifier.bias, classifier.weight"
+    assert shown.index(fresh) < shown.index("test loss")
+    assert shown.count(fresh) == 1
     assert all(f"seed {seed}, loss" in errors for seed in (0, 1))
     found = json.loads((tmp_path / "f" / "seeds.json").read_text())
     assert found["mean"]["loss"] == pytest.approx(sum(run["loss"] for run in found["runs"]) / 2)
@@ -178,6 +181,15 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
     assert "holds runs of other seeds: resume it (--resume)" in tsds(*finetune, "--seeds", 2)[2]
     assert json.loads((tmp_path / "f" / "seeds.json").read_text()) == found
+
+
+@pytest.mark.parametrize("in_file", ["", "seed = 7", "seeds = [0, 1]"])
+def test_one_seed_beside_several_is_refused_wherever_they_are_given(in_file, tsds, tmp_path):
+    (tmp_path / "c.toml").write_text(in_file)
+    flags = ["--seed", "7"] * ("seed =" not in in_file) + ["--seeds", "0,1"] * ("seeds =" not in in_file)
+    told = ("--train", "t", "--model", "m", "--out", tmp_path / "o", "--config", tmp_path / "c.toml")
+    code, _, errors = tsds("finetune", *told, *flags)
+    assert (code, errors) == (2, "tsds: error: both seeds and seed were given: give one of them\n")
 
 
 def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(

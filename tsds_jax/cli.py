@@ -516,6 +516,8 @@ def finetune(given: dict[str, Any]) -> None:
     from tsds_jax.runtime.console import console_progress
 
     seeds = given.pop("seeds", None)
+    if seeds is not None and "seed" in given:
+        raise InputError("both seeds and seed were given: give one of them")
     call: Callable[..., Path] = stages.finetune_files
     if seeds is not None:
         call = functools.partial(stages.finetune_seed_files, seeds)
@@ -528,17 +530,18 @@ def finetune(given: dict[str, Any]) -> None:
             **_rest(given, FineTuneOptions),
             **switches,
         )
-    _warn_of(folder if seeds is None else folder / f"seed-{seeds[0]}")
+    first = folder if seeds is None else folder / f"seed-{seeds[0]}"
+    _warn_of(first)
+    found = json.loads((first / "finetune.json").read_text("utf-8"))
+    if found["fresh"]:
+        typer.echo(f"the checkpoint has no head for this, so it started at random: {', '.join(found['fresh'])}")
     if seeds is not None:
-        found = json.loads((folder / "seeds.json").read_text("utf-8"))
-        for name, mean in found["mean"].items():
-            spread = found["deviation"][name]
+        over_runs = json.loads((folder / "seeds.json").read_text("utf-8"))
+        for name, mean in over_runs["mean"].items():
+            spread = over_runs["deviation"][name]
             typer.echo(f"test {name} {mean:.4f}" + ("" if spread is None else f", standard deviation {spread:.4f}"))
         typer.echo(f"runs: {folder}")
         return
-    found = json.loads((folder / "finetune.json").read_text("utf-8"))
-    if found["fresh"]:
-        typer.echo(f"the checkpoint has no head for this, so it started at random: {', '.join(found['fresh'])}")
     scores = ", ".join(f"{name} {score:.4f}" for name, score in found["metrics"].items())
     chosen = any(look["validation_loss"] is not None for look in found["history"])
     steps = f"best of {found['steps']} steps at {found['best_step']}" if chosen else f"after {found['steps']} steps"
