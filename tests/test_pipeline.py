@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
+from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
@@ -417,6 +418,25 @@ def test_a_text_that_is_cut_counts_once_however_many_models_read_it(by, tiny_fil
 def test_texts_that_an_option_cut_are_not_said_to_be_too_long_for_the_encoder(tiny_files, tiny_model):
     s = tsds.select(tiny_files["train"], model=tiny_model, max_length=8, **QUICK)
     assert "120 texts were cut at 8 tokens (max_length) to be represented" in s.manifest["warnings"]
+
+
+@pytest.mark.slow
+def test_texts_that_the_encoder_cuts_in_fine_tuning_are_said_to_be_cut_where_it_does(tiny_files, tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("expected.npz"))
+    tensors, settings = load_file(model / "model.safetensors"), json.loads((model / "config.json").read_text())
+    name = next(name for name in tensors if "position_embeddings" in name)
+    save_file(tensors | {name: tensors[name][:8].copy()}, model / "model.safetensors")
+    (model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 8}))
+    for asked, at, advice in ((1000, 8, False), (7, 7, True)):
+        tuning = dataclasses.replace(TUNING, max_length=asked)
+        how = {"rule": "argmax", "check_seeds": 1, "check_steps": 1, "finetuning": tuning}
+        found = chosen(tiny_files["train"], tiny_files, model, **how).manifest["warnings"]
+        words = next(warning for warning in found if "in the check on the model" in warning)
+        assert f"texts were cut at {at} tokens in the check on the model" in words
+        assert ("raise max_length" in words) == advice
+        out = finetune_files(tiny_files["train"], str(model), str(tmp_path / str(asked)), options=tuning)
+        found = json.loads((out / "manifest.json").read_text())["warnings"]
+        assert found == [f"120 texts were cut at {at} tokens in fine-tuning"]
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def finetune_files(
     tuned.model.save_pretrained(folder.path / "model")
     about = ("metrics", "steps", "best_step", "trained", "fresh", "truncated", "history")
     folder.write_json("finetune.json", {name: getattr(tuned, name) for name in about})
-    warnings = [cut_texts(tuned.truncated, options)] if tuned.truncated else []
+    warnings = [cut_texts(tuned.truncated, options, tuned.model.base)] if tuned.truncated else []
     folder.write_json("manifest.json", _manifest(told, command, warnings=warnings))
     folder.remove("checkpoints")
     return folder.path

@@ -276,9 +276,9 @@ def over_runs(metrics: Sequence[dict[str, float]]) -> tuple[dict[str, float], di
     return {name: float(scores.mean()) for name, scores in found.items()}, deviation
 
 
-def cut_texts(count: int, options: FineTuneOptions) -> str:
+def cut_texts(count: int, options: FineTuneOptions, encoder: Encoder, where: str = "in fine-tuning") -> str:
     """The warning that so many texts were cut."""
-    return f"{count} texts were cut at {options.max_length} tokens in fine-tuning"
+    return f"{count} texts were cut at {min(options.max_length, encoder.config.max_tokens)} tokens {where}"
 
 
 def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def run(
         seconds, cut = compare_arms(folder, splits, encoder, selection, limits, finetuning, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
         if cut:
-            manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning)]
+            manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning, encoder)]
     began = time.perf_counter()
     folder.write_json("manifest.json", {**manifest, "status": "running"})
     progress(Progress("report", 0, 1, "pages"))

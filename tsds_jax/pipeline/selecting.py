@@ -9,6 +9,7 @@ import numpy as np
 
 from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
+from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import judged_apart, validation_units, value_options
@@ -110,8 +111,9 @@ def select_rows(
         at = "the length limit of the encoder" if limit is None else f"{limit} tokens (max_length) to be represented"
         found.append(f"{int(seen['truncated'])} texts were cut at {at}")
     if check is not None and check.truncated:
-        words = f"{check.truncated} texts were cut at {finetuning.max_length} tokens in the check on the model"
-        found.append(f"{words}: raise max_length of fine-tuning")
+        can_be_raised = finetuning.max_length < encoder.config.max_tokens
+        words = cut_texts(check.truncated, finetuning, encoder, "in the check on the model")
+        found.append(words + ": raise max_length of fine-tuning" * can_be_raised)
     if to_check and not checkable:
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     if choice.missed > 0:
