@@ -155,6 +155,36 @@ def test_the_readmes_tables_of_methods_are_what_the_benchmark_measured(name, cut
     assert {removed for flips, removed in cuts if flips == 0.1} == cuts_at_flips
 
 
+def test_what_the_readme_says_of_uneven_flips_is_what_the_benchmark_measured():
+    said = " ".join(README.read_text("utf-8").split())
+    cases = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
+    case = cases["two-class_dependent"]
+    assert f"{case['date']}; `--only two --noise class_dependent`" in said
+    rows = {(row["method"], row["flips"]): row for row in case["summary"]}
+
+    def gain(method, flips, key="gain_at_index"):
+        middle, _, high = rows[method, flips][key]
+        return f"{100 * middle:.2f} ± {100 * (high - middle):.2f}"
+
+    def more(key, one, other, scale, digits):
+        found = (
+            {run["seed"]: run for run in case["runs"] if (run["method"], run["flips"]) == (of, 0.2)}
+            for of in (one, other)
+        )
+        ones, others = found
+        each = [scale * (ones[seed][key] - others[seed][key]) for seed in ones]
+        return f"{mean(each):.{digits}f} ± {t.ppf(0.975, len(each) - 1) * stdev(each) / len(each) ** 0.5:.{digits}f}"
+
+    assert f"by an AUROC of {more('auroc', 'loss', 'shapley', 1, 3)}" in said
+    assert f"gains the classifier {gain('shapley', 0.2)} points at the index" in said
+    assert f"{more('gain_at_index', 'shapley', 'loss', 100, 2)} more than by losses" in said
+    assert f"exactly the flipped rows gain {gain('oracle', 0.2)}" in said
+    assert f"({gain('oracle', 0.1, 'gain_10')} without exactly these)" in said
+    assert f"costs {gain('shapley', 0.1).removeprefix('-')}" in said
+    removed = sorted(run["removed"] for run in case["runs"] if (run["method"], run["flips"]) == ("shapley", 0.2))
+    assert (set(removed), removed.count(400)) == ({400, 500, 700}, 1)
+
+
 def check_cells(cells, found, times):
     for cell, (middle, _, high), scale in zip(cells, found, times, strict=True):
         digits = len(cell.split(" ± ")[1].split(".")[1])
