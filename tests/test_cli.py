@@ -366,7 +366,7 @@ def test_what_goes_on_takes_the_place_of_overwrite_wherever_that_was_asked_for(t
 
 
 def test_a_name_that_the_terminal_cannot_show_ends_no_run(monkeypatch, tmp_path):
-    (tmp_path / "t.csv").write_text("text,label\n" + "a,\u2192\nb,\u00e9\n" * 4, "utf-8")
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"a{k},\u2192\nb{k},\u00e9\n" for k in range(4)), "utf-8")
     shown = io.TextIOWrapper(io.BytesIO(), "latin-1")
     monkeypatch.setattr(sys, "stdout", shown)
     with pytest.raises(SystemExit) as ended:
@@ -380,13 +380,13 @@ def test_data_sets_are_called_by_their_files_in_whatever_script(monkeypatch, tmp
     names = []
     monkeypatch.setattr("tsds_jax.stages.evaluate", lambda data, **how: names.extend(data) or tmp_path)
     for name in ("\u8a13\u7df4", "\u0442\u0435\u0441\u0442", "a b"):
-        (tmp_path / f"{name}.csv").write_text("text,label\n" + "a,x\nb,y\n" * 9, "utf-8")
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"a{k},x\nb{k},y\n" for k in range(9)), "utf-8")
     evaluate_files([str(file) for file in sorted(tmp_path.glob("*.csv"))], "m", "o")
     assert names == ["a-b", "\u0442\u0435\u0441\u0442", "\u8a13\u7df4"]
 
 
 def test_a_text_column_may_begin_with_a_space(tsds, tmp_path):
-    (tmp_path / "t.csv").write_text("id, text,label\n" + "1,a,x\n2,b,y\n" * 4)
+    (tmp_path / "t.csv").write_text("id, text,label\n" + "".join(f"1,a{k},x\n2,b{k},y\n" for k in range(4)))
     code, printed, error = tsds("data", "--train", tmp_path / "t.csv", "--text", " text", "--out", tmp_path / "o")
     assert code == 0, error
     assert "train" in printed
