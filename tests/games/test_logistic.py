@@ -502,3 +502,32 @@ def test_softmax_fits_at_a_strong_penalty_have_as_many_digits_as_others():
     theirs = sklearn_fit(x, y, 1e-6)
     found = np.asarray(fit.parameters[0]).reshape(3, -1)[:, :-1]
     np.testing.assert_allclose(found, theirs.coef_, atol=1e-4 * np.abs(theirs.coef_).max())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("typical", [1e-12, 1e-30])
+def test_a_column_far_smaller_in_most_rows_than_in_some_is_penalised_as_scikit_learn_does(typical, classes):
+    # As probabilities of a model that is sure of itself: a third of them near one, the others next to nothing.
+    rng = np.random.default_rng(0)
+    x, y, *_ = problem(points=60, features=2, classes=classes)
+    sure = np.where(y == 1, 1.0, 0.4) * np.exp(0.3 * rng.normal(size=60))
+    x = np.c_[x, np.where(rng.random(60) < 0.3, sure, typical * np.exp(rng.normal(size=60)))].astype(np.float32)
+    game = logistic_game(x, y, x, y, classes=classes, utility="log_likelihood")
+    found = jax.jit(type(game).prefix_utilities)(game, jnp.arange(60), jnp.array([30, 60]))
+    theirs = [sklearn_fit(x[:size], y[:size], 1.0).predict_log_proba(x)[np.arange(60), y] for size in (30, 60)]
+    assert int(found.unconverged) == 0
+    np.testing.assert_allclose(found.utility, np.mean(theirs, 1), atol=1e-4)
+
+
+def test_a_column_that_is_tiny_in_all_rows_gets_no_weight():
+    x, y, x_val, y_val = problem(points=60, features=2)
+    tiny = np.float32(1e-25) * x[:, :1]
+
+    def utilities(x, x_val):
+        game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood")
+        found = jax.jit(type(game).prefix_utilities)(game, jnp.arange(60), jnp.array([30, 60]))
+        assert int(found.unconverged) == 0
+        return found.utility
+
+    wider = utilities(np.c_[x, tiny], np.c_[x_val, np.float32(1e-25) * x_val[:, :1]])
+    np.testing.assert_allclose(wider, utilities(x, x_val), atol=1e-4)

@@ -40,7 +40,7 @@ MAX_CLASSES = 1000
 _SMALL = 16
 # So many classes are looked at one by one.
 _FEW_CLASSES = 16
-# A penalty beyond leaves nothing of a weight, and its square is a float32 still.
+# A penalty beyond leaves nothing of a weight of a row of about one unit, and its square is a float32 still.
 _LARGEST_RIDGE = 1e18
 # A column's middle and spread are those of so many rows.
 _LOOKED_AT = 1000
@@ -285,13 +285,15 @@ def logistic_game(
     rows, rows_val = with_constant(x, 0.0 if intercept == "none" else 1.0), with_constant(x_val, 1.0)
     # A fit ends by its largest parameter, beside which one in other units might be anything: each is in units of its
     # column's spread.
-    unit = _spread(rows[:, :width], middle)
+    # A unit whose penalty would be too large is not taken: to cut that leaves the few rows of a column far larger than
+    # the others, as those of confident probabilities are, all but unpenalised.
+    least = np.exp2(np.ceil(np.log2(1 / np.sqrt(C * _LARGEST_RIDGE)))).astype(np.float32)
+    unit = np.maximum(_spread(rows[:, :width], middle), least)
     rows[:, :width] /= unit
     rows_val[:, :width] /= unit
     y_val = np.asarray(y_val, np.int32)
     ridge = np.full(width + spare + 1, 1.0 / C)
-    with np.errstate(over="ignore"):
-        ridge[:width] = np.minimum(ridge[:width] / unit / unit, _LARGEST_RIDGE)
+    ridge[:width] = ridge[:width] / unit / unit
     if intercept == "free":
         ridge[-1] = 0.0
     return LogisticGame(
