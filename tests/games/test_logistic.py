@@ -1,5 +1,7 @@
 """The logistic game against scikit-learn, fit by fit, and its conventions where there is nothing to fit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,6 +145,28 @@ def test_wide_features_do_not_take_gigabytes():
     arguments[1] = jax.ShapeDtypeStruct((points,), jnp.int32)
     memory = jax.jit(fit_binary).lower(*arguments).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**29
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_fits_to_many_wide_rows_do_not_take_the_rows_once_for_each(classes):
+    points, features, lanes = 20_000, 257, 26
+    shapes = [(points, features), (points,), (lanes, points), (features,)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    arguments[1] = jax.ShapeDtypeStruct((points,), jnp.int32)
+    fit = fit_binary if classes == 2 else partial(fit_softmax, classes=classes)
+    memory = jax.jit(fit).lower(*arguments).compile().memory_analysis()
+    # A quarter of them.
+    assert memory.temp_size_in_bytes < lanes * points * features
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_fits_are_the_same_whether_or_not_each_has_rows_of_its_own(classes, monkeypatch):
+    x, y, *_ = problem(points=90, classes=classes)
+    fit = fit_binary if classes == 2 else partial(fit_softmax, classes=classes)
+    rows, labels, some = with_constant(x), jnp.asarray(y), prefixes(90)[::10]
+    together = fit(rows, labels, some, ridge(5))
+    monkeypatch.setattr("tsds_jax.games.binary._OUTER_LIMIT", 90 * 6)
+    np.testing.assert_allclose(fit(rows, labels, some, ridge(5)).parameters, together.parameters, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise, settled
 from tsds_jax.games.products import dot, row_sums
 
-# Above this many numbers the outer products of all rows are not kept: each lane has a product of its own.
+# Above this many numbers the outer products of all rows are not kept, nor all rows once for each lane: lanes have a
+# product each, one after another.
 _OUTER_LIMIT = 2**24
 # Fewer fits than this are not worth anchors.
 _FEW = 32
@@ -279,14 +280,14 @@ def weighted_gram(rows: jax.Array):
     """A function from weights ``[lanes, points]`` to ``rows' diag(weights) rows``, ``[lanes, features, features]``.
 
     The outer products of the rows make this one matrix product for many lanes: more arithmetic than needed for
-    prefixes, all of it at the speed of a large product. Few lanes have a product each.
+    prefixes, all of it at the speed of a large product. Few lanes, and wide rows, have a product each.
     """
     points, features = rows.shape
     square = features * features
     outer = (rows[:, :, None] * rows[:, None, :]).reshape(points, square) if points * square <= _OUTER_LIMIT else None
 
     def gram(weight: jax.Array) -> jax.Array:
-        if len(weight) <= _FEW_GRAMS:
+        if len(weight) <= _FEW_GRAMS and weight.size * features <= _OUTER_LIMIT:
             return dot("bpf,pg->bfg", weight[:, :, None] * rows, rows)
         if outer is not None:
             return dot("bp,pq->bq", weight, outer).reshape(-1, features, features)
