@@ -623,8 +623,12 @@ def _sampled(
         plain = plain.game
     if estimator in ("add_one", "banzhaf_add_one"):
         classes = getattr(game, "classes", 1)
+        rows = len(getattr(plain, "y_val", (0,)))
+        if isinstance(plain, LogisticGame):
+            # Fits pass over a coalition's rows too, an eighth of the points at a time (`descend_in_stages`).
+            rows = max(rows, size // 8)
         # Of two classes there is one number a row.
-        rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
+        rows *= classes if classes > 2 else 1
         half = estimator == "banzhaf_add_one"
         return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half, since=since)
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}

@@ -1,13 +1,19 @@
 """How much is computed at once."""
 
+import sys
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tsds_jax as tsds
 from tsds_jax.estimators import exact
 from tsds_jax.estimators.add_one import add_one_rounds
 from tsds_jax.games import group_game, logistic_game, ridge_game
 from tsds_jax.games.chunks import even_chunk, numbers_at_once
+from tsds_jax.games.game import Marginals
+from tsds_jax.games.leave_one_out import leave_one_out
 
 
 @pytest.mark.parametrize("numbers", [1, 2000, 10**6, 10**8])
@@ -75,3 +81,33 @@ def test_points_of_many_features_are_added_a_few_at_a_time():
     added = jax.jit(type(game).add_one_marginals).lower(game, fitted.model, np.arange(points))
     # Features of all points would be six times as many.
     assert added.compile().memory_analysis().temp_size_in_bytes < 16 * numbers_at_once()
+
+
+def test_leave_one_out_takes_so_many_points_together_as_the_rows_of_their_fits_allow(monkeypatch):
+    points, together = 9000, set()
+    x = np.random.default_rng(0).normal(size=(points, 2)).astype(np.float32)
+    game = logistic_game(x, np.arange(points) % 2, x[:10], np.arange(10) % 2, classes=2)
+
+    def contributions(game, model, some):
+        together.add(len(some))
+        return Marginals(jnp.zeros(len(some)), jnp.zeros(len(some), jnp.int32))
+
+    monkeypatch.setattr(type(game), "add_one_marginals", contributions)
+    leave_one_out(game)
+    # An eighth of them descends at a time.
+    assert max(together) / 8 * points * 2 <= numbers_at_once()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_points_are_added_to_long_coalitions_so_many_together_as_the_rows_of_their_fits_allow(classes, monkeypatch):
+    points, together = 9000, []
+    x, y = np.random.default_rng(0).normal(size=(points, 2)), np.arange(points) % classes
+
+    def stopped(*given, chunk, **how):
+        together.append(chunk)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["tsds_jax.estimators.add_one"], "add_one_rounds", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tsds.value(x, y, x[:10], y[:10], subset_size=points, samples=1)
+    assert together[0] / 8 * points * (classes if classes > 2 else 1) <= numbers_at_once()

@@ -11,7 +11,8 @@ import tsds_jax as tsds
 from tsds_jax.encoders import embed
 from tsds_jax.errors import TsdsError
 from tsds_jax.estimators import add_one, permutation
-from tsds_jax.games import ridge_game
+from tsds_jax.games import logistic_game, ridge_game
+from tsds_jax.games.leave_one_out import leave_one_out
 from tsds_jax.runtime.memory import halved
 
 FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."
@@ -194,3 +195,25 @@ def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):
     x, y = rng.normal(size=(12, 2)), np.arange(12) % 2
     with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="one at a time"):
         tsds.value(x, y, x, y, source="ridge", samples=4, subset_size=4)
+
+
+def test_leave_one_out_takes_fewer_points_together_where_memory_is_full(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, x_val = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))
+    game = logistic_game(x, x[:, 0] > 0, x_val, x_val[:, 0] > 0, classes=2, utility="log_likelihood")
+    expected, _ = leave_one_out(game)
+    real = type(game).add_one_marginals
+
+    def full(game, model, points):
+        if len(points) > 6:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return real(game, model, points)
+
+    monkeypatch.setattr(type(game), "add_one_marginals", full)
+    with pytest.warns(RuntimeWarning, match="no memory for") as told:
+        found, _ = leave_one_out(game)
+    assert [str(one.message) for one in told] == [
+        "the device has no memory for 20 points at a time: going on with 10",
+        "the device has no memory for 10 points at a time: going on with 5",
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

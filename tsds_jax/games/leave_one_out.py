@@ -8,6 +8,7 @@ import numpy as np
 
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.logistic import LogisticGame
+from tsds_jax.runtime.memory import halved
 
 
 def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
@@ -23,14 +24,22 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
       float64 ``[points]`` in units of the utility, and a count.
     """
     points = game.players
-    chunk = even_chunk(points, len(game.y_val) * game.classes)
+    # Fits to all points descend an eighth of them at a time (`descend_in_stages`).
+    chunk = even_chunk(points, max(len(game.y_val), points // 8) * game.classes)
     model, unconverged = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points))
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)
-    found = []
-    for first in range(0, points, chunk):
+    changes, failed, done = np.empty(points), int(unconverged), 0
+    while done < points:
         # The last chunk takes the last point over and over, so that all are of one shape.
-        some = np.minimum(np.arange(first, first + chunk), points - 1)
-        found.append(jax.device_get(marginals(without, model, jnp.asarray(some, jnp.int32))))
-    changes = np.concatenate([part.marginal for part in found])[:points].astype(np.float64)
-    return -changes, int(unconverged) + int(np.concatenate([part.unconverged for part in found])[:points].sum())
+        some = np.minimum(np.arange(done, done + chunk), points - 1)
+        try:
+            found = jax.device_get(marginals(without, model, jnp.asarray(some, jnp.int32)))
+        except jax.errors.JaxRuntimeError as error:
+            chunk = halved(error, chunk, "points")
+            continue
+        new = min(chunk, points - done)
+        changes[done : done + new] = found.marginal[:new]
+        failed += int(found.unconverged[:new].sum())
+        done += new
+    return -changes, failed
