@@ -354,7 +354,8 @@ def value(
       top_overlap: if given, sampling goes on besides until this share of the lowest tenth of the points by one half of
         the run is also in the lowest tenth by the other.
       C: inverse L2 strength of the source classifier, as in scikit-learn.
-      truncation: a chain's walk ends where its utility is this close to the whole chain's; 0 never.
+      truncation: a chain's walk ends where its utility is this close to the whole chain's, of a mean squared error in
+        units of the variance of ``y_val``; 0 never.
       antithetic: whether every chain is also walked backwards.
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.permutation import chain_lanes, walk_chains
-from tsds_jax.games import TableGame, ridge_game
+from tsds_jax.games import TableGame, by_row, group_game, ridge_game
 from tsds_jax.games.game import PrefixUtilities
 
+GROUPS = np.arange(40) // 2
 AS_THE_GAME_SAYS = {"truncation": 0.0}
 
 
@@ -143,6 +144,31 @@ def test_truncation_gives_zero_from_the_first_prefix_within_tolerance_on(mean_al
             assert not np.asarray(walk.marginals[t, first:]).any()
             assert int(walk.truncated[t]) == 40 - first
             assert int(walk.fits[t]) == 2 + min(40, -(-first // step) * step)
+
+
+@pytest.mark.parametrize("kind", ["points", "rows", "groups"])
+@pytest.mark.parametrize("factor", [1e-4, 1e3])
+def test_where_a_chain_is_truncated_does_not_depend_on_the_unit_of_regression_targets(last, kind, factor):
+    rng = np.random.default_rng(0)
+    x, x_val = rng.normal(size=(40, 3)), rng.normal(size=(20, 3))
+    y, y_val = (some @ [1.0, -2, 0.5] + 0.3 * rng.normal(size=len(some)) for some in (x, x_val))
+
+    def found(factor, utility="neg_mean_squared_error"):
+        game = ridge_game(x, factor * y, x_val, factor * y_val, classes=0, utility=utility)
+        game = {"points": lambda: game, "rows": lambda: by_row(game), "groups": lambda: group_game(game, GROUPS)}[
+            kind
+        ]()
+        return last(permutation(game, subset_size=20, samples=8, seed=1, truncation=0.02, block=5))
+
+    one, other = found(1.0), found(factor)
+    assert 0 < one.truncated < 0.9 * one.moments.drawn.sum()
+    assert other.truncated == one.truncated
+    np.testing.assert_allclose(
+        other.moments.mean()[0], factor**2 * one.moments.mean()[0], rtol=1e-3, atol=1e-6 * factor**2
+    )
+    if kind == "points":
+        # It means what it means for r2, where nothing is clipped.
+        assert found(factor, "r2").truncated == pytest.approx(one.truncated, rel=0.1)
 
 
 def assert_same(one, other, exactly=True):

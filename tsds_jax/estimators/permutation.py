@@ -79,7 +79,7 @@ def walk_chains(
         contribution, and truncation waits for all parts. Where it does not (a `RowGame`), all are kept, and
         truncation looks at their sum.
       orders: int32 ``[chains, size]``, each chain's players; a multiple of the devices.
-      truncation: how close to the whole chain's utility counts as reached; 0 never truncates.
+      truncation: how close to the whole chain's utility counts as reached, in the game's ``unit``; 0 never truncates.
       block: prefixes of a chain evaluated together.
       lanes: chains walked together.
       spread: the devices that share the chains.
@@ -211,7 +211,7 @@ def _difference(game: Game, change: jax.Array) -> jax.Array:
     """The size of changes of utility, ``[sizes]`` or ``[sizes, parts]``, as truncation sees it: ``[sizes]``."""
     if part_of(game) is not None:
         return jnp.max(jnp.abs(change), -1)
-    return jnp.abs(change if change.ndim == 1 else jnp.sum(change, -1))
+    return jnp.abs(change if change.ndim == 1 else jnp.sum(change, -1)) / getattr(game, "unit", 1.0)
 
 
 def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:

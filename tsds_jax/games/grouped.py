@@ -45,6 +45,11 @@ class GroupGame:
         return getattr(self.game, "side_by_side", False)
 
     @property
+    def unit(self) -> jax.Array | float:
+        """As of the game."""
+        return getattr(self.game, "unit", 1.0)
+
+    @property
     def classes(self) -> int:
         """As of the game."""
         return getattr(self.game, "classes", 1)

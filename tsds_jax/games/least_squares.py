@@ -85,6 +85,11 @@ class LeastSquaresGame(OutcomeGame):
         """Scores ``[points, targets, rows]`` of a fitted coalition with one more point."""
         raise NotImplementedError
 
+    @property
+    def unit(self) -> jax.Array | float:
+        """Of a mean squared error the variance of ``y_val``, which r2 divides by; 1 of all other utilities."""
+        return self._variance if self.utility == "neg_mean_squared_error" else 1.0
+
     def prefix_map(self, order: jax.Array, sizes: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
         """``reduce`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, and how many fits were damped.
 
@@ -125,11 +130,15 @@ class LeastSquaresGame(OutcomeGame):
     def _outcome(self, scores: jax.Array) -> Outcome | RegressionOutcome:
         if self.classes:
             return score_outcome(scores, self.y_val, self.classes)
-        mean = dot("r,r->", self.y_val, self.row_weight)
-        variance = dot("r,r->", (self.y_val - mean) ** 2, self.row_weight)
         return RegressionOutcome(
-            (scores[..., 0, :] - self.y_val) ** 2, jnp.broadcast_to(variance, (*scores.shape[:-2], 1))
+            (scores[..., 0, :] - self.y_val) ** 2, jnp.broadcast_to(self._variance, (*scores.shape[:-2], 1))
         )
+
+    @property
+    def _variance(self) -> jax.Array:
+        """Of ``y_val`` by the weights of its rows."""
+        mean = dot("r,r->", self.y_val, self.row_weight)
+        return dot("r,r->", (self.y_val - mean) ** 2, self.row_weight)
 
 
 class Labels(NamedTuple):
