@@ -11,6 +11,7 @@ from tsds_jax.games import LogisticGame
 from tsds_jax.options import SelectOptions
 from tsds_jax.selection import Limits, crossed_curve, ordered_curve, removal_curve, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.curve import _paired_error
 from tsds_jax.valuation import source_game, value
 
 RNG = np.random.default_rng(1)
@@ -60,6 +61,34 @@ def test_the_error_of_balanced_accuracy_is_that_of_a_mean_of_class_means():
     change = hits[1] - hits[0]
     expected = np.sqrt(sum(np.var(change[y_val == c]) / np.sum(y_val == c) for c in (0, 1))) / 2
     assert curve.stderr[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_class_of_one_validation_row_has_the_spread_of_the_others_in_the_error_of_balanced_accuracy():
+    x, y, y_val = np.r_[X, 5 + X[:5]], np.r_[Y, np.full(5, 2)], Y_VAL.copy()
+    y_val[7] = 2
+    ranking = RNG.permutation(105)
+    curve = removal_curve(
+        source_game(x, y, X_VAL, y_val, utility="balanced_accuracy"), ranking, grid=0.3, largest_cut=0.3
+    )
+    hits = [
+        (LogisticRegression().fit(x[rest], y[rest]).predict(X_VAL) == y_val).astype(float)
+        for rest in (ranking, ranking[31:])
+    ]
+    change = hits[1] - hits[0]
+    own = [change[y_val == c] for c in (0, 1)]
+    pooled = sum(np.sum((part - part.mean()) ** 2) for part in own) / (len(own[0]) + len(own[1]) - 2)
+    expected = np.sqrt(pooled + sum(np.var(part) / len(part) for part in own)) / 3
+    assert pooled > 0
+    assert curve.stderr[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_classes_of_one_validation_row_each_have_their_common_spread_in_the_error_of_balanced_accuracy():
+    rows = np.array([np.argmax(c == Y_VAL) for c in (0, 1)])
+    game = source_game(X, Y, X_VAL[rows], Y_VAL[rows], utility="balanced_accuracy")
+    paired = np.array([[0.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(_paired_error(paired, game), [0, 0.5])
+    one = source_game(X, Y, X_VAL[:1], Y_VAL[:1])
+    assert _paired_error(paired[:, :1], one).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -151,14 +151,25 @@ def _curve(
 def _paired_error(paired: np.ndarray, game: SourceGame) -> np.ndarray:
     """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows about their weighted mean.
 
-    Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows.
+    Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows. A
+    class of one row shows no spread, though its mean is the least certain of all: it is given the variance of the rows
+    of the other classes about their means, pooled; where all classes are of one row, that of these rows.
     """
     weight = np.asarray(game.row_weight, np.float64)
     groups = np.asarray(game.y_val) if game.utility == "balanced_accuracy" else np.zeros(len(weight), int)
-    variance = np.zeros(len(paired))
+    variance, pooled, freedom = np.zeros(len(paired)), np.zeros(len(paired)), 0
+    alone = np.zeros(len(weight), bool)
     for group in np.unique(groups):
-        of = groups == group
-        if weight[of].any():
+        of = (groups == group) & (weight > 0)
+        if of.sum() == 1:
+            alone |= of
+        elif of.any():
             mean = np.average(paired[:, of], axis=1, weights=weight[of])
-            variance += (paired[:, of] - mean[:, None]) ** 2 @ weight[of] ** 2
+            square = (paired[:, of] - mean[:, None]) ** 2
+            variance += square @ weight[of] ** 2
+            pooled += square.sum(1)
+            freedom += int(of.sum()) - 1
+    if not freedom and alone.sum() > 1:
+        pooled, freedom = paired[:, alone].var(1, ddof=1), 1
+    variance += np.sum(weight[alone] ** 2) * pooled / max(freedom, 1)
     return np.sqrt(variance)
