@@ -95,6 +95,7 @@ def test_the_arms_share_steps_and_size(finished):
     assert all(d["low"] <= d["estimate"] <= d["high"] for d in found["differences"])
 
 
+@pytest.mark.slow
 def test_random_rows_respect_what_the_selection_respects(marked, tiny_files, tiny_model, tmp_path, monkeypatch):
     """None is protected, and they are not what a pass over all rows ends with either."""
     seen = []

@@ -48,6 +48,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_goes_on_from_any_estimate_to_the_same_bits(name):
     run = RUNS[name]

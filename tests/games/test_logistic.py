@@ -454,6 +454,7 @@ def test_fits_are_those_of_float64_in_whatever_units_the_features_are(unit, C, s
     np.testing.assert_allclose(found.utility, expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("C", [1.0, 100.0])
 @pytest.mark.parametrize("sizes", [np.arange(10, 61), np.r_[10:28:2, 29:60]], ids=["all", "some"])
 @pytest.mark.parametrize("far", [[44], [28, 29, 31]], ids=["one", "several"])

@@ -18,6 +18,7 @@ from tsds_jax.games.products import near
 _own_residual = jax.jit(own_residual)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(-6, 6), st.floats(0.01, 100))
 def test_a_points_own_residual_solves_its_equation_however_far_on_the_wrong_side_it_is(logit, size, weight):
@@ -52,6 +53,7 @@ def test_six_iterations_reach_every_fit_however_much_one_point_weighs():
         np.testing.assert_allclose(parameters, expected, atol=2e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
 @pytest.mark.parametrize("members", [0, 1, 2, 7, 16])
 def test_fits_in_the_span_of_a_few_rows_are_those_in_all_features(intercept, members, monkeypatch):

@@ -59,6 +59,7 @@ def in_columns(scores, classes):
     return scores[1:] - scores[:1] if classes == 2 else scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("C", "intercept"), [(0.01, "free"), (1.0, "free"), (10.0, "free"), (1.0, "penalised"), (10.0, "none")]
 )

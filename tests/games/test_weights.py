@@ -60,6 +60,7 @@ def ridge_scores(x, y, x_val, classes, intercept, weight, C):
     return in_columns(model.predict(x_val), classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "C", "intercept"), [(2, 1.0, "free"), (3, 0.1, "penalised"), (0, 3.0, "free"), (2, 1.0, "none")]
 )
