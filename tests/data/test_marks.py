@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 from datasets import Dataset
 
-from tsds_jax.data import duplicate_codes, group_codes, load_data, marked_rows, numbers
+from tsds_jax.data import duplicate_codes, group_codes, group_names, load_data, marked_rows, numbers, shared_groups
 from tsds_jax.errors import InputError
 
 
@@ -17,6 +17,14 @@ def data(**columns):
 def test_rows_of_the_same_entry_are_one_group(values):
     codes = group_codes(data(source=values), "source")
     assert codes.tolist() == [0, 1, 0, 2]
+
+
+def test_a_whole_float_names_the_group_that_its_integer_does_and_nan_names_none():
+    named = data(source=[1.0, 2.5, float("nan"), 1.0])
+    assert group_names(named, "source") == ["1", "2.5", "", "1"]
+    with pytest.raises(InputError, match="row 2: column 'source' names no group"):
+        group_codes(named, "source")
+    assert shared_groups(data(source=[1, 1, 2, 2]), named, "source") == 1
 
 
 def test_one_long_entry_costs_no_more_than_itself():

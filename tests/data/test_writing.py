@@ -75,6 +75,21 @@ def test_kept_rows_come_back_with_the_same_values_columns_and_types(tmp_path, ca
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("kind", ["views", "more than 32 bits address"])
+def test_kept_rows_of_columns_that_arrow_cannot_take_from_are_written(tmp_path, monkeypatch, kind):
+    if kind == "views":
+        text, raw = pa.string_view(), pa.binary_view()
+    else:
+        text, raw = pa.string(), pa.binary()
+        monkeypatch.setattr("tsds_jax.data.columns._LARGEST_OFFSET", 1)
+    columns = {"text": pa.array(["a", "b", "c", "d"], text), "raw": pa.array([b"0", b"1", None, b"3"], raw)}
+    pq.write_table(pa.table({**columns, "label": ["x", "y", "x", "y"]}), tmp_path / "in.parquet")
+    part = load_data(tmp_path / "in.parquet").select([3, 2, 0])
+    again = load_data(write_rows(part, tmp_path, "kept"))
+    assert again.texts == ["d", "c", "a"]
+    assert again.rows["raw"][:] == [b"3", None, b"0"]
+
+
 def test_csv_values_are_written_as_they_came(tmp_path):
     text = 'id,text,label\n007,"a, ""b""",0\n,"x\ny",1\nNA,plain,0\n'
     (tmp_path / "in.csv").write_text(text)

@@ -1,6 +1,7 @@
 """Representations once computed come back from disk, whole or not at all."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import os
@@ -223,6 +224,23 @@ def test_an_interrupted_embedding_goes_on_to_the_same_bits(encoder, tmp_path, mo
     np.testing.assert_array_equal(again.values, whole.values)
     assert (again.truncated, again.tokens) == (whole.truncated, whole.tokens)
     assert len(entries(tmp_path)) == 2
+
+
+def test_a_write_that_fails_leaves_what_was_marked_for_the_next(tmp_path):
+    def first(values, since, mark):
+        values[:4] = 1
+        mark(Since(4, {"rows": 4}))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def second(values, since, mark):
+        assert since == Since(4, {"rows": 4})
+        values[4:] = 1
+        return {"rows": 6}
+
+    with pytest.raises(OSError, match="No space left"):
+        write_entry(tmp_path / "key.npy", (6, 8), first, every=0)
+    assert (write_entry(tmp_path / "key.npy", (6, 8), second).values == 1).all()
+    assert entries(tmp_path) == ["key.json", "key.npy"]
 
 
 def test_an_interrupt_while_marks_are_written_loses_no_marked_row(tmp_path, monkeypatch):

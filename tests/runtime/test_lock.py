@@ -86,6 +86,23 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on_without(tmp_path, monkey
     assert {path.name for path in run.path.iterdir()} == {"manifest.json", "state"}
 
 
+def test_another_users_lock_is_neither_passed_over_nor_removed(tmp_path, monkeypatch):
+    open_run(tmp_path / "run", IDENTITY)
+    lock = tmp_path / "other" / ".lock"
+    lock.parent.mkdir()
+    lock.write_text("process 1 on another host")
+
+    def closed(file, *how, **options):
+        if file == lock:
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return open(file, *how, **options)
+
+    monkeypatch.setattr("tsds_jax.runtime.lock.open", closed, raising=False)
+    with pytest.raises(InputError, match="other has another user's lock: wait for their run's end"):
+        open_run(lock.parent, IDENTITY)
+    assert lock.read_text() == "process 1 on another host"
+
+
 @pytest.mark.parametrize("command", ["run", "select", "finetune", "value", "evaluate"])
 def test_every_command_that_writes_over_time_refuses_a_folder_in_use_before_it_reads(holder, capsys, tmp_path, command):
     rows = ["--data", "none.csv"] if command == "evaluate" else ["--train", "none.csv"]

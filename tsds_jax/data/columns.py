@@ -16,6 +16,8 @@ from datasets import ClassLabel, Dataset
 
 from tsds_jax.data.messages import Problem, shorten
 
+# Bytes that a column with 32-bit offsets can hold.
+_LARGEST_OFFSET = 2**31 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -36,8 +38,24 @@ class Labels(NamedTuple):
 def arrow_table(rows: Dataset, columns: list[str] | None = None) -> pa.Table:
     """All columns of `rows`, or those named, in Arrow and in order, whatever output format was set on it."""
     table = rows.data.table if columns is None else rows.data.table.select(columns)
+    if rows._indices is None:
+        return table
     # Of a million selected rows, rows[:] gathers slice by slice: 10 s where take needs 0.1 s.
-    return table if rows._indices is None else table.take(rows._indices.column(0))
+    return _takeable(table).take(rows._indices.column(0))
+
+
+def _takeable(table: pa.Table) -> pa.Table:
+    """The table, with 64-bit offsets where Arrow's `take` can do nothing with a column as it is.
+
+    It has no kernel for views, and joins all chunks of a column first, which 32-bit offsets hold to 2 GiB only.
+    """
+    for place, field in enumerate(table.schema):
+        of, values = field.type, table.column(place)
+        large = pa.types.is_string_view(of) or (pa.types.is_string(of) and values.nbytes >= _LARGEST_OFFSET)
+        if large or pa.types.is_binary_view(of) or (pa.types.is_binary(of) and values.nbytes >= _LARGEST_OFFSET):
+            wide = pa.large_string() if large else pa.large_binary()
+            table = table.set_column(place, field.with_type(wide), values.cast(wide))
+    return table
 
 
 def column(rows: Dataset, name: str) -> pa.ChunkedArray:

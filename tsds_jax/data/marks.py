@@ -30,12 +30,20 @@ def group_codes(data: TextData, name: str) -> np.ndarray:
 
 
 def group_names(data: TextData, name: str) -> list[str]:
-    """What a column names each row's group; nothing where it names none.
+    """What a column names each row's group; nothing where it names none, by null, NaN or blanks.
+
+    A whole float is the integer: a column of integers becomes one of floats by a single row without one.
 
     Raises:
       InputError: there is no such column.
     """
-    return ["" if value is None else str(value).strip() for value in _values(data, name)]
+
+    def named(value: object) -> str:
+        if value is None or value != value:
+            return ""
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+    return [named(value) for value in _values(data, name)]
 
 
 def shared_groups(data: TextData, others: TextData, name: str) -> int:

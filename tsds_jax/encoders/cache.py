@@ -145,8 +145,9 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
                 part.unlink()
             raise
         except BaseException:
-            for left in (part, marks):
-                left.unlink(missing_ok=True)
+            # What is marked stays for who goes on: the disk that is full has room another time.
+            if not marks.exists():
+                part.unlink(missing_ok=True)
             raise
         values.flush()
         seal = _seal(part, counts)

@@ -64,6 +64,7 @@ def _locked(file: Path, what: Path) -> IO[str] | None:
         import fcntl
     except ImportError:  # Windows
         return None
+    there = file.exists()
     with contextlib.ExitStack() as failed:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,9 +79,15 @@ def _locked(file: Path, what: Path) -> IO[str] | None:
             opened.seek(0)
             by = opened.read(200).strip() or "another process"
             raise InputError(f"{what} is in use by {by}: wait for its end, or give another folder") from None
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.unlink()
+        except OSError as error:
+            if isinstance(error, PermissionError) and there:
+                raise InputError(
+                    f"{what} has another user's lock: wait for their run's end, remove {file} where there is none, or"
+                    " give another folder"
+                ) from None
+            if not there:
+                with contextlib.suppress(OSError):
+                    file.unlink()
             return None
         with contextlib.suppress(OSError):
             opened.truncate(0)
