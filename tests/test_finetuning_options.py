@@ -723,6 +723,7 @@ def test_a_device_that_has_its_part_has_no_more_of_parameters_moments_and_the_be
         assert max(held[what]["train_step"]) < (share + 0.15) * held[what]["all"]
 
 
+@pytest.mark.slow
 def test_what_is_written_lies_on_no_device_whole(held):
     for what in held.values():
         assert len(what["save"]) == 3

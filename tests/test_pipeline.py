@@ -97,7 +97,7 @@ def test_the_arms_share_steps_and_size(finished):
 
 @pytest.mark.slow
 def test_random_rows_respect_what_the_selection_respects(marked, tiny_files, tiny_model, tmp_path, monkeypatch):
-    """None is protected, and they are not what a pass over all rows ends with either."""
+    """None of those that it removes is protected."""
     seen = []
 
     def finetune(encoder, rows, **given):
@@ -112,9 +112,6 @@ def test_random_rows_respect_what_the_selection_respects(marked, tiny_files, tin
     assert len(random) == len(selection) == len(full) - 36
     assert random != selection
     assert set(range(0, 120, 10)) <= random
-    for epoch in range(3):
-        last = np.random.default_rng([0, epoch]).permutation(120)[-36:]
-        assert len((full - random) & set(last.tolist())) < 30
 
 
 def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, tiny_files, tiny_model, tmp_path):
@@ -345,6 +342,7 @@ def test_validation_rows_of_no_group_are_no_group_and_a_space_makes_none(tiny_fi
 def test_copies_do_not_judge_each_other_where_they_are_not_removed_together_either(tiny_files):
     validation = tsds.load_data(tiny_files["validation"])
     twice = validation.select(np.repeat(np.arange(len(validation)), 2))
+    twice = dataclasses.replace(twice, labels=np.arange(len(twice), dtype=np.int32) % 2)  # whatever their labels
     settings = tsds.SelectOptions(tie_duplicates=False)
     for units in (validation_units(twice, settings), judged_apart(twice, settings)):
         assert np.array_equal(units[::2], units[1::2])
@@ -477,6 +475,7 @@ def test_a_cut_is_checked_unless_that_is_left_out():
     assert tsds.SelectOptions().check_seeds == 2
 
 
+@pytest.mark.slow
 def test_doubted_labels_are_listed_with_the_label_that_would_fit(tiny_files, tiny_flipped, tiny_model, tmp_path):
     out = chosen(tiny_files["train"], tiny_files, tiny_model, layer=0, pca=16).save(tmp_path / "run")
     doubted = tsds.load_data(out / "suspects.csv", label="suggested", classes=("neg", "pos"))
@@ -631,6 +630,7 @@ def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_
     assert len(chosen.removed) == 3
 
 
+@pytest.mark.slow
 def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny_model, tmp_path, monkeypatch):
     def full(folder):
         raise OSError("full")
@@ -775,6 +775,7 @@ def test_kept_rows_come_back_in_the_format_and_columns_that_came(kind, tiny_file
     assert [rows["text"][row] for row in table["row"]] == table["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "folder"])
 def test_kept_rows_are_whole_and_as_they_are_now_after_another_try(kind, tiny_files, tiny_model, tmp_path):
     """A lost power may have cut them, and of the other columns a run's identity knows nothing."""

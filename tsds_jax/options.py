@@ -41,7 +41,8 @@ class SelectOptions:
       samples: marginal contributions sampled per point, or with ``reliability`` at most so many.
       reliability: how reliable the values must be for sampling to stop early.
       C: inverse L2 strength of the source classifier.
-      truncation: how close to the whole chain's utility ends a chain's walk; 0 never.
+      truncation: how close to the whole chain's utility ends a chain's walk, of a mean squared error in units of the
+        variance of ``y_val``; 0 never.
       rule: removal index by ``"cross_fitted"`` (each half of the validation rows judges the removals that the other
         half decides), ``"one_se"`` or ``"argmax"`` (the paper); see `removal_index`.
       remove_count: rows to remove, in place of the rule's choice.

@@ -292,7 +292,10 @@ def evaluate_files(
     how |= {name: given[name] for name in ("validation_fraction", "drop_overlap") if name in given}
     data: dict[str, Splits] = {}
     for source in sources:
-        splits = load_splits(source, **how)
+        # Rows are left out where all splits are known, and told of once.
+        splits = load_splits(source, **{**how, "drop_overlap": False})
+        if splits.test is not None and how.get("drop_overlap"):
+            splits = load_splits(source, **how)
         if splits.test is None:
             rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])

@@ -40,6 +40,7 @@ def anchored(points, features, seed=0, members=60, **options):
     return game, (model.rows[:members], model.labels[:members], model.weight[:members], model.known, own)
 
 
+@pytest.mark.slow
 def test_six_iterations_reach_every_fit_however_much_one_point_weighs():
     # Of 128 features and 100 members a new point's pull is some 50 times what it was among them.
     game, given = anchored(1000, 128, members=100)

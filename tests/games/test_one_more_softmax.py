@@ -120,6 +120,7 @@ def problem(classes, points=400, features=8):
     return x, y
 
 
+@pytest.mark.slow
 def test_most_fits_are_there_after_a_step_or_two_and_all_after_ten():
     # From the fit without, and without the point's own curvature, half took four steps or more and all twelve.
     x, y = problem(3)

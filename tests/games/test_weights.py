@@ -148,6 +148,7 @@ def test_equal_weights_are_a_change_of_the_penalty(scale):
         np.testing.assert_allclose(*(_marginals(game, order, jnp.int32(9)) for game in (one, two)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_point_of_weight_two_is_two_points():
     x, y, x_val, y_val, _ = problem(20, 5, 2)
     twice = np.append(np.arange(20), 3)

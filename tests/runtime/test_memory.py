@@ -197,6 +197,7 @@ def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):
         tsds.value(x, y, x, y, source="ridge", samples=4, subset_size=4)
 
 
+@pytest.mark.slow
 def test_leave_one_out_takes_fewer_points_together_where_memory_is_full(monkeypatch):
     rng = np.random.default_rng(0)
     x, x_val = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))

@@ -99,6 +99,15 @@ def test_a_random_order_keeps_to_the_limits_and_takes_every_unit_alike():
     assert np.delete(count, 3).min() > 60  # binomial(900, 1/9): 100 +- 9.4
 
 
+def test_units_that_would_be_too_many_are_passed_over_for_smaller_ones():
+    units = np.repeat(np.arange(4), [40, 1, 40, 9])
+    limits = Limits(np.arange(90) % 2, units, np.zeros(90, bool))
+    for seed in range(5):
+        order = limits.random_order(np.random.default_rng(seed))
+        assert sorted(set(units[order.at_most(10)])) == [1, 3]
+        assert len(order.at_most(0)) == 0
+
+
 def test_a_cut_is_the_most_that_does_not_exceed_what_is_wanted():
     limits = Limits(np.arange(12) % 2, np.arange(12) // 3, np.zeros(12, bool))
     order = limits.removal_order(np.arange(12.0))

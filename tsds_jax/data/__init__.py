@@ -1,7 +1,15 @@
 """Text and labels in, selected rows out in the format they came in."""
 
 from tsds_jax.data.loading import load_data, load_texts, with_classes
-from tsds_jax.data.marks import duplicate_codes, group_codes, group_names, marked_rows, numbers, shared_groups
+from tsds_jax.data.marks import (
+    duplicate_codes,
+    group_codes,
+    group_names,
+    marked_rows,
+    numbers,
+    shared_groups,
+    text_codes,
+)
 from tsds_jax.data.noise import flip_labels
 from tsds_jax.data.splitting import carve_validation, count_overlap, load_splits
 from tsds_jax.data.textdata import Format, Splits, Text, TextData
@@ -27,6 +35,7 @@ __all__ = [
     "marked_rows",
     "numbers",
     "shared_groups",
+    "text_codes",
     "with_classes",
     "write_rows",
 ]

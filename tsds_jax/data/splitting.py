@@ -109,7 +109,8 @@ def carve_validation(
     """Draw `fraction` of each class's rows for validation; both parts keep the order of the rows.
 
     Copies of a text stay together, whatever their labels, or a row would be judged by its own copy. A class of two or
-    more texts has at least one in both parts; a class of one text keeps it for training. With `group`, a column, whole
+    more texts has at least one in both parts, where that leaves every class a training row; a class of one text keeps
+    it for training. With `group`, a column, whole
     groups are drawn instead, or rows would be judged by rows of their own document: texts or groups in random order,
     each that brings the classes' counts nearer to `fraction` of them and leaves every class a training row.
 
@@ -119,6 +120,8 @@ def carve_validation(
     """
     _check_fraction("fraction", fraction)
     _check_seed(seed)
+    if data.task != "classification":
+        raise InputError(f"{data.source}: only rows of a class each can be set apart, not of task {data.task}")
     generator = np.random.default_rng(seed)
     codes = text_codes(data) if group is None else group_codes(data, group)
     mask = _drawn_units(data.labels, codes, fraction, generator, least=int(group is None))[codes]

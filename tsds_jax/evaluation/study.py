@@ -14,7 +14,7 @@ import numpy as np
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.baselines import BASELINES, baseline, check_baseline
-from tsds_jax.data import Splits, TextData, duplicate_codes, flip_labels, numbers
+from tsds_jax.data import Splits, TextData, flip_labels, numbers, text_codes
 from tsds_jax.data.noise import NOISES
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
@@ -349,7 +349,7 @@ def _valued(
             found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
         own = dataclasses.replace(options, seed=setting.seed)
-        folds = validation_folds(own, arrays[3], duplicate_codes(setting.splits.validation))
+        folds = validation_folds(own, arrays[3], text_codes(setting.splits.validation))
         how = {**value_options(own), "row_groups": folds, **folder.part(stage).of_value}
         found = value(*arrays, **how)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)

@@ -88,7 +88,9 @@ class LeastSquaresGame(OutcomeGame):
     @property
     def unit(self) -> jax.Array | float:
         """Of a mean squared error the variance of ``y_val``, which r2 divides by; 1 of all other utilities."""
-        return self._variance if self.utility == "neg_mean_squared_error" else 1.0
+        if self.utility != "neg_mean_squared_error":
+            return 1.0
+        return jnp.where(self._variance > 0, self._variance, 1.0)
 
     def prefix_map(self, order: jax.Array, sizes: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
         """``reduce`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, and how many fits were damped.

@@ -31,18 +31,16 @@ def compare_arms(
     """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut.
 
     The random rows go by the limits that the selection's went by, in whole groups and copies, so that what differs is
-    the ranking alone: as many as the selection's, or as near to it as they come without tearing a unit.
+    the ranking alone: as many as the selection's, or hardly more where no unit that is left is small enough to go too.
     """
     train, test = splits.train, splits.test
     assert test is not None
     steps = steps_for(options, len(train))
     options = dataclasses.replace(options, steps=steps)
-    # Of two numbers the key would be that of one of the epochs' shuffles: what it left out would come last there.
+    # Another stream than the shuffles' of the same seed, which have two numbers.
     order = limits.random_order(np.random.default_rng([options.seed, 0, 1]))
-    index = selection.removal_index
-    cut = order.ends[1:][np.argmin(np.abs(order.ends[1:] - index))] if index else 0
-    random = order.points[cut:]
-    rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": np.sort(random)}
+    random = np.delete(np.arange(len(train)), order.at_most(selection.removal_index))
+    rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": random}
     arms, predictions, cut = [], {}, 0
     # With nothing removed the three arms are one and the same training.
     trainings = ARMS if selection.removal_index else ("full",)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.arrays import number_in, one_of
-from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows
+from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
@@ -83,19 +83,19 @@ def removal_limits(train: TextData, settings: SelectOptions) -> Limits:
 
 def training_units(train: TextData, settings: SelectOptions) -> np.ndarray:
     """Rows that are removed together, int ``[rows]``: of one group, or of the same text and label."""
-    if settings.group is None and not settings.tie_duplicates:
-        return np.arange(len(train))
-    return judged_apart(train, settings)
+    if settings.group is not None:
+        return group_codes(train, settings.group)
+    return duplicate_codes(train) if settings.tie_duplicates else np.arange(len(train))
 
 
 def judged_apart(train: TextData, settings: SelectOptions) -> np.ndarray:
-    """Rows that must not judge each other, int ``[rows]``: of one group, or copies, tied together or not."""
-    return duplicate_codes(train) if settings.group is None else group_codes(train, settings.group)
+    """Rows that must not judge each other, int ``[rows]``: of one group, or of one text whatever their labels."""
+    return text_codes(train) if settings.group is None else group_codes(train, settings.group)
 
 
 def validation_units(validation: TextData, settings: SelectOptions) -> np.ndarray:
-    """Rows that must not be in both halves, int ``[rows]``: of one group where that is known, or copies."""
-    copies = duplicate_codes(validation)
+    """Rows that must not be in both halves, int ``[rows]``: of one group where that is known, or of one text."""
+    copies = text_codes(validation)
     if settings.group is None or settings.group not in validation.rows.column_names:
         return copies
     named = group_names(validation, settings.group)

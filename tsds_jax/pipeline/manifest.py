@@ -68,9 +68,7 @@ def manifest_of(
             "head": encoder.head_fingerprint(),
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
             "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
-            # Without groups they follow from the texts.
-            "validation_groups": settings.group
-            and hashlib.sha256(validation_units(splits.validation, settings).tobytes()).hexdigest(),
+            "validation_groups": hashlib.sha256(validation_units(splits.validation, settings).tobytes()).hexdigest(),
         },
         "seed": settings.seed,
         "options": options,

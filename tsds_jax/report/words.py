@@ -188,8 +188,10 @@ def against_random(tuned: FineTuning) -> str | None:
         verdict = "so the ranking chose worse than this random draw"
     else:
         verdict = "so this run does not show that the ranking chooses better than chance"
+    sizes = {arm.rows for arm in tuned.arms if arm.name in ("selection", "random")}
+    about = "" if len(sizes) == 1 else "about "
     return (
-        f"Against removing as many rows at random, the difference is {points(change.estimate)} points "
+        f"Against removing {about}as many rows at random, the difference is {points(change.estimate)} points "
         f"({span(change)}), {verdict}."
     )
 

@@ -1,6 +1,7 @@
 """Who may be removed, together with whom, and in which order: from values to the order of removal."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,21 @@ class RemovalOrder(NamedTuple):
 
     points: np.ndarray
     ends: np.ndarray
+
+    def at_most(self, wanted: int) -> np.ndarray:
+        """The first points, int64 ``[<= wanted]``, passing over units that would make them more.
+
+        >>> RemovalOrder(np.array([4, 5, 6, 2, 3, 1]), np.array([0, 3, 4, 5, 6])).at_most(2)
+        array([2, 3])
+        """
+        taken, left = np.zeros(len(self.points), bool), wanted
+        for first, end in pairwise(self.ends.tolist()):
+            if end - first <= left:
+                taken[first:end] = True
+                left -= end - first
+            if not left:
+                break
+        return self.points[taken]
 
     def cuts(self, wanted: np.ndarray) -> np.ndarray:
         """The most points that can be removed without tearing a unit or exceeding each wanted number, int64."""
