@@ -100,8 +100,8 @@ def test_a_random_order_keeps_to_the_limits_and_takes_every_unit_alike():
 
 
 def test_units_that_would_be_too_many_are_passed_over_for_smaller_ones():
-    units = np.repeat(np.arange(4), [40, 1, 40, 9])
-    limits = Limits(np.arange(90) % 2, units, np.zeros(90, bool))
+    units = np.repeat(np.arange(5), [40, 1, 40, 9, 2])
+    limits = Limits(np.arange(92) % 2, units, units == 4)
     for seed in range(5):
         order = limits.random_order(np.random.default_rng(seed))
         assert sorted(set(units[order.at_most(10)])) == [1, 3]
