@@ -89,6 +89,20 @@ def test_a_csv_file_that_another_sign_separates_is_said_to_be_one(tmp_path, sepa
     fails(tmp_path / "t.csv", f"no column 'text'; .* its columns seem to be separated by {re.escape(repr(separator))}")
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize(
+    "rows", ["text{0}label\na, b{0}x\n", 'text{0}label\n"a"{0}x\n', '"text"{0}"label"\n"a"{0}"x"\n']
+)
+def test_so_it_is_where_its_texts_have_commas_and_quotes(tmp_path, separator, rows):
+    (tmp_path / "t.csv").write_text(rows.format(separator))
+    fails(tmp_path / "t.csv", f"its columns seem to be separated by {re.escape(repr(separator))}: save it with commas")
+
+
+def test_a_tsv_file_is_not_told_to_be_one(tmp_path):
+    (tmp_path / "t.tsv").write_text("text\tlabel\na\tx\ty\n")
+    fails(tmp_path / "t.tsv", "3 values in a table of 2 columns; put quotes around values that hold the delimiter")
+
+
 def test_class_label_names_are_used_and_only_those_present():
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neutral", "neg", "pos"])})
     data = load_data(Dataset.from_dict({"text": ["a", "b"], "label": [2, 1]}, features=features))

@@ -123,7 +123,8 @@ def _records(data: bytes, delimiter: str):
 def _header(data: bytes, name: str, delimiter: str) -> list[str]:
     start, end = next(_records(data, delimiter), (0, 0))
     if end == -1:
-        raise InputError(f"{name}: the header line has a quote that does not end; close it or remove it")
+        way_out = separated_by(_first_line(data), delimiter) or "close it or remove it"
+        raise InputError(f"{name}: the header line has a quote that does not end; {way_out}")
     if not end:
         raise InputError(f"{name}: the file is empty; it needs a header line and at least one row")
     header = [_unquote(field) for field in _fields(data, start, end, delimiter)]
@@ -131,6 +132,22 @@ def _header(data: bytes, name: str, delimiter: str) -> list[str]:
     if twice:
         raise InputError(f"{name}: two columns are called {shorten(twice[0])}; rename one of them")
     return header
+
+
+def _first_line(data: bytes) -> str:
+    return data.lstrip(b"\r\n")[:10_000].splitlines()[0].decode(errors="replace")
+
+
+def separated_by(header: str, delimiter: str = ",") -> str | None:
+    """What to do with a table whose header has another sign in place of the delimiter; None of others.
+
+    Spreadsheets write semicolons where the comma is the decimal sign.
+
+    >>> separated_by("text;label")
+    "its columns seem to be separated by ';': save it with commas, or as .tsv with tabs"
+    """
+    sign = next((sign for sign in ";\t|" if delimiter not in header and sign in header), None)
+    return sign and f"its columns seem to be separated by {sign!r}: save it with commas, or as .tsv with tabs"
 
 
 def _unquote(field: bytes) -> str:
@@ -146,9 +163,10 @@ def _check_quoting(data: bytes, name: str, delimiter: str) -> None:
     for count, (start, end) in enumerate(_records(data, delimiter)):
         if end == -1:
             text = data[start : start + 40].decode(errors="replace")
+            way_out = separated_by(_first_line(data), delimiter) or "double the quotes inside a quoted value"
             raise InputError(
                 f"{name}, row {count - 1}: a quoted value does not end before the next column, in "
-                f"{shorten(text)}; double the quotes inside a quoted value"
+                f"{shorten(text)}; {way_out}"
             )
 
 
@@ -156,8 +174,6 @@ def _raise_ragged(data: bytes, name: str, delimiter: str, columns: int) -> NoRet
     for count, (start, end) in enumerate(_records(data, delimiter)):
         found = len(_fields(data, start, end, delimiter))
         if found != columns:
-            raise InputError(
-                f"{name}, row {count - 1}: {found} values in a table of {columns} columns; "
-                "put quotes around values that hold the delimiter"
-            )
+            way_out = separated_by(_first_line(data), delimiter) or "put quotes around values that hold the delimiter"
+            raise InputError(f"{name}, row {count - 1}: {found} values in a table of {columns} columns; {way_out}")
     raise InputError(f"{name}: a row has more or fewer values than the {columns} columns of the header")

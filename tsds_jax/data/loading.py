@@ -15,6 +15,7 @@ from tsds_jax.data.columns import (
     read_numbers,
     read_texts,
 )
+from tsds_jax.data.csvtext import separated_by
 from tsds_jax.data.messages import Problem, listing, shorten
 from tsds_jax.data.reading import Table, pick_split, read_source
 from tsds_jax.data.textdata import Task, TextData
@@ -174,11 +175,7 @@ def _require_columns(table: Table, columns: Sequence[str], role: str) -> None:
     # Rows first: a .jsonl file without rows has no columns either.
     if len(table.rows) == 0:
         raise InputError(f"{table.name} ({_role(role)}): has no rows; give a source with at least one")
-    # Spreadsheets write semicolons where the comma is the decimal sign.
-    other = next((sign for sign in ";\t|" if len(present) == 1 and sign in present[0]), None)
-    way_out = "name the right ones with text= and label="
-    if other:
-        way_out = f"its columns seem to be separated by {other!r}: save it with commas, or as .tsv with tabs"
+    way_out = (len(present) == 1 and separated_by(present[0])) or "name the right ones with text= and label="
     for name in columns:
         if name not in present:
             raise InputError(
