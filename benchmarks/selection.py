@@ -1,7 +1,7 @@
 """Our values beside what else one could use, on real tweets with and without flipped labels: `tsds_jax.evaluate`.
 
     python benchmarks/selection.py [--only two|three] [--noise class_dependent] [--seeds N] [--finetune SHARE] [--quick]
-    python benchmarks/selection.py --data FILE [FILE ...] [--model FOLDER] [--seeds N] [--finetune SHARE]
+    python benchmarks/selection.py --data FILE [FILE ...] [--model FOLDER] [--noise ...] [--seeds N] [--finetune SHARE]
 
 Of tweets as MiniLM represents them 5,000 train, 1,000 validate and 4,000 test (one draw, no text twice), with two or
 three classes; 0, 10 and 20 % of the training labels are flipped on top of the crowd's own errors, by five seeds, and
@@ -66,6 +66,12 @@ def pages(result: dict[str, Any]) -> str:
     )
 
 
+def named(classes: str, noise: str, finetuned: float | None) -> str:
+    """A case's name in the results: "three-class_dependent-finetuned-0.2"."""
+    uneven = "" if noise == NOISES[0] else f"-{noise}"
+    return classes + uneven + ("" if finetuned is None else f"-finetuned-{finetuned:g}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Our values beside what else one could use.")
     parser.add_argument("--only", choices=CLASSES, help="this number of classes alone")
@@ -101,8 +107,7 @@ def main() -> None:
             continue
         rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
-        case = name if given.noise == NOISES[0] else f"{name}-{given.noise}"
-        case += f"-finetuned-{given.finetune:g}" if tuned else ""
+        case = named(name, given.noise, given.finetune if tuned else None)
         about = provenance(*MEASURED)
         # Runs of other code are not gone on with: they would get the commit and the date of this one.
         code = "-".join(about["code"].values())
@@ -126,9 +131,7 @@ def main() -> None:
         print(f"{about['machine']['processor']}, {about['date']}, {seconds:.0f} s\n")
         print(page)
         if given.seeds == SEEDS and not given.quick:
-            kinds = ("", *(f"-finetuned-{share:g}" for share in FLIPS))
-            noises = ("", *(f"-{noise}" for noise in NOISES[1:]))
-            order = [name + noise + kind for name in CLASSES for noise in noises for kind in kinds]
+            order = [named(name, noise, share) for name in CLASSES for noise in NOISES for share in (None, *FLIPS)]
             result = merged(RESULTS, order, measured)
             write(RESULTS, result, pages(result))
 

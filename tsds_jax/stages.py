@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tsds_jax import __version__
 from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
-from tsds_jax.data import Splits, carve_validation, load_data, load_splits
+from tsds_jax.data import Splits, carve_validation, load_data, load_splits, without_overlap
 from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
@@ -289,17 +289,18 @@ def evaluate_files(
       InputError: two sources of one name; or as `load_splits` and `evaluate`.
     """
     how = {"text": text, "label": label, "seed": given.get("seed", 0)}
-    how |= {name: given[name] for name in ("validation_fraction", "drop_overlap") if name in given}
+    if "validation_fraction" in given:
+        how["validation_fraction"] = given["validation_fraction"]
     data: dict[str, Splits] = {}
     for source in sources:
-        # Rows are left out where all splits are known, and told of once.
-        splits = load_splits(source, **{**how, "drop_overlap": False})
-        if splits.test is not None and how.get("drop_overlap"):
-            splits = load_splits(source, **how)
+        # Rows are left out once all splits are known.
+        splits = load_splits(source, **how)
         if splits.test is None:
             rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
+        if given.get("drop_overlap"):
+            splits = without_overlap(splits)
         name = re.sub(r"[^\w.]+", "-", Path(source).stem) or "data"
         check_name_is_new(name, data)
         data[name] = splits

@@ -11,7 +11,7 @@ from tsds_jax.data.marks import (
     text_codes,
 )
 from tsds_jax.data.noise import flip_labels
-from tsds_jax.data.splitting import carve_validation, count_overlap, load_splits
+from tsds_jax.data.splitting import carve_validation, count_overlap, load_splits, without_overlap
 from tsds_jax.data.textdata import Format, Splits, Text, TextData
 from tsds_jax.data.tweets import load_tweets
 from tsds_jax.data.writing import file_name, write_rows
@@ -37,5 +37,6 @@ __all__ = [
     "shared_groups",
     "text_codes",
     "with_classes",
+    "without_overlap",
     "write_rows",
 ]

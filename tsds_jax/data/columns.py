@@ -18,6 +18,8 @@ from tsds_jax.data.messages import Problem, shorten
 
 # Bytes that a column with 32-bit offsets can hold.
 _LARGEST_OFFSET = 2**31 - 1
+# Views, columns with such offsets, and what both are with 64-bit ones.
+_WIDER = ((pa.string_view(), pa.string(), pa.large_string()), (pa.binary_view(), pa.binary(), pa.large_binary()))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -50,11 +52,10 @@ def _takeable(table: pa.Table) -> pa.Table:
     It has no kernel for views, and joins all chunks of a column first, which 32-bit offsets hold to 2 GiB only.
     """
     for place, field in enumerate(table.schema):
-        of, values = field.type, table.column(place)
-        large = pa.types.is_string_view(of) or (pa.types.is_string(of) and values.nbytes >= _LARGEST_OFFSET)
-        if large or pa.types.is_binary_view(of) or (pa.types.is_binary(of) and values.nbytes >= _LARGEST_OFFSET):
-            wide = pa.large_string() if large else pa.large_binary()
-            table = table.set_column(place, field.with_type(wide), values.cast(wide))
+        values = table.column(place)
+        for view, narrow, wide in _WIDER:
+            if field.type == view or (field.type == narrow and values.nbytes >= _LARGEST_OFFSET):
+                table = table.set_column(place, field.with_type(wide), values.cast(wide))
     return table
 
 

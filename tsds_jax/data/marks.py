@@ -1,5 +1,7 @@
 """What other columns, and texts that are alike, say of training rows: groups, marks, numbers and duplicates."""
 
+from collections.abc import Hashable, Iterable
+
 import numpy as np
 
 from tsds_jax.data.columns import column, python_values
@@ -123,13 +125,18 @@ def normalized(text: Text) -> Text:
     return " ".join(text.casefold().split())
 
 
+def codes_of(keys: Iterable[Hashable]) -> np.ndarray:
+    """A number for each key, int64 ``[keys]``, from 0 in order of appearance: the same for equal ones."""
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(key, len(first)) for key in keys], np.int64)
+
+
 def text_codes(data: TextData) -> np.ndarray:
     """A number for each row, int64 ``[rows]`` from 0, the same for rows of the same text, whatever their labels.
 
     Texts are compared as in `duplicate_codes`.
     """
-    first: dict[object, int] = {}
-    return np.array([first.setdefault(normalized(text), len(first)) for text in data.texts], np.int64)
+    return codes_of(map(normalized, data.texts))
 
 
 def duplicate_codes(data: TextData) -> np.ndarray:
@@ -138,9 +145,7 @@ def duplicate_codes(data: TextData) -> np.ndarray:
     Texts are compared without regard to case and whitespace. The same text with another label is another row: one of
     the two labels is wrong.
     """
-    first: dict[object, int] = {}
-    pairs = zip(map(normalized, data.texts), data.labels.tolist(), strict=True)
-    return np.array([first.setdefault(pair, len(first)) for pair in pairs], np.int64)
+    return codes_of(zip(map(normalized, data.texts), data.labels.tolist(), strict=True))
 
 
 def _values(data: TextData, name: str) -> list:

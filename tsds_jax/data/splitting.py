@@ -72,7 +72,7 @@ def load_splits(
         # Nothing is set apart by it, and a column that is not there is refused all the same.
         group_codes(training, group)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
-    return _without_overlap(splits, protect) if drop_overlap and splits.overlap else splits
+    return without_overlap(splits, protect) if drop_overlap else splits
 
 
 def read_training(
@@ -110,9 +110,9 @@ def carve_validation(
 
     Copies of a text stay together, whatever their labels, or a row would be judged by its own copy. A class of two or
     more texts has at least one in both parts, where that leaves every class a training row; a class of one text keeps
-    it for training. With `group`, a column, whole
-    groups are drawn instead, or rows would be judged by rows of their own document: texts or groups in random order,
-    each that brings the classes' counts nearer to `fraction` of them and leaves every class a training row.
+    it for training. With `group`, a column, whole groups are drawn instead, or rows would be judged by rows of their
+    own document: texts or groups in random order, each that brings the classes' counts nearer to `fraction` of them
+    and leaves every class a training row.
 
     Raises:
       InputError: no class has two texts, or no group can be set apart; `fraction` is no number between 0 and 1, or
@@ -190,7 +190,14 @@ def _standing_in(keys: list[Text], others: set[Text]) -> list[int]:
     return [row for row, key in enumerate(keys) if key in others]
 
 
-def _without_overlap(splits: Splits, protect: str | None) -> Splits:
+def without_overlap(splits: Splits, protect: str | None = None) -> Splits:
+    """What ``drop_overlap`` of `load_splits` leaves of the splits; the same where no text stands in two.
+
+    Raises:
+      InputError: a class or split would be left without rows, or a row that ``protect`` marks would be removed.
+    """
+    if not splits.overlap:
+        return splits
     train_keys, validation_keys = _keys(splits.train), _keys(splits.validation)
     test_keys = set(_keys(splits.test)) if splits.test else set()
     shared = _standing_in(train_keys, test_keys | set(validation_keys))

@@ -171,13 +171,12 @@ def train(
         return all_outputs(target, lambda: [tokens], len(watched.labels), limit)
 
     def batches() -> Iterator[tuple[np.ndarray, Any, jax.Array]]:
-        """The rows of each step that is left, with what they and its number are to the step, on the devices."""
+        """The rows of each step that is left, with what they and its number are to the step."""
         drawn = draw_batches(rows.tokens.lengths, options.batch_size, steps, options.seed)
         for step, chosen in enumerate(itertools.islice(drawn, loop.step, None), loop.step + 1):
             batch, places = training_batch(rows.tokens, chosen, limit, options.accumulate, spread.devices)
             arrays = batch, targets[chosen][places], (places >= 0).astype(np.float32)
-            there = jax.device_put(arrays) if spread.mesh is None else spread.by_rows(arrays, axis=1)
-            yield chosen, there, jax.random.fold_in(key, step)
+            yield chosen, spread.by_rows(arrays, axis=1), jax.random.fold_in(key, step)
 
     made = batches()
     following = next(made, None)

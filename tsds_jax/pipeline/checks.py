@@ -7,6 +7,7 @@ import numpy as np
 
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
+from tsds_jax.data.marks import codes_of
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
@@ -100,9 +101,8 @@ def validation_units(validation: TextData, settings: SelectOptions) -> np.ndarra
         return copies
     named = group_names(validation, settings.group)
     # A row of no group goes with its copies.
-    first: dict[object, int] = {}
-    units = [first.setdefault(name or copy, len(first)) for name, copy in zip(named, copies.tolist(), strict=True)]
-    return np.array(units) if len(first) > 1 else copies
+    units = codes_of(name or copy for name, copy in zip(named, copies.tolist(), strict=True))
+    return units if units.any() else copies
 
 
 def layers_of(settings: SelectOptions) -> tuple[int, ...]:
