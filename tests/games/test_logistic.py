@@ -231,7 +231,7 @@ def test_every_size_around_an_anchor_has_its_own_newton_step():
     x, y, *_ = problem(points=80)
     rows, weight = with_constant(x), np.random.default_rng(0).uniform(0.5, 2, 80)
     weight[[33, 60]] = 0
-    sizes = np.array([*range(30, 50), 49, 50, *range(50, 70)])
+    sizes = np.array([*range(30, 50), 49, 50, 50, *range(50, 70)])
     sizes.sort()
     middle = jnp.asarray((np.arange(80) < sizes[len(sizes) // 2]) * weight, jnp.float32)[None]
     fit = fit_binary(rows, jnp.asarray(y), middle, ridge(5))

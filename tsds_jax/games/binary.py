@@ -1,11 +1,13 @@
 """Logistic regressions of two classes: from nothing, and along the prefixes of an order."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.games.chunks import cut_short
 from tsds_jax.games.descent import Precondition, descend, trusted_length
 from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise, settled
@@ -131,34 +133,26 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
       ridge: ``[features]``.
     """
 
-    def weights(sizes: jax.Array) -> jax.Array:
-        return (jnp.arange(len(rows)) < sizes[:, None]) * weight
-
+    most = jnp.max(sizes)
     if len(sizes) < _FEW:
-        return fit_binary(rows, labels, weights(sizes), ridge)
+        member = members(weight, sizes)
+
+        def fitted(count: int) -> Minimum:
+            return fit_binary(rows[:count], labels[:count], member[:, :count], ridge)
+
+        # Of several one is often the whole order, as of a chain's ends: not worth what more lengths take to compile.
+        return cut_short(fitted, len(rows), most) if len(sizes) == 1 else fitted(len(rows))
     rank = jnp.argsort(jnp.argsort(sizes))
     sizes = jnp.sort(sizes)
 
     groups = -(-len(sizes) // _GROUP)
-    width = -(-len(sizes) // groups)
+    width = -(-len(sizes) // groups) | 1
     padded = jnp.concatenate([sizes, jnp.broadcast_to(sizes[-1], (groups * width - len(sizes),))])
     grouped = padded.reshape(groups, width)
-    middle = weights(grouped[:, width // 2])
-    # All begin at one of them: a fit from zero takes three times the steps.
-    one = fit_binary(rows, labels, middle[groups // 2, None], ridge).parameters[0]
-    known = fit_binary(rows, labels, middle, ridge, one).parameters
-    signed = turned(rows, labels)
-    anchors = anchor(signed, middle, known, ridge)
-    start, precondition, sound = neighbours(anchors, signed, weight, grouped)
-
-    member = weights(padded)
-    mass = class_mass(labels, member, 2)
-    both = jnp.all(mass > 0, 1)
-    losses = BinaryLosses(signed, member, ridge, both & sound)
-    found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition, trust=_TRUST)
-    parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
-    # What another matrix makes of a gradient does not tell how far the minimum is.
-    found = Minimum(parameters, found.converged & sound | ~both)
+    found = cut_short(
+        lambda count: _from_anchors(rows[:count], labels[:count], weight[:count], grouped, ridge), len(rows), most
+    )
+    member = members(weight, padded)
 
     def cold(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
         found, todo = state
@@ -172,6 +166,35 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
 
     found, _ = jax.lax.while_loop(lambda state: jnp.any(state[1]), cold, (found, ~found.converged))
     return jax.tree.map(lambda part: part[rank], found)
+
+
+def members(weight: jax.Array, sizes: jax.Array) -> jax.Array:
+    """The ``weight`` ``[points]`` of each point in each prefix of these ``sizes``, ``[sizes, points]``."""
+    return (jnp.arange(len(weight)) < sizes[:, None]) * weight
+
+
+def _from_anchors(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: jax.Array, ridge: jax.Array) -> Minimum:
+    """Regressions of prefixes of sizes ``[anchors, width]``, rising, and which of them got there (`fit_prefixes`)."""
+    middle = members(weight, sizes[:, sizes.shape[1] // 2])
+
+    def next_one(before: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = fit_binary(rows, labels, weight[None], ridge, before).parameters[0]
+        return found, found
+
+    # Each begins at the one before: a fit from zero takes three times the steps.
+    _, known = jax.lax.scan(next_one, jnp.zeros_like(ridge), middle)
+    signed = turned(rows, labels)
+    anchors = anchor(signed, middle, known, ridge)
+    start, precondition, sound = neighbours(anchors, signed, weight, sizes)
+
+    member = members(weight, sizes.reshape(-1))
+    mass = class_mass(labels, member, 2)
+    both = jnp.all(mass > 0, 1)
+    losses = BinaryLosses(signed, member, ridge, both & sound)
+    found = descend(losses, jnp.where(both[:, None], start, 0.0), precondition, trust=_TRUST)
+    parameters = jnp.where(both[:, None], found.parameters, succession(mass, len(ridge)))
+    # What another matrix makes of a gradient does not tell how far the minimum is.
+    return Minimum(parameters, found.converged & sound | ~both)
 
 
 def neighbours(
@@ -190,7 +213,7 @@ def neighbours(
     Args:
       anchors: of the sizes in the middle.
       rows: ``[points, features]``, `turned`; weight: ``[points]``.
-      sizes: ``[anchors, width]``, rising.
+      sizes: ``[anchors, width]``, rising, an odd number of them.
 
     Returns:
       Parameters ``[anchors * width, features]``, what takes gradients there to steps, and whether these are steps of
@@ -201,18 +224,13 @@ def neighbours(
     groups, width = sizes.shape
     middle = width // 2
 
-    def side(come: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def side(sign: jax.Array, index: jax.Array, apart: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """``z`` and the gradients' sums, ``[anchors, sizes on this side, features]``, from the anchor outwards.
 
-        And which are sound.
+        And which are sound. The rows ``index`` come by a ``sign`` of 1, and go by -1.
         """
-        # Of each size on the way its last row, and how many the size before it is without.
-        index, apart = jnp.maximum(sizes[:, 1:] - 1, 0), jnp.diff(sizes)
-        here = slice(middle, None) if come else slice(middle - 1, None, -1) if middle else slice(0)
-        index, apart = index[:, here], apart[:, here]
         x, own = rows[index], (apart > 0) * weight[index]
         p = jax.nn.sigmoid(dot("asf,af->as", x, anchors.parameters))
-        sign = 1.0 if come else -1.0
         gradient = jnp.cumsum((sign * own * p)[..., None] * x, 1)
         x = jnp.sqrt(own * p * (1 - p))[..., None] * x
         across = dot("asf,afg->asg", x, anchors.inverse)
@@ -224,10 +242,17 @@ def neighbours(
         sound = fine[..., 0] & (jnp.cumsum(~held, 1) == 0)
         return jnp.where(fine, z, 0.0), jnp.where(fine, gradient, 0.0), sound
 
-    gone, came = side(False), side(True)
-    sound = jnp.concatenate([gone[2][:, ::-1], jnp.ones_like(gone[2][:, :1]), came[2]], 1) & anchors.sound[:, None]
-    z = jnp.concatenate([gone[0][:, ::-1], jnp.zeros_like(gone[0][:, :1]), came[0]], 1)
-    gradient = jnp.concatenate([gone[1][:, ::-1], jnp.zeros_like(gone[1][:, :1]), came[1]], 1)
+    def outwards(steps: jax.Array) -> jax.Array:
+        return jnp.stack([steps[:, :middle][:, ::-1], steps[:, middle:]])
+
+    def along(sides: jax.Array, at_anchor: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        return jnp.concatenate([sides[0][:, ::-1], at_anchor(sides[0][:, :1]), sides[1]], 1)
+
+    # Of each size on the way its last row, and how many the size before it is without.
+    index, apart = outwards(jnp.maximum(sizes[:, 1:] - 1, 0)), outwards(jnp.diff(sizes))
+    z, gradient, sound = jax.vmap(side)(jnp.array([-1.0, 1.0], rows.dtype), index, apart)
+    z, gradient = along(z, jnp.zeros_like), along(gradient, jnp.zeros_like)
+    sound = along(sound, jnp.ones_like) & anchors.sound[:, None]
     place = np.arange(width)
     # Between the anchor and a size, itself included, lie the rows that make the difference: taken, or given back.
     added = (place[:, None] >= place) & (place > middle)

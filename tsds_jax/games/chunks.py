@@ -1,6 +1,7 @@
 """How much is computed at once: what fits into a CPU's caches, or fills an accelerator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ _CPU = 2**22
 _MOST, _BYTES = 2**30, 64
 # Free memory is told in such parts of all of it: other numbers compile other programs, a little more in use does not.
 _PARTS = 8
+# Orders longer than this are cut where no prefix reaches, to one of so many lengths: each is compiled.
+_LONG, _CUTS = 512, 4
 # Its memory where it does not say.
 _UNKNOWN = 2**34
 # An array of more than such a part of a device's memory is cut, if it can be.
@@ -33,6 +36,22 @@ def numbers_at_once() -> int:
     part = max(1, memory // _PARTS)
     free = max(1, (memory - used) // part) * part
     return min(_MOST, free // _BYTES)
+
+
+def cut_short(fitted: Callable[[int], Any], length: int, most: jax.Array) -> Any:
+    """``fitted`` of the first rows of ``length``, at least ``most`` of them: short prefixes do not pay for long ones.
+
+    Args:
+      fitted: maps a number of rows to arrays of one shape.
+      length: rows of the order.
+      most: the longest prefix.
+    """
+    # Mapped over chains, as on an accelerator, all lengths would be computed.
+    if length <= _LONG or jax.default_backend() != "cpu":
+        return fitted(length)
+    ends = [-(-length * part // _CUTS) for part in range(1, _CUTS + 1)]
+    # A sum, that the compiler knows where it knows the prefixes.
+    return jax.lax.switch(sum(most > end for end in ends[:-1]), [partial(fitted, end) for end in ends])
 
 
 def is_large(array: Any) -> bool:

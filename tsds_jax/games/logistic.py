@@ -13,7 +13,7 @@ predicted, and the empty coalition knows nothing: probability ``1 / K`` each.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +23,10 @@ import numpy as np
 from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
-from tsds_jax.games.chunks import held, map_in_batches
+from tsds_jax.games.chunks import cut_short, held, map_in_batches
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
+from tsds_jax.games.newton import Minimum
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
 from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, pulled
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
@@ -44,8 +45,6 @@ _FEW_CLASSES = 16
 _LARGEST_RIDGE = 1e18
 # A column's middle and spread are those of so many rows.
 _LOOKED_AT = 1000
-# Orders longer than this are cut where no prefix reaches, so short prefixes do not pay for long ones.
-_LONG, _CUTS = 512, 4
 
 
 class LogisticFit(NamedTuple):
@@ -113,29 +112,23 @@ class LogisticGame(OutcomeGame):
         Each is the prefix's own converged fit, whatever the other sizes. For two classes many sizes at a time are
         fastest (`fit_prefixes`).
         """
-        length = order.shape[0]
+        rows, labels, weight = self.x[order], self.y[order], self.weight[order]
+        member = (jnp.arange(len(rows)) < sizes[:, None]) * weight
+        if self.classes == 2:
+            fit = fit_prefixes(rows, labels, weight, sizes, self.ridge)
+        else:
 
-        def fitted(count: int) -> tuple[Any, jax.Array]:
-            rows, labels, weight = self.x[order[:count]], self.y[order[:count]], self.weight[order[:count]]
-            member = (jnp.arange(count) < sizes[:, None]) * weight
-            if self.classes == 2:
-                fit = fit_prefixes(rows, labels, weight, sizes, self.ridge)
-            else:
-                fit = fit_softmax(rows, labels, member, self.ridge, self.classes)
-            mass = class_mass(labels, member, self.classes)
+            def softmax(count: int) -> Minimum:
+                return fit_softmax(rows[:count], labels[:count], member[:, :count], self.ridge, self.classes)
 
-            def reduced(some: jax.Array) -> Any:
-                return reduce(self._outcome(fit.parameters[some], mass[some]))
+            fit = cut_short(softmax, len(rows), jnp.max(sizes))
+        mass = class_mass(labels, member, self.classes)
 
-            numbers = len(self.y_val) * self.classes
-            return map_in_batches(reduced, jnp.arange(len(sizes)), numbers), jnp.sum(~fit.converged, dtype=jnp.int32)
+        def reduced(some: jax.Array) -> Any:
+            return reduce(self._outcome(fit.parameters[some], mass[some]))
 
-        # Mapped over chains, as on an accelerator, all ways would be taken.
-        if length <= _LONG or jax.default_backend() != "cpu":
-            return fitted(length)
-        ends = np.ceil(np.arange(1, _CUTS + 1) * length / _CUTS).astype(int)
-        ways = [partial(fitted, int(end)) for end in ends]
-        return jax.lax.switch(jnp.searchsorted(jnp.asarray(ends), jnp.max(sizes)), ways)
+        numbers = len(self.y_val) * self.classes
+        return map_in_batches(reduced, jnp.arange(len(sizes)), numbers), jnp.sum(~fit.converged, dtype=jnp.int32)
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The logistic regression of ``order[:size]``, with what fits of one point more start from."""

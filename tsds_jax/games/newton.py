@@ -96,12 +96,8 @@ def minimise(
     def unfinished(state: _State) -> jax.Array:
         return ~jnp.all(state.done) & (state.iteration < iterations)
 
-    first = local(start)
-    usable = jnp.all(jnp.isfinite(first.step), -1)
-    step = jnp.where(usable[:, None], first.step, 0.0)
-    end = jax.lax.while_loop(
-        unfinished,
-        body,
-        _State(start, first.loss, step, usable & first.sound & small(step, start), jnp.zeros((), jnp.int32)),
-    )
+    # A step of nothing from a loss above all: the first picture is taken in the loop too, and compiled once.
+    lanes = jnp.zeros(len(start), start.dtype)
+    begin = _State(start, lanes + jnp.inf, jnp.zeros_like(start), lanes > 0, jnp.full((), -1, jnp.int32))
+    end = jax.lax.while_loop(unfinished, body, begin)
     return Minimum(end.point + jnp.where(end.done[:, None], end.step, 0.0), end.done)
