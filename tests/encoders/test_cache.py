@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import fcntl
 import importlib
 import json
 import os
@@ -15,7 +16,8 @@ import pytest
 
 from tsds_jax.encoders import embed, load_encoder
 from tsds_jax.encoders.cache import Since, cache_key, read_entry, write_entry
-from tsds_jax.errors import InputError
+from tsds_jax.encoders.embed import _sections
+from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.progress import Progress
 
 TEXTS = ["a good film", "the plot was slow " * 8, "bad", "lovely"]
@@ -220,10 +222,17 @@ def test_an_interrupted_embedding_goes_on_to_the_same_bits(encoder, tmp_path, mo
     assert len(entries(tmp_path)) == 2
     events = []
     again = embed(encoder, texts, batch_size=4, cache=tmp_path, progress=events.append)
-    assert events[0].done == 24  # three sections of two batches of four
+    assert events[0].done == 18  # a section of as many tokens as two batches of four of the longest texts
     np.testing.assert_array_equal(again.values, whole.values)
     assert (again.truncated, again.tokens) == (whole.truncated, whole.tokens)
     assert len(entries(tmp_path)) == 2
+
+
+def test_a_section_is_as_much_work_whether_texts_are_long_or_short():
+    short, long = ["a good film"] * 1000, ["word " * 4000] * 1000
+    assert list(_sections(short, 960, 512, 480)) == [(960, 980), (980, 1000)]
+    assert list(_sections(long, 995, 512, 1024)) == [(995, 997), (997, 999), (999, 1000)]
+    assert list(_sections([(one, one) for one in ["word " * 40] * 6], 0, 512, 300)) == [(0, 3), (3, 6)]
 
 
 def test_a_write_that_fails_leaves_what_was_marked_for_the_next(tmp_path):
@@ -276,6 +285,34 @@ def test_what_killed_writers_left_a_day_ago_is_cleared_and_what_is_being_written
         os.utime(left, (time.time() - 90_000,) * 2)
     write_entry(tmp_path / "key.npy", (2, 3), fill)
     assert {path.name for path in tmp_path.iterdir()} == {"key.npy", "key.json", new.name, other.name}
+
+
+def test_an_array_that_a_killed_writer_left_without_marks_is_cleared_and_one_that_is_held_stays(tmp_path):
+    file, held = tmp_path / "key.npy", tmp_path / ".key.npy.bb.part"
+    for left in (tmp_path / ".key.npy.aa.part", held):
+        left.write_bytes(b"half")
+        os.utime(left, (time.time() - 120,) * 2)
+    with open(held, "r+b") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        write_entry(file, (2, 3), lambda values, since, mark: {})
+    assert {path.name for path in tmp_path.iterdir()} == {"key.npy", "key.json", held.name}
+
+
+def test_marks_that_are_days_old_are_gone_on_from_however_often_it_is_cut(tmp_path):
+    assert subprocess.run([sys.executable, "-c", HALF, str(tmp_path), "3"]).returncode == -9
+    for left in tmp_path.iterdir():
+        os.utime(left, (time.time() - 90_000,) * 2)
+
+    def cut(values, since, mark):
+        raise TsdsError("cut again")
+
+    def rest(values, since, mark):
+        assert since == Since(4, {"rows": 4})
+        return {"rows": 6}
+
+    with pytest.raises(TsdsError, match="cut again"):
+        write_entry(tmp_path / "key.npy", (6, 8), cut)
+    write_entry(tmp_path / "key.npy", (6, 8), rest)
 
 
 def test_writers_of_one_entry_do_not_harm_each_other(tmp_path):

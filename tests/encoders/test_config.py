@@ -37,6 +37,7 @@ def test_each_family_has_its_own_names_and_defaults():
     assert distilbert.max_tokens == 512
     roberta = EncoderConfig.from_dict({"model_type": "roberta", "max_position_embeddings": 514})
     assert (roberta.max_tokens, roberta.pad_token_id) == (512, 1)
+    assert EncoderConfig.from_dict({"model_type": "bert", "pad_token_id": None}).pad_token_id == 0
     electra = EncoderConfig.from_dict({"model_type": "electra"})
     assert (electra.embedding_size, electra.hidden_size) == (128, 256)
     assert EncoderConfig.from_dict({"model_type": "electra", "embedding_size": 256}).embedding_size is None

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pandas
 import pytest
 
 from tsds_jax.encoders import POOLINGS, embed
@@ -43,6 +44,12 @@ def test_a_vector_is_the_pooled_hidden_state_of_its_layer(encoder, layer, poolin
 def test_several_layers_are_set_side_by_side(encoder):
     both = encoder.embed(TEXTS, layer=(-1, 0))
     np.testing.assert_allclose(both, np.hstack([encoder.embed(TEXTS), encoder.embed(TEXTS, layer=0)]), atol=1e-6)
+
+
+def test_rows_of_a_table_that_begin_at_any_number_are_texts(encoder):
+    texts = ["a good film", "bad", "the plot was slow"]
+    some = pandas.Series(texts, index=[7.5, 3.0, 1.0])
+    np.testing.assert_array_equal(encoder.embed(some), encoder.embed(texts))
 
 
 def test_pairs_go_in_as_two_segments(encoder):

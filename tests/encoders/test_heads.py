@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from tsds_jax.encoders import HEADS, MODEL_TYPES, load_encoder
+from tsds_jax.encoders import HEADS, MODEL_TYPES, Encoder, load_encoder
 from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import Batch
 from tsds_jax.errors import InputError
@@ -165,9 +165,25 @@ def test_a_regression_onto_several_numbers_is_refused(golden, tmp_path):
 
 def tuned(family: str, head: str, golden: Path) -> TargetModel:
     """A target model that starts at random, with the tokenizer of the golden BERT where it is that."""
-    encoder = load_encoder(golden.parent / family)
+    return started(load_encoder(golden.parent / family), head)
+
+
+def started(encoder: Encoder, head: str = "own") -> TargetModel:
     graphdef, params, _ = new_target(encoder, 3, CLASSES, head, seed=3)
     return TargetModel(nnx.merge(graphdef, params), encoder, head, CLASSES, 24)
+
+
+@pytest.mark.parametrize("family", ["bert", "electra"])
+def test_a_saved_model_judges_pairs_in_pytorch_as_here_without_being_told_of_segments(family, of_family, tmp_path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    target = started(of_family(family))
+    saved = target.save_pretrained(tmp_path / "saved")
+    pairs = [("a good film", "the plot was slow"), ("boring .", "a good film")]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(saved)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(saved).eval()
+    with torch.no_grad():
+        theirs = model(**tokenizer(*zip(*pairs, strict=True), padding=True, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(target.outputs(pairs), theirs, atol=1e-5)
 
 
 def test_a_saved_model_judges_texts_in_pytorch_as_here(golden, tmp_path):
@@ -181,6 +197,22 @@ def test_a_saved_model_judges_texts_in_pytorch_as_here(golden, tmp_path):
         tokens = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=True)
         theirs = model(**tokens).logits.numpy()
     np.testing.assert_allclose(target.outputs(texts), theirs, atol=1e-5)
+
+
+def test_a_padding_token_that_the_model_does_not_have_is_not_written_as_its_own(of_family, tmp_path):
+    pytest.importorskip("torch")
+    transformers, encoder = pytest.importorskip("transformers"), of_family("llama")
+    encoder.tokenizer.add_special_tokens({"pad_token": "[FILL]"})
+    assert encoder.tokenizer.pad_token_id >= encoder.config.vocab_size
+    saved = started(encoder).save_pretrained(tmp_path / "saved")
+    assert transformers.AutoModelForSequenceClassification.from_pretrained(saved).score.weight.shape[0] == 3
+
+
+def test_a_decoder_that_has_a_head_keeps_the_padding_token_of_its_config(of_family, tmp_path):
+    encoder = of_family("llama")
+    saved = started(encoder).save_pretrained(tmp_path / "saved")
+    assert load_target(saved).module.head.config.pad == encoder.tokenizer.pad_token_id
+    assert load_target(configured(saved, pad_token_id=7)).module.head.config.pad == 7
 
 
 @pytest.mark.parametrize("head", HEADS)

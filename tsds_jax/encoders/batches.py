@@ -10,7 +10,8 @@ from tsds_jax.encoders.tokens import Batch, Tokenised, pad
 
 # Each length is one compilation.
 RUNGS = 6
-_SHORTEST = 24
+# No text is padded to fewer tokens.
+SHORTEST = 24
 # Above 1: finer among short lengths, where most texts are, than a geometric ladder.
 _BEND = 1.2
 # Accelerators multiply matrices in tiles of this many rows.
@@ -39,7 +40,7 @@ def ladder(limit: int) -> tuple[int, ...]:
       ((24, 32, 40, 56, 88, 128), (24, 40, 64, 128, 248, 512))
     """
     steps = (np.arange(RUNGS) / (RUNGS - 1)) ** _BEND
-    rungs = np.rint(_SHORTEST * (limit / _SHORTEST) ** steps / _MULTIPLE).astype(int) * _MULTIPLE
+    rungs = np.rint(SHORTEST * (limit / SHORTEST) ** steps / _MULTIPLE).astype(int) * _MULTIPLE
     return (*sorted({rung for rung in rungs[:-1].tolist() if 0 < rung < limit}), limit)
 
 

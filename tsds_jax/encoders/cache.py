@@ -28,6 +28,8 @@ Counts = dict[str, int]
 
 # Seconds after which a file that is still being written is taken for what a killed process left.
 _ABANDONED = 24 * 3600.0
+# Within so many seconds an array that was made is locked by its writer.
+_BEGUN = 60.0
 
 
 class Since(NamedTuple):
@@ -154,6 +156,7 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
         with atomic(file) as whole:
             os.replace(part, whole)
         marks.unlink(missing_ok=True)
+    _clear_abandoned(file)
     # Last, for an array without its counts is no entry.
     with atomic(file.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "sha256": seal}) + "\n", "utf-8")
@@ -173,7 +176,8 @@ def _begun(
             values, since = np.lib.format.open_memmap(part, mode="r+"), Since(about["rows"], about["counts"])
             sealed = hashlib.sha256(values[: since.rows].data).hexdigest() == about["sha256"]
             if sealed and values.shape == shape and values.dtype == np.float32:
-                os.utime(part)
+                for going_on in (part, marks):
+                    os.utime(going_on)
                 _clear_abandoned(file)
                 return part, values, since
     _clear_abandoned(file)
@@ -208,10 +212,16 @@ def _marks(part: Path) -> Path:
 
 
 def _clear_abandoned(file: Path) -> None:
-    """Removes what killed writers of this entry left behind, a day old or more: nobody writes for that long."""
+    """Removes what killed writers of this entry left behind.
+
+    That is an array without marks that nobody holds, and whatever is a day old: nobody writes for that long.
+    """
     for left in (*file.parent.glob(f".{file.stem}.*.part"), *file.parent.glob(f"{file.name}.*.marks")):
-        with contextlib.suppress(OSError):  # another process may have cleared it, or may not let it be
-            if time.time() - left.stat().st_mtime > _ABANDONED:
+        # Another process may have cleared it, or may not let it be.
+        with contextlib.suppress(OSError), contextlib.ExitStack() as locks:
+            age = time.time() - left.stat().st_mtime
+            useless = left.suffix == ".part" and not _marks(left).exists()
+            if age > _ABANDONED or (useless and age > _BEGUN and _lock(left, locks)):
                 left.unlink()
 
 

@@ -202,6 +202,8 @@ class EncoderConfig:
         family = FAMILIES[model_type]
         asked = {name: family.keys.get(name, name) for name in family.defaults if name not in family.fixed}
         given = family.defaults | {name: values[key] for name, key in asked.items() if key in values}
+        if given["pad_token_id"] is None and not family.counts_positions:
+            given["pad_token_id"] = family.defaults["pad_token_id"]  # padding is masked, whatever it is
         if given.get("embedding_size") == given["hidden_size"]:
             given["embedding_size"] = None  # as wide as the layers: there is no map
         return cls(model_type=model_type, **given)

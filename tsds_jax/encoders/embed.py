@@ -7,14 +7,14 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.arrays import number_in
-from tsds_jax.encoders.batches import fill_batches, ladder
+from tsds_jax.encoders.batches import SHORTEST, fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, pooling_named
 from tsds_jax.encoders.precision import exact_products
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 # 1,024 tokens keep two cores busy, and larger batches only pad more; an accelerator wants many more.
 CPU_BATCH_TOKENS = 1024
 DEVICE_BATCH_TOKENS = 32768
-# The largest batches in a section of the texts, of which each is finished before the next.
+# Batches in a section of the texts, about: each section is finished before the next, and from there a cut run goes on.
 SECTION = 512
+# Characters in a token of most texts; of others a section is shorter or longer.
+_CHARACTERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,9 @@ def embed(
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
+    # What stands in brackets behind a pandas Series is a label, and no place.
+    if hasattr(texts, "iloc"):
+        texts = cast("Texts", list(texts))
     check_texts(texts)
     how = _How(pooling, layers, limit)
     shape = len(texts), len(layers) * encoder.config.hidden_size
@@ -151,10 +156,9 @@ def _fill(
     reached, done, truncated, tokens = since, 0, 0, 0
     progress(Progress("embed", since.rows, len(texts), "texts"))
 
-    def tokenised(since: int, section: int) -> Iterator[tuple[int, Tokenised]]:
-        for first in range(since, len(texts), section):
-            some = texts[first : first + section]
-            for portion in token_portions(encoder.tokenizer, some, how.max_length, encoder.config, first):
+    def tokenised(since: int, tokens: int) -> Iterator[tuple[int, Tokenised]]:
+        for first, end in _sections(texts, since, how.max_length, tokens):
+            for portion in token_portions(encoder.tokenizer, texts[first:end], how.max_length, encoder.config, first):
                 yield first, portion
 
     def counted(portions: Iterator[tuple[int, Tokenised]]) -> Iterator[Tokenised]:
@@ -175,7 +179,7 @@ def _fill(
         done, truncated, tokens = reached.rows, reached.counts.get("truncated", 0), reached.counts.get("tokens", 0)
         # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did
         # not stop. A section is long enough that its last batches, which are not full, cost little.
-        section = SECTION * max(sizes.values())
+        section = SECTION * max(length * rows for length, rows in sizes.items())
         for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
             submitted = (
                 (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)
@@ -190,6 +194,20 @@ def _fill(
 
     with_room_for_rows(go_on, batch_rows(how.max_length, batch_size, spread.devices), spread.devices)
     return reached.counts
+
+
+def _sections(texts: Texts, since: int, limit: int, tokens: int) -> Iterator[tuple[int, int]]:
+    """Sections of the texts, first and end, from row ``since`` on, of some ``tokens`` each with padding."""
+    first, so_far = since, 0.0
+    for row in range(since, len(texts)):
+        text = texts[row]
+        characters = len(text) if isinstance(text, str) else sum(map(len, text))
+        so_far += min(max(characters / _CHARACTERS, SHORTEST), limit)
+        if so_far >= tokens:
+            yield first, row + 1
+            first, so_far = row + 1, 0.0
+    if first < len(texts):
+        yield first, len(texts)
 
 
 def with_room_for_rows(compute: Callable[[dict[int, int]], None], sizes: dict[int, int], devices: int) -> None:

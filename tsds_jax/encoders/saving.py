@@ -67,5 +67,17 @@ def save_folder(
         rows: dict[str, Any] = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(rows, temporary / "model.safetensors", metadata={"format": "pt"})
         if tokenizer is not None:
+            _name_segments(tokenizer, settings)
             tokenizer.save_pretrained(temporary)
     return path
+
+
+def _name_segments(tokenizer: Any, settings: Mapping[str, Any]) -> None:
+    """Has the tokenizer say which text of a pair a token is of, where the encoder has a table for that.
+
+    Transformers' general tokenizers do not unless asked, and a pair's second text is then read as the first's end.
+    """
+    kinds, name = settings.get("type_vocab_size"), "token_type_ids"
+    if isinstance(kinds, int) and kinds > 1 and name not in tokenizer.model_input_names:
+        tokenizer.model_input_names = [*tokenizer.model_input_names, name]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved

@@ -137,7 +137,7 @@ def check_texts(texts: Texts) -> None:
     """Refuse the first row that is no text, or no pair of texts where the first row is no text, or that is empty."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of texts, not one text; put it in a list")
-    pairs = len(texts) > 0 and not isinstance(texts[0], str)
+    pairs = len(texts) > 0 and not isinstance(next(iter(texts)), str)
     for row, text in enumerate(texts):
         if pairs:
             good = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(side, str) for side in text)

@@ -244,8 +244,11 @@ def new_target(
     config = encoder.config if dropout is None else encoder.config.with_dropout(dropout)
     about = head_config(head, encoder.settings, encoder.config)
     about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
-    if about.pad is not None and has_tokenizer(encoder.folder) and encoder.tokenizer.pad_token_id is not None:
-        about = dataclasses.replace(about, pad=encoder.tokenizer.pad_token_id)  # fills texts up there
+    if about.pad is not None and has_tokenizer(encoder.folder):
+        # It fills texts up there, if the encoder has it; a head that there is was trained with the config's.
+        pad, asked = encoder.tokenizer.pad_token_id, about.pad < 0 or f"{about.out}.weight" not in encoder.head
+        if asked and pad is not None and pad < encoder.config.vocab_size:
+            about = dataclasses.replace(about, pad=pad)
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
     # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
     values = {
