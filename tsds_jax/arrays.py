@@ -1,4 +1,4 @@
-"""Checks of the arrays that a user gives, before any long work."""
+"""Checks of the arrays and options that a user gives, before any long work."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
-"""From a column as it was stored to what valuation needs: texts, and one class name a row.
+"""From a column as it was stored to what a run needs: texts, and a class name, a number or a set of classes a row.
 
-Both readers look at every row and report the first that cannot be used instead of raising, so that the
+All readers look at every row and report the first that cannot be used instead of raising, so that the
 caller can name the first bad row over several columns.
 """
 

@@ -80,9 +80,9 @@ def embed(
       layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last. Of several, such as ``(-1, -2)``, the
         pooled vectors are set side by side.
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
-      batch_size: rows of a batch, rounded up to a multiple of the local devices, which share them; by default as many
-        as make 1,024 tokens a device (32,768 on an accelerator), and half as many where a device has no memory
-        left, with a warning.
+      batch_size: rows of a batch, rounded up to a multiple of the devices, those of all processes, which share them; by
+        default as many as make 1,024 tokens a device (32,768 on an accelerator), and half as many where a device has no
+        memory left, with a warning.
       cache: a folder, made where it does not exist, that keeps the vectors: asked again for the same texts, with the
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
         Where an earlier call was killed or interrupted, this one goes on from what it had marked as written (one

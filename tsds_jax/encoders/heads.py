@@ -31,7 +31,7 @@ class HeadConfig:
       out: name in a checkpoint of the map onto the outputs.
       out_bias: whether it has a bias.
       dropout: rate before it.
-      dense: name of a square map before it; None where there is none, and then the next four have no use.
+      dense: name of a square map before it; None where there is none, and then the next three have no use.
       dense_bias: whether that has a bias.
       activation: after it, a key of `ACTIVATIONS`.
       drops_twice: whether there is dropout before it too.

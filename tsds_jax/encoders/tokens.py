@@ -1,4 +1,4 @@
-"""Texts into batches of token ids, with few different shapes."""
+"""Texts into token ids, and ids into padded arrays."""
 
 import dataclasses
 import functools

@@ -109,7 +109,7 @@ class LeastSquaresGame(OutcomeGame):
     def add_one_map(self, model: Any, points: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
         """``reduce`` of the outcomes with one more point, exact: the update of one fit, so no further fit is counted.
 
-        Arrays of ``points * rows * classes`` numbers are made in parts of at most some 4 million.
+        Arrays of ``points * rows * classes`` numbers are made in parts of at most `numbers_at_once`.
         """
         numbers = max(self._numbers, self._numbers_added(model))
         found = map_in_batches(lambda some: reduce(self._outcome(self.added(model, some))), points, numbers)

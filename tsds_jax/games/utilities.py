@@ -1,8 +1,9 @@
 """Utilities: how well a fitted source classifier does on the validation rows, as one number.
 
-Every utility here is a weighted sum over validation rows, ``U = sum_j weight_j * score_j``, of a score that
-depends on that row's outcome alone. So all of them come from the same fit, split by row where one asks
-(`row_scores`), and the difference between two fits has a standard error from its paired rows.
+All rest on weighted sums over validation rows, ``sum_j weight_j * score_j``, of a score that depends on that row's
+outcome alone (`row_scores`): they come from the same fit. Most are such a sum, which is split by row where one asks,
+and whose difference between two fits has a standard error from its paired rows. Two are not: r2 is clipped, and
+class-wise multiplies sums over the rows of different classes.
 """
 
 from typing import Literal, NamedTuple, get_args

@@ -52,8 +52,8 @@ _RULES = {
     "below": "the least value that was asked for",
     "target": "the check on the model itself",
 }
-# By whether each validation row was scored by values that it had no part in, and whether the number was asked for.
 _ASKED = ("count", "share", "below")
+# By whether each validation row was scored by values that it had no part in, and whether the number was asked for.
 _FLATTERED = {
     (True, False): "Each validation row was scored after removals that other rows had decided; only the choice of the "
     "best cut flatters this gain.",
