@@ -10,7 +10,6 @@ from scipy.special import comb
 
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
-from tsds_jax.games.grouped import GroupGame
 
 MAX_PLAYERS = 16
 
@@ -76,7 +75,7 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
 @jax.jit
 def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
     # Of groups each coalition has as many rows as their points.
-    rows = len(game.members) if isinstance(game, GroupGame) else game.players
+    rows = len(getattr(game, "members", ())) or game.players
     together = min(256, 256 * MAX_PLAYERS // rows)
     one = partial(coalition_utility, game)
     return jax.lax.map(one, members, batch_size=together if together > 1 else None)

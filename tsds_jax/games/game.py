@@ -55,6 +55,7 @@ class Game(Protocol):
       approximate: whether `add_one_marginals` is: one contribution a coalition is then checked by two exact fits.
       refits: whether each of its contributions is a whole fit, to be counted as one.
       classes: how many numbers it holds for each of its ``y_val``, by which chunks of points go.
+      members: ``[points]``, the points of all players, where players are groups: a fit has as many rows as these.
       unit: in what truncation measures its utility, 1 where it does not say: one that depends on the targets' unit
         has something of that unit here, so that where a chain ends does not.
       side_by_side: whether two computations of it may run at a time on a CPU, which is faster. Not where LAPACK gets
