@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
+from tsds_jax.estimators.add_one import size_chance
 from tsds_jax.estimators.moments import Moments, size_bins
 from tsds_jax.games import TableGame
+
+
+def moments_of(players, sizes, *given, antithetic=False):
+    """Moments of chains with these contributions."""
+    moments = Moments.zeros(players, sizes, antithetic=antithetic)
+    moments.add(*given)
+    return moments
 
 
 def contributions(players, sizes, rounds, seed=0):
@@ -37,7 +45,7 @@ def test_bins_part_the_sizes_and_are_symmetric_and_single_at_both_ends(sizes, al
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 200), st.integers(0, 9))
 def test_the_mean_is_the_plain_average_and_an_error_needs_two_contributions(players, sizes, rounds, seed):
     who, size, what, number = contributions(players, sizes, rounds, seed)
-    mean, error = Moments.zeros(players, sizes).add(who, size, what, number).mean()
+    mean, error = moments_of(players, sizes, who, size, what, number).mean()
     for player in range(players):
         own = what[who == player]
         assert mean[player] == pytest.approx(own.mean() if len(own) else np.nan, abs=1e-12, nan_ok=True)
@@ -47,7 +55,7 @@ def test_the_mean_is_the_plain_average_and_an_error_needs_two_contributions(play
 @pytest.mark.parametrize(("players", "sizes", "rounds", "within"), [(1, 1, 7, 1e-9), (5, 40, 40_000, 0.05)])
 def test_the_error_of_one_size_or_of_many_contributions_is_the_usual_one(players, sizes, rounds, within):
     who, size, what, number = contributions(players, sizes, rounds)
-    error = Moments.zeros(players, sizes).add(who, size, what / (1 + size), number).mean()[1]
+    error = moments_of(players, sizes, who, size, what / (1 + size), number).mean()[1]
     for player in range(players):
         own = (what / (1 + size))[who == player]
         assert error[player] == pytest.approx(own.std(ddof=1) / np.sqrt(len(own)), rel=within)
@@ -65,28 +73,29 @@ def test_intervals_hold_the_value_where_it_rests_on_contributions_that_most_play
     who = np.broadcast_to(np.arange(players)[:, None], size.shape)
     sign = np.where(who % 2, 0.3, -0.3)
     what = np.where(size == 0, sign, 0.0) + rng.normal(size=size.shape) * np.where(size == 1, 0.2, 0.01)
-    moments = Moments.zeros(players, sizes, antithetic=antithetic)
-    mean, error = moments.add(who, size, what, np.arange(rounds), what[::-1] if antithetic else None).mean()
+    given = (who, size, what, np.arange(rounds), what[::-1] if antithetic else None)
+    mean, error = moments_of(players, sizes, *given, antithetic=antithetic).mean()
     exact = np.where(np.arange(players) % 2, 0.3, -0.3) / sizes
     assert 0.92 < np.mean(np.abs(mean - exact) < 1.96 * error) < 0.98
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 60), max_size=4), st.booleans())
-def test_sums_do_not_depend_on_how_many_contributions_come_at_a_time(cuts, outside):
-    given = contributions(5, 5, 60)
-    whole = Moments.zeros(5, 5, outside=outside).add(*given)
-    parts = Moments.zeros(5, 5, outside=outside)
+def test_sums_do_not_depend_on_how_many_contributions_come_at_a_time(cuts, antithetic):
+    who, size, what, number = contributions(5, 5, 60)
+    given = (who, size, what, number, what[::-1])
+    whole = moments_of(5, 5, *given, antithetic=antithetic)
+    parts = Moments.zeros(5, 5, antithetic=antithetic)
     edges = [0, *sorted(cuts), 60]
     for a, b in pairwise(edges):
-        parts = parts.add(*(array[a:b] for array in given))
+        parts.add(*(array[a:b] for array in given))
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(parts.arrays()[name], array)
 
 
 def test_halves_hold_every_other_round_and_together_are_the_mean():
     who, size, what, number = contributions(4, 6, 400)
-    moments = Moments.zeros(4, 6).add(who, size, what, number)
+    moments = moments_of(4, 6, who, size, what, number)
     even, odd = moments.halves()
     np.testing.assert_allclose(even, [what[(who == i) & (number % 2 == 0)].mean() for i in range(4)])
     np.testing.assert_allclose(odd, [what[(who == i) & (number % 2 == 1)].mean() for i in range(4)])
@@ -94,25 +103,28 @@ def test_halves_hold_every_other_round_and_together_are_the_mean():
     np.testing.assert_allclose((even * counts[0] + odd * counts[1]) / counts.sum(0), moments.mean()[0])
 
 
-@pytest.mark.parametrize("outside", [False, True])
-def test_a_round_of_a_coalition_is_the_sum_of_its_contributions_and_says_nothing_of_members(outside):
+@pytest.mark.parametrize("chance", [None, size_chance(30)])
+def test_a_round_of_a_coalition_is_the_sum_of_its_weighed_contributions_and_says_nothing_of_members(chance):
     rng = np.random.default_rng(0)
-    rounds, singly = Moments.zeros(30, 30, outside=outside), Moments.zeros(30, 30, outside=outside)
-    means = []
+    rounds = Moments.zeros(30, 30, outside=True, chance=chance)
+    singly, weights = Moments.zeros(30, 30), Moments.zeros(30, 30)
+    means, inverse = [], []
     for number in range(20):
         size = int(rng.integers(0, 30))
         free = np.ones(30, bool)
         free[rng.permutation(30)[:size]] = False
         marginals = np.where(free, rng.normal(size=30), np.nan).astype(np.float32)
-        rounds = rounds.add_round(free, size, marginals, number)
-        singly = singly.add(np.flatnonzero(free), size, marginals[free], number)
-        means.append(marginals[free].astype(np.float64).mean())
-    for name, array in rounds.arrays().items():
-        if name != "average":
-            np.testing.assert_allclose(array, singly.arrays()[name], atol=1e-12)
-    if outside:
-        squares = np.square(means).sum()
-        np.testing.assert_allclose(rounds.average.sum(1), [np.sum(means), squares, 20, 20], atol=1e-12)
+        rounds.add_round(free, size, marginals, number)
+        inverse.append(1.0 if chance is None else 1 / chance[size])
+        own, weight = marginals[free].astype(np.float64), inverse[-1] / (1 - size / 30)
+        singly.add(np.flatnonzero(free), size, weight * own, number)
+        weights.add(np.flatnonzero(free), size, weight, number)
+        means.append(inverse[-1] * own.mean())
+    for name in ("edges", "total", "squares", "counts"):
+        np.testing.assert_allclose(rounds.arrays()[name], singly.arrays()[name], atol=1e-12)
+    np.testing.assert_allclose(rounds.mass, weights.total, atol=1e-12)
+    squares = np.square(means).sum()
+    np.testing.assert_allclose(rounds.average.sum(1), [np.sum(means), squares, 20, np.sum(inverse)], atol=1e-12)
     assert rounds.drawn.dtype == np.int64
 
 
@@ -132,7 +144,7 @@ def test_the_error_that_all_have_in_common_is_that_of_their_mean():
 
 def test_semivalue_weights_weigh_sizes_and_what_they_say_of_sizes_never_sampled_is_left_out():
     who, size, what, number = contributions(3, 7, 900)
-    moments = Moments.zeros(3, 7).add(who, size, what, number)
+    moments = moments_of(3, 7, who, size, what, number)
     weights = np.array([1.0, 4, 0, 2, 0, 0, 3])  # every size up to 7 has its own bin
     wanted = [np.average(what[who == i], weights=weights[size[who == i]]) for i in range(3)]
     np.testing.assert_allclose(moments.mean(weights)[0], wanted)
@@ -141,10 +153,13 @@ def test_semivalue_weights_weigh_sizes_and_what_they_say_of_sizes_never_sampled_
         moments.mean(weights[:6])
 
 
-@pytest.mark.parametrize("how", [{}, {"outside": True}, {"antithetic": True}])
-def test_arrays_lead_back_to_the_same_moments(how, tmp_path):
+@pytest.mark.parametrize("kind", ["chains", "antithetic chains", "coalitions"])
+def test_arrays_lead_back_to_the_same_moments(kind, tmp_path):
     who, size, what, number = contributions(4, 4, 50)
-    moments = Moments.zeros(4, 4, **how).add(who, size, what, number, what[::-1] if "antithetic" in how else None)
+    if kind == "coalitions":
+        moments = few_rounds(np.random.default_rng(0), 4, 4, 50)
+    else:
+        moments = moments_of(4, 4, who, size, what, number, what[::-1], antithetic=kind == "antithetic chains")
     np.savez(tmp_path / "moments.npz", values=np.zeros(4), **moments.arrays())
     with np.load(tmp_path / "moments.npz", allow_pickle=False) as stored:
         again = Moments.from_arrays(dict(stored))
@@ -154,7 +169,7 @@ def test_arrays_lead_back_to_the_same_moments(how, tmp_path):
 
 
 def test_nobody_drawn_has_no_value_and_one_draw_no_error():
-    mean, error = Moments.zeros(3, 4).add(np.array([0, 1, 1]), 2, np.array([1.0, 2.0, 3.0]), 0).mean()
+    mean, error = moments_of(3, 4, np.array([0, 1, 1]), 2, np.array([1.0, 2.0, 3.0]), 0).mean()
     np.testing.assert_array_equal(mean, [1, 2.5, np.nan])
     np.testing.assert_array_equal(np.isnan(error), [True, False, True])
 
@@ -170,7 +185,7 @@ def test_coalitions_of_even_sizes_with_all_outside_valued_lead_to_the_closed_for
             order = rng.permutation(1000)
             outside = np.ones(1000, bool)
             outside[order[:size]] = False
-            moments = moments.add_round(outside, size, value(order[:sizes], size), number)
+            moments.add_round(outside, size, value(order[:sizes], size), number)
         mean, error = moments.mean()
         exact = by_size[:sizes].mean(0)
         # One coalition values everyone, so that errors of different players go together.
@@ -219,9 +234,9 @@ def test_intervals_of_coalitions_that_value_all_outside_hold_the_exact_value_as_
 
 def test_many_players_have_wider_bins_and_the_same_values(monkeypatch):
     given = contributions(5, 40, 600)
-    fine = Moments.zeros(5, 40).add(*given)
+    fine = moments_of(5, 40, *given)
     monkeypatch.setattr("tsds_jax.estimators.moments._CELLS", 5 * (len(fine.edges) - 2))
-    coarse = Moments.zeros(5, 40).add(*given)
+    coarse = moments_of(5, 40, *given)
     assert len(coarse.edges) < 0.75 * len(fine.edges)
     np.testing.assert_allclose(coarse.mean()[0], fine.mean()[0], rtol=1e-12)
     np.testing.assert_allclose(coarse.halves(), fine.halves(), rtol=1e-12)
@@ -258,5 +273,5 @@ def test_degrees_of_freedom_grow_with_the_run_and_are_those_of_one_bin_where_the
     for number in range(9):
         moments.add_round(np.ones(1000, bool), 0, np.random.default_rng(number).normal(size=1000), number)
     np.testing.assert_allclose(moments.known().freedom, 8)
-    chains = Moments.zeros(3, 2).add(np.arange(3).repeat(2), np.tile([0, 1], 3), np.arange(6.0), 0)
+    chains = moments_of(3, 2, np.arange(3).repeat(2), np.tile([0, 1], 3), np.arange(6.0), 0)
     assert np.isinf(chains.known().freedom).all()

@@ -144,8 +144,8 @@ class Moments:
         marginals: np.ndarray,
         rounds: np.ndarray | int,
         partners: np.ndarray | None = None,
-    ) -> "Moments":
-        """With these contributions too: the arrays are changed in place, and the same object returned.
+    ) -> None:
+        """Adds contributions of a run of chains (`zeros` without ``outside``), in place.
 
         Args:
           players: who made each contribution. This and what follows broadcast to one shape.
@@ -156,8 +156,6 @@ class Moments:
         """
         bins = np.searchsorted(self.edges, sizes, side="right") - 1
         what = np.asarray(marginals, np.float64)
-        if self.mass is not None:
-            what = what * self.inverse_chance(np.asarray(sizes))
         half, bins, players, what = np.broadcast_arrays(np.asarray(rounds) % 2, bins, players, what)
         whole = (bins * self.players + players).ravel()
         place = whole + half.ravel() * self.squares.size
@@ -165,41 +163,32 @@ class Moments:
         np.add.at(self.total.reshape(-1), place, flat)
         np.add.at(self.squares.reshape(-1), whole, flat * flat)
         np.add.at(self.counts.reshape(-1), place, 1)
-        if self.mass is not None:
-            np.add.at(self.mass.reshape(-1), place, np.broadcast_to(self.inverse_chance(sizes), what.shape).ravel())
         if self.cross is not None:
             other = np.broadcast_to(np.asarray(partners, np.float64), what.shape).ravel()
             np.add.at(self.cross.reshape(-1), whole, flat * other)
-        return self
 
-    def add_round(self, outside: np.ndarray, size: int, marginals: np.ndarray, number: int) -> "Moments":
-        """With one coalition's contributions: in place, and the same object returned.
+    def add_round(self, outside: np.ndarray, size: int, marginals: np.ndarray, number: int) -> None:
+        """Adds the contributions to one coalition of a run of coalitions (`zeros` with ``outside``), in place.
 
         Args:
-          outside: bool ``[players]``, who is not in the coalition.
+          outside: bool ``[players]``, who is not in the coalition: somebody.
           size: its members.
           marginals: ``[players]``; what it says of members is left out, whatever it is.
           number: of the round.
         """
+        assert self.average is not None
+        assert self.mass is not None
         half, place = number % 2, int(np.searchsorted(self.edges, size, side="right")) - 1
         what = np.where(outside, np.asarray(marginals, np.float64), 0.0)
-        if self.average is not None and (many := np.sum(outside)):
-            alike = 1.0 if self.chance is None else 1 / self.chance[size]
-            mean = alike * what.sum() / many
-            self.average[:, place] += mean, mean * mean, 1.0, alike
-        if self.mass is not None:
-            weight = float(self.inverse_chance(size))
-            what *= weight
-            self.mass[half, place] += weight * outside
+        chance = 1.0 if self.chance is None else float(self.chance[size])
+        alike, weight = 1 / chance, 1 / (chance * (1 - size / self.players))
+        mean = alike * what.sum() / np.sum(outside)
+        self.average[:, place] += mean, mean * mean, 1.0, alike
+        what *= weight
+        self.mass[half, place] += weight * outside
         self.total[half, place] += what
         self.squares[place] += what * what
         self.counts[half, place] += outside
-        return self
-
-    def inverse_chance(self, sizes: np.ndarray | int) -> np.ndarray:
-        """``1 / (chance (1 - size / players))``: what a contribution weighs where coalitions value all outside them."""
-        chance = 1.0 if self.chance is None else self.chance[np.asarray(sizes)]
-        return 1 / (chance * (1 - np.asarray(sizes, np.float64) / self.players))
 
     def mean(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Mean contribution under weights over coalition sizes, and its standard error; see `known`."""
