@@ -78,18 +78,16 @@ def load_data(
     return label_texts(table, text=text, label=label, classes=classes, role=role, task=task)
 
 
-def load_texts(
-    source: Any, *, text: TextColumns | None = None, split: str | None = None, role: str = "train"
-) -> list[str] | list[tuple[str, str]]:
+def load_texts(source: Any, *, text: TextColumns | None = None) -> list[str] | list[tuple[str, str]]:
     """The texts alone, checked as in `load_data`, of a source that needs no labels (`tsds embed`)."""
     if isinstance(source, TextData):
         return list(source.texts)  # type: ignore[return-value]
-    table = pick_split(read_source(source, split=split), role)
+    table = pick_split(read_source(source), "train")
     columns = _text_columns(text)
-    _require_columns(table, columns, role)
+    _require_columns(table, columns, "train")
     texts, problem = _texts(table, columns)
     if problem:
-        _raise(problem, table, role)
+        _raise(problem, table, "train")
     return texts
 
 

@@ -37,10 +37,6 @@ class Tokenised:
         """[texts], tokens of each."""
         return np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
-    def __len__(self) -> int:
-        """How many texts."""
-        return len(self.ids)
-
 
 class Batch(NamedTuple):
     """What an encoder takes, padded on the right: three int32 arrays [rows, tokens]."""

@@ -103,13 +103,11 @@ class Stopping:
     Attributes:
       reliability: wanted `split_half_reliability`, below 1.
       top_overlap: wanted `top_overlap` besides; None for none.
-      top: share of players, from the lowest, whose overlap counts.
       pilot: rounds before the first look, at least 4 (of sampling chains, 4 passes over all players).
     """
 
     reliability: float
     top_overlap: float | None = None
-    top: float = 0.1
     pilot: int = 4
 
     def decide(self, moments: Moments, rounds: int, budget: int) -> Check:
@@ -120,7 +118,7 @@ class Stopping:
         """
         even, odd = moments.halves()
         reliability = split_half_reliability(even, odd)
-        overlap = top_overlap(even, odd, self.top)
+        overlap = top_overlap(even, odd)
         reached = reliability >= self.reliability and (self.top_overlap is None or overlap >= self.top_overlap)
         if reached or rounds >= budget:
             return Check(rounds, "reliability" if reached else "budget", reliability, overlap, rounds)

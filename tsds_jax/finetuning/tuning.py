@@ -24,7 +24,8 @@ from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.checks import check_fits, check_options
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
-from tsds_jax.finetuning.training import Log, Rows, train
+from tsds_jax.finetuning.training import Log, Rows
+from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.runtime.folder import RunFolder, open_run
@@ -212,10 +213,6 @@ def finetune(
         outcome.trained,
         target,
     )
-
-
-# `finetune` has an argument of that name.
-train_rows = train
 
 
 def finetune_seeds(

@@ -6,7 +6,7 @@ and whose difference between two fits has a standard error from its paired rows.
 class-wise multiplies sums over the rows of different classes.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ import numpy as np
 from tsds_jax.errors import InputError
 from tsds_jax.games.products import dot
 
-UtilityName = Literal["accuracy", "balanced_accuracy", "probability", "log_likelihood", "class_wise"]
-UTILITIES: tuple[str, ...] = get_args(UtilityName)
-RegressionUtilityName = Literal["neg_mean_squared_error", "r2"]
-REGRESSION_UTILITIES: tuple[str, ...] = get_args(RegressionUtilityName)
+UTILITIES = ("accuracy", "balanced_accuracy", "probability", "log_likelihood", "class_wise")
+REGRESSION_UTILITIES = ("neg_mean_squared_error", "r2")
 
 
 class Outcome(NamedTuple):

@@ -9,7 +9,6 @@ import numpy as np
 from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float
 
 MINUS = "\u2212"
-TIMES = "\u00d7"
 DASH = "\u2013"
 NBSP = "\u00a0"
 
