@@ -13,7 +13,7 @@ from tsds_jax.errors import TsdsError
 from tsds_jax.estimators import add_one, permutation
 from tsds_jax.games import logistic_game, ridge_game
 from tsds_jax.games.leave_one_out import leave_one_out
-from tsds_jax.runtime.memory import halved
+from tsds_jax.runtime.memory import halved, in_batches
 
 FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."
 
@@ -195,6 +195,21 @@ def test_no_room_for_one_is_an_error_and_another_error_is_itself(monkeypatch):
     x, y = rng.normal(size=(12, 2)), np.arange(12) % 2
     with pytest.warns(RuntimeWarning), pytest.raises(TsdsError, match="one at a time"):
         tsds.value(x, y, x, y, source="ridge", samples=4, subset_size=4)
+
+
+def test_batches_of_one_shape_give_all_entries_in_order_where_memory_is_full_on_the_way():
+    shapes = []
+
+    def doubled(some):
+        shapes.append(len(some))
+        if some[0] >= 7 and len(some) > 3:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return {"doubled": 2 * some}
+
+    with pytest.warns(RuntimeWarning, match="numbers at a time"):
+        found = in_batches(doubled, np.arange(18), 7, "numbers")
+    np.testing.assert_array_equal(found["doubled"], 2 * np.arange(18))
+    assert shapes == [7, 7, 4, 2, 2, 2, 2, 2, 2]
 
 
 @pytest.mark.slow

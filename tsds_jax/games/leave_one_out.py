@@ -1,6 +1,7 @@
 """Leave-one-out: what each point changes for the regression fitted to all the others."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 
 from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.logistic import LogisticGame
-from tsds_jax.runtime.memory import halved
+from tsds_jax.runtime.memory import in_batches
 
 
 def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
@@ -29,17 +30,5 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
     model, unconverged = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points))
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)
-    changes, failed, done = np.empty(points), int(unconverged), 0
-    while done < points:
-        # The last chunk takes the last point over and over, so that all are of one shape.
-        some = np.minimum(np.arange(done, done + chunk), points - 1)
-        try:
-            found = jax.device_get(marginals(without, model, jnp.asarray(some, jnp.int32)))
-        except jax.errors.JaxRuntimeError as error:
-            chunk = halved(error, chunk, "points")
-            continue
-        new = min(chunk, points - done)
-        changes[done : done + new] = found.marginal[:new]
-        failed += int(found.unconverged[:new].sum())
-        done += new
-    return -changes, failed
+    found = in_batches(partial(marginals, without, model), np.arange(points, dtype=np.int32), chunk, "points")
+    return -found.marginal.astype(np.float64), int(unconverged) + int(found.unconverged.sum())

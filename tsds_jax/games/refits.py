@@ -12,7 +12,7 @@ from tsds_jax.games.chunks import even_chunk
 from tsds_jax.games.logistic import LogisticGame
 from tsds_jax.games.outcomes import OutcomeGame
 from tsds_jax.games.utilities import REGRESSION_UTILITIES
-from tsds_jax.runtime.memory import halved
+from tsds_jax.runtime.memory import in_batches
 
 
 def check_counts_hits(game: OutcomeGame) -> None:
@@ -47,15 +47,8 @@ def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Call
     # A regression holds a number for each point and class while it is fitted; other games pass over the points once for
     # all sizes together.
     numbers = game.players * game.classes if isinstance(game, LogisticGame) else 0
-    batch, found, done = min(len(sizes), even_chunk(len(sizes), numbers)), [], 0
-    while done < len(sizes):
-        some = sizes[done : done + batch]
-        # Batches of one shape: the last one would compile once more.
-        padded = jnp.asarray(np.pad(some, (0, batch - len(some)), "edge"), jnp.int32)
-        try:
-            found.append(jax.device_get(read(outcomes(game, ordered, padded)[0])))
-        except jax.errors.JaxRuntimeError as error:
-            batch = halved(error, batch, "refits")
-            continue
-        done += len(some)
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(sizes)].astype(np.float64), *found)
+    batch = min(len(sizes), even_chunk(len(sizes), numbers))
+    found = in_batches(
+        lambda some: read(outcomes(game, ordered, some)[0]), np.asarray(sizes, np.int32), batch, "refits"
+    )
+    return jax.tree.map(lambda part: part.astype(np.float64), found)

@@ -3,6 +3,7 @@
 import mmap
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -120,3 +121,32 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str, less: str = 
         f"the device has no memory for {size:,} {what} at a time: going on with {half:,}", RuntimeWarning, stacklevel=2
     )
     return half
+
+
+def in_batches(compute: Callable[[np.ndarray], Any], entries: np.ndarray, size: int, what: str) -> Any:
+    """What is computed of all entries, so many at a time, on the host; half as many while the device's memory is full.
+
+    Args:
+      compute: maps ``[size]`` entries to arrays with an axis of them. The last batch has its last entry over and over,
+        so that all are of one shape and compile once.
+      entries: ``[entries]``, at least one.
+      size: entries of a batch.
+      what: is computed, in the plural: see `halved`.
+
+    Raises:
+      TsdsError: see `halved`.
+
+    Example:
+      >>> in_batches(lambda some: some * 2, np.arange(5), 2, "numbers")
+      array([0, 2, 4, 6, 8])
+    """
+    found, done = [], 0
+    while done < len(entries):
+        some = entries[done : done + size]
+        try:
+            found.append(jax.device_get(compute(np.pad(some, (0, size - len(some)), "edge"))))
+        except jax.errors.JaxRuntimeError as error:
+            size = halved(error, size, what)
+        else:
+            done += len(some)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(entries)], *found)
