@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float
+from tsds_jax.runtime.console import duration
 
 MINUS = "\u2212"
 DASH = "\u2013"
@@ -89,16 +90,7 @@ def whole(value: float | None) -> str:
 
 def seconds(value: float) -> str:
     """A duration: ``0.4 s``, ``38 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if not math.isfinite(value):
-        return DASH
-    if value < 9.95:
-        return f"{value:.1f}{NBSP}s"
-    rounded = round(value)
-    if rounded < 60:
-        return f"{rounded}{NBSP}s"
-    if rounded < 3600:
-        return f"{rounded // 60}{NBSP}min {rounded % 60}{NBSP}s"
-    return f"{rounded // 3600}{NBSP}h {rounded % 3600 // 60}{NBSP}min"
+    return duration(value, exact=True).replace(" ", NBSP) if math.isfinite(value) else DASH
 
 
 def rows(count: int, what: str = "row") -> str:

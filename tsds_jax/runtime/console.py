@@ -225,7 +225,7 @@ def finished(stage: _Stage, now: float) -> str:
 
 def duration(seconds: float, *, exact: bool = False) -> str:
     """Seconds as a person says them: ``4 s``, ``3 min 20 s``, ``2 h 5 min``; tenths below ten if exact."""
-    if exact and seconds < 10:
+    if exact and seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
