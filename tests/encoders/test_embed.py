@@ -120,7 +120,7 @@ def test_the_first_row_that_is_no_text_is_named(encoder, texts, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pooling": "sum"}, ["sum", "mean"]),
+        ({"pooling": "sum"}, ["'sum'", "cls, mean, weighted_mean, last"]),
         ({"layer": 3}, ["layer", "-3", "2"]),
         ({"layer": -4}, ["layer", "-4"]),
         ({"layer": (0, 3)}, ["layer", "(0, 3)"]),
@@ -134,6 +134,11 @@ def test_an_option_out_of_range_is_named(encoder, options, words):
     with pytest.raises(InputError) as caught:
         encoder.embed(["a"], **options)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_an_option_that_there_is_none_of_is_a_type_error(encoder):
+    with pytest.raises(TypeError, match="batchsize"):
+        encoder.embed(["a"], batchsize=2)
 
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_refused(encoder):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import as_path
 from tsds_jax.runtime.hub import hub_answers
-from tsds_jax.runtime.progress import ProgressFn, silent
 
 # What an encoder needs, and never a pickle.
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -141,28 +140,9 @@ class Encoder:
         settings = {**self.settings, "architectures": [f"{CLASS_PREFIXES[family]}Model"]}
         return save_folder(folder, settings, tensors | pooler, self.tokenizer if has_tokenizer(self.folder) else None)
 
-    def embed(
-        self,
-        texts: Texts,
-        *,
-        pooling: str = "mean",
-        layer: int | Sequence[int] = -1,
-        max_length: int | None = None,
-        batch_size: int | None = None,
-        cache: str | os.PathLike[str] | None = None,
-        progress: ProgressFn = silent,
-    ) -> np.ndarray:
-        """One vector a text: float32 [texts, width]. See `tsds_jax.encoders.embed`, which also counts."""
-        return embed(
-            self,
-            texts,
-            pooling=pooling,
-            layer=layer,
-            max_length=max_length,
-            batch_size=batch_size,
-            cache=cache,
-            progress=progress,
-        ).values
+    def embed(self, texts: Texts, **options: Any) -> np.ndarray:
+        """One vector a text: float32 [texts, width]. Options: see `tsds_jax.encoders.embed`, which also counts."""
+        return embed(self, texts, **options).values
 
     def hidden_states(
         self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None
