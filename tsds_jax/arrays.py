@@ -1,5 +1,6 @@
 """Checks of the arrays and options that a user gives, before any long work."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -128,7 +129,12 @@ def encode_labels(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raises InputError unless ``value`` is among ``allowed``."""
     if value not in allowed:
-        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(allowed)}")
+        raise InputError(f"{name} {value!r:.60} is unknown: use one of {', '.join(allowed)}")
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value``, as a JSON file or an option may hold it, is a finite number; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number_in(name: str, value: object, low: float, high: float, *, whole: bool = True) -> None:
@@ -137,4 +143,4 @@ def number_in(name: str, value: object, low: float, high: float, *, whole: bool 
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         limit = f"from {low} to {high}" if np.isfinite(high) else f"of at least {low}"
-        raise InputError(f"{name} is {value!r}: give {kind} {limit}")
+        raise InputError(f"{name} is {value!r:.60}: give {kind} {limit}")

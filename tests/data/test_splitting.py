@@ -158,7 +158,7 @@ def test_carved_and_dropped_rows_keep_their_row_in_the_source(train):
 @pytest.mark.parametrize("seed", [-1, 1.5, "x", None, True])
 def test_a_seed_that_is_no_whole_number_from_0_is_named(train, seed):
     for split in (load_splits, lambda data, *, seed: carve_validation(load_data(data), fraction=0.2, seed=seed)):
-        with pytest.raises(InputError, match=rf"seed is {seed!r}; it must be a whole number from 0"):
+        with pytest.raises(InputError, match=rf"seed is {seed!r}: give a whole number of at least 0"):
             split(train, seed=seed)
     with pytest.raises(InputError, match="seed is"):
         load_splits(train, rows(["x", "y"], "v"), seed=seed)

@@ -306,5 +306,7 @@ def test_a_setting_of_a_head_that_cannot_be_used_is_refused(folder):
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match=r"classifier_dropout must be .*1\.5"):
         load_encoder(folder)
-    with pytest.raises(InputError, match="head 'sum' is not known; choose one of own, cls, mean"):
+    with pytest.raises(InputError, match="head 'sum' is unknown: use one of own, cls, mean"):
         head_config("sum", {}, load_encoder(GOLDEN / "bert").config)
+    with pytest.raises(InputError, match="classifier_pooling 'max' is unknown: use one of cls, mean"):
+        head_config("own", {"classifier_pooling": "max"}, load_encoder(GOLDEN / "modernbert").config)

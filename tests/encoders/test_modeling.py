@@ -7,8 +7,7 @@ import pytest
 from flax import nnx
 
 from tsds_jax.encoders import BertEncoder, EncoderConfig, modeling
-from tsds_jax.encoders.pooling import POOLINGS, cls, last, mean, pooling_named, weighted_mean
-from tsds_jax.errors import InputError
+from tsds_jax.encoders.pooling import cls, last, mean, weighted_mean
 
 CONFIG = EncoderConfig(
     model_type="bert",
@@ -97,12 +96,6 @@ def test_cls_is_the_first_token_and_mean_the_mean_over_tokens():
     mask = jnp.array([[1, 1, 0, 0], [1, 1, 1, 1]])
     np.testing.assert_array_equal(cls(hidden, mask), hidden[:, 0])
     np.testing.assert_allclose(mean(hidden, mask), np.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
-
-
-def test_an_unknown_pooling_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"'max'.*cls, mean, weighted_mean, last"):
-        pooling_named("max")
-    assert {name: pooling_named(name) for name in POOLINGS} == POOLINGS
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "qwen3", "llama"])

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tsds_jax.arrays import one_of
 from tsds_jax.data.columns import arrow_table, encode_labels
 from tsds_jax.data.reading import dataset_of
 from tsds_jax.data.textdata import TextData
@@ -31,8 +32,7 @@ def flip_labels(data: TextData, share: float, seed: int, noise: str = "uniform")
     Raises:
       InputError: `share` outside 0 to 1, an unknown noise, or fewer than two classes.
     """
-    if noise not in NOISES:
-        raise InputError(f"noise {noise!r} is unknown: use one of {', '.join(NOISES)}")
+    one_of("noise", noise, NOISES)
     if not 0 <= share <= 1:
         raise InputError(f"share is {share}; the share of labels to flip lies between 0 and 1")
     if len(data.classes) < 2:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from tsds_jax.arrays import number_in
 from tsds_jax.data.columns import column, python_values, read_labels
 from tsds_jax.data.loading import TextColumns, label_texts, load_data
 from tsds_jax.data.marks import class_counts, group_codes, marked_rows, normalized, text_codes
@@ -55,7 +56,7 @@ def load_splits(
         a class or split would be left without rows; or a marked row would be removed.
     """
     _check_fraction("validation_fraction", validation_fraction)
-    _check_seed(seed)
+    number_in("seed", seed, 0, np.inf)
     training, tables, text, label = read_training(train, text=text, label=label)
     classes = training.classes
 
@@ -119,7 +120,7 @@ def carve_validation(
         `seed` no whole number from 0; or as `group_codes`.
     """
     _check_fraction("fraction", fraction)
-    _check_seed(seed)
+    number_in("seed", seed, 0, np.inf)
     if data.task != "classification":
         raise InputError(f"{data.source}: only rows of a class each can be set apart, not of task {data.task}")
     generator = np.random.default_rng(seed)
@@ -175,11 +176,6 @@ def count_overlap(train: TextData, validation: TextData, test: TextData | None =
 def _check_fraction(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
         raise InputError(f"{name} is {shorten(value)}; it must lie between 0 and 1")
-
-
-def _check_seed(seed: object) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"seed is {shorten(seed)}; it must be a whole number from 0")
 
 
 def _keys(data: TextData) -> list[Text]:

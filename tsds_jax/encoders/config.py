@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tsds_jax.arrays import is_number
 from tsds_jax.errors import InputError
 
 
@@ -244,11 +245,11 @@ def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str]
             raise InputError(f"the encoder config's {name} must be {wanted}, not {value!r:.60}")
     for name in rates:
         value = getattr(config, name)
-        if not _is_number(value) or not 0 <= value < 1:
+        if not is_number(value) or not 0 <= value < 1:
             raise InputError(f"the encoder config's {name} must be at least 0 and below 1, not {value!r:.60}")
     for name in small:
         value = getattr(config, name)
-        if not _is_number(value) or not 0 < value < 1:
+        if not is_number(value) or not 0 < value < 1:
             raise InputError(f"the encoder config's {name} must be from 0 to 1, not {value!r:.60}")
 
 
@@ -258,7 +259,3 @@ def check_activation(name: object) -> None:
         raise InputError(
             f"the encoder config's hidden_act {name!r:.60} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

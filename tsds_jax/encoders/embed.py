@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.arrays import number_in
+from tsds_jax.arrays import number_in, one_of
 from tsds_jax.encoders.batches import SHORTEST, fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, read_entry, write_entry
-from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.pooling import POOLINGS
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
@@ -99,11 +99,11 @@ def embed(
       >>> embed(encoder, ["a text", "another"]).values.shape == (2, encoder.config.hidden_size)
       True
     """
-    pooling_named(pooling)
+    one_of("pooling", pooling, tuple(POOLINGS))
     layers = _layer_indices(layer, encoder.config.num_hidden_layers)
     limit = token_limit(encoder.config, max_length)
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size must be a positive whole number, not {batch_size!r:.60}")
+    if batch_size is not None:
+        number_in("batch_size", batch_size, 1, math.inf)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     # What stands in brackets behind a pandas Series is a label, and no place.
     if hasattr(texts, "iloc"):

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 from flax import nnx
 
+from tsds_jax.arrays import one_of
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig, check_activation
 from tsds_jax.encoders.families import Config
 from tsds_jax.encoders.modeling import Dropout
-from tsds_jax.encoders.pooling import POOLINGS, pooling_named
+from tsds_jax.encoders.pooling import POOLINGS
 from tsds_jax.errors import InputError
 
 # What a head may be called for: the family's own, or a pooling's name.
@@ -79,8 +80,7 @@ def head_config(head: str, settings: Mapping[str, Any], config: Config) -> HeadC
       >>> head_config("own", {}, config_from_dict({"model_type": "roberta"})).dense
       'classifier.dense'
     """
-    if head not in HEADS:
-        raise InputError(f"head {head!r:.60} is not known; choose one of {', '.join(HEADS)}")
+    one_of("head", head, HEADS)
     return _own(settings, config) if head == "own" else _linear(head, config)
 
 
@@ -97,9 +97,10 @@ def _own(settings: Mapping[str, Any], config: Config) -> HeadConfig:
             return HeadConfig("last", width, "score", out_bias=False, pad=pad if isinstance(pad, int) else -1)
         activation = settings.get("classifier_activation", "gelu")
         check_activation(activation)
-        pooling_named(settings.get("classifier_pooling", "cls"))
+        pooling = settings.get("classifier_pooling", "cls")
+        one_of("the encoder config's classifier_pooling", pooling, tuple(POOLINGS))
         return HeadConfig(
-            pooling=settings.get("classifier_pooling", "cls"),
+            pooling=pooling,
             width=width,
             out="classifier",
             dropout=_rate(settings, "classifier_dropout", 0.0),

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.memory import blocks
 
@@ -59,11 +60,7 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
     x = np.asarray(x)
     if x.ndim != 2:
         raise InputError(f"PCA takes an array [rows, width], not one of shape {x.shape}")
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= min(x.shape):
-        raise InputError(
-            f"PCA size must be a whole number from 1 to {min(x.shape)} (the smaller of {x.shape[0]} rows and "
-            f"width {x.shape[1]}), not {size!r:.60}"
-        )
+    number_in(f"PCA size of {x.shape[0]} rows of width {x.shape[1]}", size, 1, min(x.shape))
     total = np.zeros(x.shape[1])
     for rows, block in blocks(x):
         bad = ~np.isfinite(block).all(axis=1)

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.errors import InputError
-
 Pooling = Callable[[jax.Array, jax.Array | np.ndarray], jax.Array]
 
 
@@ -46,14 +44,3 @@ def last(hidden: jax.Array, mask: jax.Array | np.ndarray) -> jax.Array:
 
 
 POOLINGS: dict[str, Pooling] = {"cls": cls, "mean": mean, "weighted_mean": weighted_mean, "last": last}
-
-
-def pooling_named(name: str) -> Pooling:
-    """The pooling function of that name.
-
-    Raises:
-      InputError: there is none.
-    """
-    if name not in POOLINGS:
-        raise InputError(f"pooling {name!r:.60} is not known; choose one of {', '.join(POOLINGS)}")
-    return POOLINGS[name]

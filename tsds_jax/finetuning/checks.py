@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from tsds_jax.arrays import is_number
 from tsds_jax.encoders import Encoder
 from tsds_jax.encoders.heads import HEADS
 from tsds_jax.encoders.precision import check_dtype
@@ -60,10 +61,6 @@ def steps_for(options: FineTuneOptions, rows: int) -> int:
     return options.steps if options.steps is not None else math.ceil(options.epochs * rows / options.batch_size)
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -75,21 +72,21 @@ def _among(*names: str) -> tuple[Callable[[Any], bool], str]:
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": _among(*METRICS),
     "head": _among(*HEADS),
-    "epochs": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "epochs": (lambda x: is_number(x) and x > 0, "a number above 0"),
     "steps": (lambda x: x is None or (_whole(x) and x > 0), "a whole number above 0, or None"),
     "batch_size": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
     "accumulate": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
-    "learning_rate": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "learning_rate": (lambda x: is_number(x) and x > 0, "a number above 0"),
     "schedule": _among("linear", "cosine", "constant"),
-    "warmup": (lambda x: _number(x) and 0 <= x <= 1, "a share from 0 to 1"),
-    "weight_decay": (lambda x: _number(x) and x >= 0, "a number from 0"),
-    "clip": (lambda x: _number(x) and x > 0, "a number above 0"),
-    "dropout": (lambda x: x is None or (_number(x) and 0 <= x < 1), "from 0 to below 1, or None"),
-    "label_smoothing": (lambda x: _number(x) and 0 <= x < 1, "from 0 to below 1"),
+    "warmup": (lambda x: is_number(x) and 0 <= x <= 1, "a share from 0 to 1"),
+    "weight_decay": (lambda x: is_number(x) and x >= 0, "a number from 0"),
+    "clip": (lambda x: is_number(x) and x > 0, "a number above 0"),
+    "dropout": (lambda x: x is None or (is_number(x) and 0 <= x < 1), "from 0 to below 1, or None"),
+    "label_smoothing": (lambda x: is_number(x) and 0 <= x < 1, "from 0 to below 1"),
     "tune": _among("all", "head", "biases", "lora"),
     "frozen_layers": (lambda x: _whole(x) and x >= 0, "a whole number from 0"),
     "lora_rank": (lambda x: _whole(x) and x > 0, "a whole number above 0"),
-    "lora_alpha": (lambda x: _number(x) and x > 0, "a number above 0"),
+    "lora_alpha": (lambda x: is_number(x) and x > 0, "a number above 0"),
     "lora_on": _among("query_value", "all"),
     "dtype": _among("float32", "bfloat16"),
     "remat": (lambda x: isinstance(x, bool), "True or False"),

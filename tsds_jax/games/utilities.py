@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.products import dot
 
@@ -53,18 +54,12 @@ def binary_outcome(logit: jax.Array, y_val: jax.Array) -> Outcome:
 def row_scores(utility: str, outcome: Outcome | RegressionOutcome) -> jax.Array:
     """The score of each validation row, ``[..., rows]``, whose weighted sum is the utility (r2: before clipping)."""
     if isinstance(outcome, RegressionOutcome):
-        if utility == "neg_mean_squared_error":
-            return -outcome.squared_error
-        if utility == "r2":
-            return 1 - outcome.squared_error / outcome.variance
-        raise InputError(f"utility {utility!r} is unknown: use one of {', '.join(REGRESSION_UTILITIES)}")
+        one_of("utility", utility, REGRESSION_UTILITIES)
+        return 1 - outcome.squared_error / outcome.variance if utility == "r2" else -outcome.squared_error
+    one_of("utility", utility, UTILITIES)
     if utility in ("accuracy", "balanced_accuracy", "class_wise"):
         return outcome.hit
-    if utility == "probability":
-        return jnp.exp(outcome.log_probability)
-    if utility == "log_likelihood":
-        return outcome.log_probability
-    raise InputError(f"utility {utility!r} is unknown: use one of {', '.join(UTILITIES)}")
+    return jnp.exp(outcome.log_probability) if utility == "probability" else outcome.log_probability
 
 
 def row_weights(utility: str, labels: np.ndarray, weight: object = None) -> np.ndarray:
