@@ -9,7 +9,7 @@ from flax import nnx
 from tsds_jax import value
 from tsds_jax.encoders import EncoderConfig
 from tsds_jax.encoders.families import new_encoder
-from tsds_jax.encoders.precision import embed_in
+from tsds_jax.encoders.precision import set_table_dtype
 
 
 def problem(features, points=400):
@@ -50,7 +50,7 @@ def test_attention_in_one_kernel_is_the_plain_one_with_padding_and_its_gradient(
     on_gpu = jax.default_backend() == "gpu"
     dtype, tolerance = ("bfloat16", 2e-2) if on_gpu else ("float32", 1e-5)
     model = new_encoder(config, rngs=nnx.Rngs(0))
-    embed_in(model, dtype)
+    set_table_dtype(model, dtype)
     graphdef, state = nnx.split(model)
     state = jax.tree.map(lambda weight: weight.astype(dtype), state)
     ids = jnp.asarray(np.random.default_rng(1).integers(5, 100, (4, 16)), jnp.int32)

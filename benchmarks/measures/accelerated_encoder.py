@@ -14,7 +14,7 @@ from measures.rows import Encoded
 
 from tsds_jax.encoders import POOLINGS, EncoderConfig
 from tsds_jax.encoders.families import new_encoder
-from tsds_jax.encoders.precision import embed_in
+from tsds_jax.encoders.precision import set_table_dtype
 from tsds_jax.encoders.tokens import Batch
 
 # Batches started before one is waited for.
@@ -52,7 +52,7 @@ def flop(config: EncoderConfig, rows: int, length: int) -> float:
 
 def _ours(config: EncoderConfig, batch: Batch) -> Callable[[], Any]:
     model = new_encoder(config, rngs=nnx.Rngs(0))
-    embed_in(model, "bfloat16")
+    set_table_dtype(model, "bfloat16")
     graphdef, state = nnx.split(model)
     state = jax.device_put(jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), state))
     given = jax.device_put(batch)

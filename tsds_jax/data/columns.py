@@ -143,7 +143,7 @@ def order_classes(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def encode_labels(names: list[str], feature: Any, storage: pa.DataType) -> pa.Array:
+def stored_labels(names: list[str], feature: Any, storage: pa.DataType) -> pa.Array:
     """The inverse of `read_labels`: class names as the values that a column of this type would hold."""
     if isinstance(feature, ClassLabel):
         return pa.array([feature.str2int(name) for name in names], pa.int64()).cast(storage)

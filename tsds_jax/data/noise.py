@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tsds_jax.arrays import one_of
-from tsds_jax.data.columns import arrow_table, encode_labels
+from tsds_jax.data.columns import arrow_table, stored_labels
 from tsds_jax.data.reading import dataset_of
 from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError
@@ -60,7 +60,7 @@ def _relabel(data: TextData, labels: np.ndarray, changed: np.ndarray, mark: str)
     place = table.column_names.index(data.label_column)
     field = table.schema.field(place)
     names = [data.classes[label] for label in labels]
-    values = encode_labels(names, data.rows.features[data.label_column], field.type)
+    values = stored_labels(names, data.rows.features[data.label_column], field.type)
     # The unchanged rows keep the value they had, such as 1.0 for the class "1".
     mixed = pc.if_else(pa.array(changed), values, table[place].combine_chunks())
     rows = dataset_of(table.set_column(place, field, mixed), f"{data.rows._fingerprint} {mark}".encode(), data.source)

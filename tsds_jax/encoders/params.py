@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from tsds_jax.encoders.families import Config, EncoderModule, new_encoder
 from tsds_jax.encoders.heads import HEADS, HeadConfig, head_config
-from tsds_jax.encoders.precision import embed_in
+from tsds_jax.encoders.precision import set_table_dtype
 from tsds_jax.errors import InputError
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -292,7 +292,7 @@ def load_model(folder: Path, config: Config, settings: Mapping[str, Any], dtype:
             f"({len(missing)} of {len(empty)} parameters are missing)"
         )
     model = nnx.merge(graphdef, nnx.from_flat_state(values))
-    embed_in(model, dtype)
+    set_table_dtype(model, dtype)
     return Loaded(model, found, tuple(sorted(skipped)))
 
 

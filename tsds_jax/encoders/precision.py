@@ -38,7 +38,7 @@ def dtype_of(weights: Any) -> str:
     return str(jax.tree.leaves(weights)[0].dtype)
 
 
-def embed_in(model: nnx.Module, dtype: str) -> None:
+def set_table_dtype(model: nnx.Module, dtype: str) -> None:
     """Have the module's tables give that type: an embedding gives the one it was made in, a map that of its input."""
     model.set_attributes(nnx.Embed, dtype=jnp.dtype(dtype))
 

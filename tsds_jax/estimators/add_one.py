@@ -12,7 +12,7 @@ import numpy as np
 from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
-from tsds_jax.games.game import Game, PrefixUtilities, by_player, own_part
+from tsds_jax.games.game import Game, by_player, own_part
 from tsds_jax.runtime.ahead import side_by_side
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
@@ -177,12 +177,13 @@ def _rounds(
             return _Drawn(number, order, jnp.sum(member, dtype=jnp.int32))
         return _Drawn(number, order, spread_sizes(start, number, subset_size))
 
-    def refit(among: Game, order: jax.Array, size: jax.Array) -> PrefixUtilities:
+    def refit(among: Game, order: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One contribution by two fits of their own, and how many of these did not converge."""
         pair = among.prefix_utilities(order, jnp.minimum(jnp.stack([size, size + 1]), length))
         change = pair.utility[1] - pair.utility[0]
         # A coalition of everybody leaves nobody to check; it is left out later.
         checked = order[jnp.minimum(size, length - 1)]
-        return PrefixUtilities(own_part(among, change, checked), pair.unconverged)
+        return jnp.sum(own_part(among, change, checked)), pair.unconverged
 
     check = getattr(game, "approximate", False)
     others = length if half else max(1, length - 1)
@@ -192,8 +193,8 @@ def _rounds(
         fit = among.fit(order[:others], drawn.size)
         exact, failed = jnp.zeros(()), fit.unconverged
         if check:
-            pair = refit(among, order, drawn.size)
-            exact, failed = jnp.sum(pair.utility), failed + pair.unconverged
+            exact, refits_failed = refit(among, order, drawn.size)
+            failed += refits_failed
         return _Coalition(drawn, fit.model, exact, failed)
 
     def drawn_and_fitted(number: jax.Array) -> _Coalition:

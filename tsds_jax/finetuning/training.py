@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tsds_jax.encoders.precision import embed_in
+from tsds_jax.encoders.precision import set_table_dtype
 from tsds_jax.encoders.tokens import Batch, Tokenised
 from tsds_jax.errors import TsdsError
 from tsds_jax.finetuning.batches import draw_batches, training_batch
@@ -302,7 +302,7 @@ def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 def _in_precision(graphdef: nnx.GraphDef, params: nnx.State, dtype: str) -> nnx.GraphDef:
     target = nnx.merge(graphdef, params)
-    embed_in(target.encoder, dtype)
+    set_table_dtype(target.encoder, dtype)
     return nnx.split(target)[0]
 
 
