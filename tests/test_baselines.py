@@ -109,6 +109,15 @@ def test_the_middle_validation_row_has_ten_neighbours_within_the_radius():
     np.testing.assert_array_equal(baseline("knn_threshold", *TWO).values, expected)
 
 
+def test_points_of_whole_numbers_at_the_radius_are_within_it():
+    y, y_val = np.arange(40) % 2, np.zeros(1, int)
+    for apart in range(1, 20):
+        # All points are as far from the only validation row.
+        x = np.arange(20) < np.full((40, 1), apart)
+        found = baseline("knn_threshold", x, y, np.zeros((1, 20), bool), y_val).values
+        assert (found != 0).all(), apart
+
+
 PROBABILITY = np.array([[0.9, 0.1, 0.0], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4]])
 LABELS = np.array([0, 1, 1, 2, 2])
 

@@ -197,7 +197,8 @@ def _radius(x: np.ndarray, x_val: np.ndarray) -> float:
     """Within which the middle validation row has as many neighbours as vote."""
     nearest = min(_NEIGHBOURS, len(x)) - 1
     far = [np.partition(np.square(x - row).sum(1), nearest)[nearest] for row in x_val]
-    return float(np.sqrt(np.median(far)))
+    # A root rounded to float32 has another square, and that of a whole number may be below it.
+    return float(np.sqrt(np.median(np.asarray(far, np.float64))))
 
 
 def _data_oob(given: _Problem) -> _Found:
