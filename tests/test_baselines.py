@@ -135,6 +135,21 @@ def test_points_off_the_diagonal_of_the_confident_joint_rank_below_all_others():
     np.testing.assert_allclose(found, [0.8, -0.3, 0.5, -0.1 - 2, 0.1])
 
 
+def test_a_point_that_several_classes_are_confident_in_counts_for_the_likeliest_of_all_classes():
+    """Class means of own probabilities: .8, .2, .2. Row 1 is sure of the second and the third: cleanlab's issue."""
+    probability = np.array([[0.8, 0.1, 0.1], [0.5, 0.28, 0.22], [0.79, 0.12, 0.09], [0.7, 0.1, 0.2]])
+    labels = np.array([0, 1, 1, 2])
+    np.testing.assert_allclose(confident(probability, labels), [0.7, -0.22 - 2, -0.67, -0.5])
+
+
+def test_a_class_is_confident_a_millionth_below_its_mean_and_never_at_zero():
+    own, near = [[0.8, 0.1, 0.1], [0.3, 0.7, 0.0]], [0.8 - 5e-7, 0.2 + 5e-7, 0.0]
+    # The last is the only point of the third class, which its fit has not seen.
+    probability, labels = np.array([*own, near, [0.7, 0.3, 0.0], [0.65, 0.35, 0.0]]), np.array([0, 1, 1, 1, 2])
+    issues = confident(probability, labels) != margin(probability, labels)
+    assert issues.tolist() == [False, False, True, False, False]  # cleanlab's
+
+
 def test_label_issues_and_scores_are_cleanlabs():
     stored = json.loads((Path(__file__).parent / "golden" / "cleanlab.json").read_text("utf-8"))
     probability, labels = np.array(stored["probability"]), np.array(stored["labels"])

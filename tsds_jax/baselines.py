@@ -253,16 +253,17 @@ def negative_entropy(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def confident(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The margin, less 2 for points off the diagonal of the confident joint, ``[points]``.
 
-    A class is confident in a point where its probability is at least what it is on average for the class's own points.
-    A point counts for the likeliest of the classes that are confident in it; where that is another than its label, the
-    label is counted as wrong, unless it is the likeliest all the same. Those are cleanlab's label issues; they rank
-    below all others, each part by its margin.
+    A class is confident in a point where its probability is, to a millionth, at least what it is on average for the
+    class's own points. A point that one class is confident in counts for that, and one of several for the likeliest of
+    all classes; where that is another than its label, the label is counted as wrong, unless it is the likeliest all the
+    same. Those are cleanlab's label issues; they rank below all others, each part by its margin.
     """
     own = np.array([probability[labels == label, label].mean() for label in range(probability.shape[1])])
-    sure = np.where(probability >= own, probability, -np.inf)
-    counted = np.where(np.isfinite(sure).any(1), sure.argmax(1), labels)
+    # A class whose only point was not fitted to has mean zero there, which would be confident in all points.
+    sure = probability >= np.maximum(own, 2e-6) - 1e-6
+    counted = np.where(sure.sum(1) > 1, probability.argmax(1), np.where(sure.any(1), sure.argmax(1), labels))
     away = margin(probability, labels)
-    return away - 2.0 * ((counted != labels) & (away < 0))
+    return away - 2.0 * ((counted != labels) & (away < -1e-6))
 
 
 BASELINES: dict[str, Callable[[_Problem], _Found | Valuation]] = {
