@@ -173,6 +173,28 @@ def test_features_of_whole_numbers_are_valued_as_the_numbers_that_they_are(metho
     np.testing.assert_array_equal(found.values, same.values)
 
 
+@pytest.mark.parametrize("method", ["random", "knn_shapley", "kernel_shapley", "margin", "accuracy_shapley"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"y_train": [1, "1", *[1] * 28]}, "y_train mixes strings and integers, first at row 1"),
+        ({"y_val": [1, "1", *[1] * 8]}, "y_val mixes strings and integers, first at row 1"),
+        ({"y_train": [1] * 29}, r"y_train has shape \[29\] for 30 rows"),
+        ({"y_train": [1] * 30}, "y_train has one class only"),
+        ({"y_val": [2] * 10}, "y_val is 2 at row 0, which y_train lacks"),
+        ({"x_val": np.ones((10, 3))}, "x_val has 3 features and x_train 4: give both the same"),
+        ({"x_val": np.full((10, 4), 1e20)}, "x_val is 1.*e.20 at row 0, feature 0: scale features"),
+        ({"C": -1}, "C is -1: give a number from"),
+    ],
+)
+def test_whatever_the_method_arrays_that_value_refuses_are_refused_in_its_words(method, wrong, words):
+    x, y, x_val, y_val = TWO
+    arrays = {"x_train": x[:30], "y_train": y[:30], "x_val": x_val[:10], "y_val": y_val[:10]}
+    for refuses in (lambda **given: baseline(method, **given), tsds.value):
+        with pytest.raises(tsds.InputError, match=words):
+            refuses(**{**arrays, **wrong})
+
+
 def test_what_cannot_be_valued_is_refused():
     with pytest.raises(tsds.InputError, match="method 'magic' is unknown: use one of random, leave_one_out"):
         baseline("magic", *TWO)

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import feature_matrix, number_in, one_of
+from tsds_jax.arrays import feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
@@ -132,7 +132,9 @@ def baseline(
     began = time.perf_counter()
     x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
     check_baseline(method, len(x))
-    given = _Problem(x, np.asarray(y_train), x_rows, np.asarray(y_val), C, samples, seed)
+    # Before NumPy sees labels of two types, of which it would make strings.
+    y, y_rows = label_array(y_train, "y_train", len(x)), label_array(y_val, "y_val", len(x_rows))
+    given = _Problem(x, y, x_rows, y_rows, C, samples, seed)
     game = given.game()  # which checks all arrays
     found = BASELINES[method](given)
     points = game.players
