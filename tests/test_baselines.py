@@ -173,6 +173,17 @@ def test_features_of_whole_numbers_are_valued_as_the_numbers_that_they_are(metho
     np.testing.assert_array_equal(found.values, same.values)
 
 
+@pytest.mark.parametrize("method", ["random", "knn_shapley", "knn_soft", "knn_threshold", "kernel_shapley"])
+def test_methods_without_a_regression_value_points_of_more_classes_than_a_regression_takes(method):
+    y = np.arange(1001)
+    x = np.stack([y, y**2 % 7], 1)
+    found = baseline(method, x, y, x[:20], y[:20], samples=4).values
+    assert np.isfinite(found).all()
+    assert method in ("random", "kernel_shapley") or set(found.argsort()[-20:]) == set(range(20))
+    with pytest.raises(tsds.InputError, match="1,001 classes are more than the 1,000 that logistic regressions"):
+        baseline("loss", x, y, x[:20], y[:20])
+
+
 @pytest.mark.parametrize("method", ["random", "knn_shapley", "kernel_shapley", "margin", "accuracy_shapley"])
 @pytest.mark.parametrize(
     ("wrong", "words"),
