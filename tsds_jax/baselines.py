@@ -13,7 +13,8 @@ Of every method a low value says that the point should go.
                          the others one a point, so as many tell it less
     beta_shapley         Beta(16, 1) Shapley value (Kwon and Zou 2022), of coalitions below the subset size
     cs_shapley           Shapley value by the class-wise utility of CS-Shapley (Schoch, Xu and Ji 2022); theirs draws
-                         coalitions of the point's own class, beside random halves of the others
+                         coalitions of the point's own class, beside random halves of the others, and scales each
+                         class's values to a sum of its accuracy, which is not done here
     data_oob             share of bagged fits without the point that are right about it (Kwon and Zou 2023)
     kernel_shapley       Shapley value for kernel ridge regression with a Gaussian kernel (after FreeShap, 2024)
     loss                 log probability of the label, by the regression fitted to other folds
