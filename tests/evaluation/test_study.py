@@ -256,6 +256,41 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
 
 
+@pytest.fixture
+def tuned_on(monkeypatch):
+    """The rows of each fine-tuning, which is none."""
+    seen = []
+
+    def finetune(encoder, train, **how):
+        seen.append(train)
+        return types.SimpleNamespace(metrics={"accuracy": 0.5})
+
+    monkeypatch.setattr("tsds_jax.evaluation.study.finetune", finetune)
+    return seen
+
+
+def test_a_share_beyond_the_rows_that_may_go_leaves_the_model_a_row_of_each_class(
+    splits, tiny_model, tmp_path, tuned_on
+):
+    how = {"methods": ("random",), "flips": (0,), "seeds": (0,), "finetuned": ("random",), "finetuned_shares": (0.99,)}
+    tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", finetuning=TUNING, **how, **QUICK)
+    everything, rest = tuned_on
+    assert len(everything) == len(splits.train)
+    assert sorted(rest.labels.tolist()) == list(range(len(splits.train.classes)))
+
+
+def test_the_oracle_takes_no_right_row_for_a_wrong_one_that_has_to_stay(splits, tiny_model, tmp_path, tuned_on):
+    wrong = (splits.train.labels == 0) | (np.arange(len(splits.train)) % 5 == 0)  # all rows of a class, and more
+    train = dataclasses.replace(splits.train, rows=splits.train.rows.add_column("crowd", 1.0 - wrong))
+    how = {"methods": ("oracle",), "flips": (0,), "seeds": (0,), "confidence": "crowd", "finetuned": ("oracle",)}
+    data = {"tiny": tsds.Splits(train, splits.validation, splits.test)}
+    out = tsds.evaluate(data, model=tiny_model, out=tmp_path / "out", finetuning=TUNING, **how, **QUICK)
+    assert content(out)["runs"][0]["removed"] == wrong.sum() - 1
+    rest = tuned_on[-1]
+    assert set(rest.origin[rest.labels != 0]) == set(train.origin[~wrong])
+    assert (rest.labels == 0).sum() == 1
+
+
 def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_files, tiny_model, tmp_path):
     seen = tsds.load_splits(tiny_files["train"], tiny_files["validation"], tiny_files["train"])
     how = {"methods": ("random",), "flips": (0,), "seeds": (0,), **QUICK}

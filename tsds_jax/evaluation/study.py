@@ -344,7 +344,11 @@ def _valued(
     def compute() -> Arrays:
         if method == ORACLE:
             wrong = setting.wrong & setting.known
-            return {"values": -wrong.astype(float), "seconds": np.asarray(0.0), "index": np.asarray(wrong.sum())}
+            values = -wrong.astype(float)
+            order = setting.removal_order(values)
+            # Of a class that is all wrong one row stays.
+            index = wrong[order.points[: order.ends[-1]]].sum()
+            return {"values": values, "seconds": np.asarray(0.0), "index": np.asarray(index)}
         if method != OURS:
             found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
@@ -437,8 +441,9 @@ def _finetune(
     wanted = [(run, name, cut) for run, name, cut in every if cut is not None]
     for done, (run, name, cut) in enumerate(wanted, 1):
         gain = 0.0
+        order = setting.removal_order(valued[setting.key, run["method"]]["values"])
+        cut = int(order.cuts(np.array([cut]))[0])  # behind those that may go the others stand in the order of the data
         if cut:
-            order = setting.removal_order(valued[setting.key, run["method"]]["values"])
             run["finetuned_all"] = tuned("all", np.arange(len(train)))
             gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
         run[f"finetuned_gain{name}"] = gain
