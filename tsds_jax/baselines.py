@@ -236,8 +236,9 @@ def _kernel(given: _Problem) -> Valuation:
 def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:
     def values(given: _Problem) -> _Found:
         game = given.game()
-        probability, unconverged = held_out_probabilities(game, seed=given.seed)
-        return _Found(score(probability.astype(np.float64), np.asarray(game.y)), np.nan, 5, unconverged=unconverged)
+        found = held_out_probabilities(game, seed=given.seed)
+        scores = score(found.probability.astype(np.float64), np.asarray(game.y))
+        return _Found(scores, np.nan, 5, unconverged=found.unconverged)
 
     return values
 

@@ -44,10 +44,12 @@ class HeldOut(NamedTuple):
     Attributes:
       probability: float32 ``[points, classes]``. A class that the fit has not seen has probability 0.
       unconverged: fits that stopped before their tolerance or were damped.
+      fold: int64 ``[points]``, the fold of each, whose regression is fitted to the others.
     """
 
     probability: np.ndarray
     unconverged: int
+    fold: np.ndarray
 
 
 def held_out_probabilities(
@@ -70,7 +72,7 @@ def held_out_probabilities(
         lane, row = np.nonzero(~inside)
         found[row] = probability[lane, row]
         unconverged += int(short.sum())
-    return HeldOut(found, unconverged)
+    return HeldOut(found, unconverged, fold)
 
 
 class OutOfBag(NamedTuple):

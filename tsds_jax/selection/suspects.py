@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsds_jax.games.held_out import held_out_probabilities, stratified_folds
+from tsds_jax.games.held_out import held_out_probabilities
 from tsds_jax.games.logistic import LogisticGame
 
 _FOLDS = 5
@@ -48,10 +48,10 @@ def suspected_labels(game: LogisticGame, *, seed: int = 0, units: np.ndarray | N
       18
     """
     labels = np.asarray(game.y)
-    probability = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units).probability
+    held_out = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units)
+    probability, fold = held_out.probability, held_out.fold
     suggested = probability.argmax(1).astype(np.int32)
     own = probability[np.arange(len(labels)), labels]
-    fold = stratified_folds(labels, _FOLDS, seed, units)
     inside = np.zeros((_FOLDS, labels.max() + 1), np.int64)
     np.add.at(inside, (fold, labels), 1)
     points = np.flatnonzero((suggested != labels) & (inside.sum(0)[labels] > inside[fold, labels]))
