@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tsds_jax.errors import InputError
-from tsds_jax.evaluation import Interval, accuracy, interval, macro_f1, paired_difference
+from tsds_jax.evaluation import Interval, accuracy, macro_f1, paired_difference, share_interval
 
 
 def noisy(rng, labels, share, classes):
@@ -82,7 +82,7 @@ def test_pairing_makes_the_interval_narrower_than_two_separate_ones():
     a = noisy(rng, labels, 0.7, 2)
     b = np.where(rng.random(800) < 0.05, 1 - a, a)
     paired = paired_difference(labels, a, b)
-    of_a, of_b = interval(labels, a), interval(labels, b)
+    of_a, of_b = (share_interval(int(np.sum(labels == some)), 800) for some in (a, b))
     assert paired.high - paired.low < 0.6 * np.hypot(of_a.high - of_a.low, of_b.high - of_b.low)
 
 
@@ -146,24 +146,15 @@ def test_wilson_covers_for_few_rows_and_extreme_shares():
     rng = np.random.default_rng(8)
     for rows, share in [(30, 0.5), (30, 0.9), (200, 0.97)]:
         hits = rng.binomial(rows, share, 2000)
-        found = {h: interval(np.zeros(rows, int), (np.arange(rows) >= h).astype(int)) for h in set(hits.tolist())}
+        found = {h: share_interval(h, rows) for h in set(hits.tolist())}
         covered = np.mean([found[h].low <= share <= found[h].high for h in hits.tolist()])
         assert 0.92 < covered <= 0.985
 
 
 def test_a_perfect_score_still_has_a_lower_end_below_one():
-    result = interval([0, 1] * 10, [0, 1] * 10)
+    result = share_interval(20, 20)
     assert result.high == 1.0
     assert 0.8 < result.low < 0.9
-
-
-def test_macro_f1_interval_holds_its_estimate_and_the_truth():
-    rng = np.random.default_rng(9)
-    labels = rng.integers(0, 2, 2000)
-    predictions = np.where(rng.random(2000) < 0.8, labels, 1 - labels)
-    result = interval(labels, predictions, "macro_f1", classes=2)
-    assert result.low < result.estimate < result.high
-    assert result.low < 0.8 < result.high
 
 
 def test_2000_resamples_of_1500_rows_take_less_than_a_third_of_a_second():
@@ -215,7 +206,7 @@ def test_few_rows_that_differ_exclude_zero_only_where_the_sign_test_does(metric)
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], "macro_f1"), "pass classes="),
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], "auc"), "metric is 'auc'"),
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], level=95), "level is 95"),
-        (lambda: interval([0, 1], [0, 1], "macro_f1", classes=2, resamples=1), "resamples is 1"),
+        (lambda: paired_difference([0, 1], [0, 1], [0, 1], resamples=1), "resamples is 1"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, message):

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 from tsds_jax.errors import InputError
 
@@ -93,47 +94,6 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
     labels, predictions = _class_numbers(labels, classes=classes, predictions=predictions)
     cells, counts = _cells(labels, predictions)
     return float(_macro_f1_of_counts(counts[None, :], cells[:, 0], cells[:, 1], classes)[0])
-
-
-def interval(
-    labels: ArrayLike,
-    predictions: ArrayLike,
-    metric: Metric = "accuracy",
-    *,
-    classes: int | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """One model's score with its confidence interval: Wilson's for accuracy, a BCa bootstrap for macro-F1.
-
-    Args:
-      labels: class numbers, ``[rows]``.
-      predictions: predicted class numbers, ``[rows]``.
-      metric: ``"accuracy"`` or ``"macro_f1"``.
-      classes: number of classes; macro-F1 needs it.
-      level: wanted coverage, between 0 and 1.
-      resamples: bootstrap resamples (macro-F1 only).
-      seed: seed of the resamples (macro-F1 only).
-
-    Raises:
-      InputError: as :func:`paired_difference`.
-
-    >>> [round(x, 3) for x in interval([0, 1, 1, 0], [0, 1, 0, 0])]
-    [0.75, 0.301, 0.954]
-    """
-    _check_options(metric, classes, level, resamples)
-    labels, predictions = _class_numbers(labels, classes=classes, predictions=predictions)
-    if metric == "accuracy":
-        return share_interval(int(np.sum(labels == predictions)), len(labels), level)
-    assert classes is not None
-    size = classes
-    cells, counts = _cells(labels, predictions)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return _macro_f1_of_counts(weights, cells[:, 0], cells[:, 1], size)
-
-    return _bca(statistic, counts, level, resamples, seed)
 
 
 def paired_difference(
@@ -289,11 +249,8 @@ def share_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
     >>> [round(x, 3) for x in share_interval(3, 4)]
     [0.75, 0.301, 0.954]
     """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = hits / rows
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return Interval(share, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+    found = binomtest(hits, rows).proportion_ci(level, method="wilson")
+    return Interval(hits / rows, float(found.low), float(found.high))
 
 
 def _check_options(metric: str, classes: int | None, level: float, resamples: int) -> None:
