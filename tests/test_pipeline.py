@@ -325,6 +325,18 @@ def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny
     assert set(folds) == {0, 1}
 
 
+def test_validation_rows_that_stand_twice_make_no_selection_surer(tiny_files, tiny_model):
+    validation = tsds.load_data(tiny_files["validation"]).rows
+    twice = validation.select(np.repeat(np.arange(len(validation)), 2))
+    once, copied = (
+        tsds.select(tiny_files["train"], validation=rows, model=tiny_model, **QUICK).curve
+        for rows in (validation, twice)
+    )
+    assert (once.stderr[1:] > 0).any()
+    np.testing.assert_allclose(copied.stderr, once.stderr, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(copied.accuracy_stderr, once.accuracy_stderr, rtol=1e-3, atol=1e-6)
+
+
 def test_validation_rows_of_no_group_are_no_group_and_a_space_makes_none(tiny_files):
     validation = tsds.load_data(tiny_files["validation"]).rows
     rows = len(validation)

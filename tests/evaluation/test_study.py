@@ -11,7 +11,7 @@ from datasets import DatasetDict
 from sklearn.linear_model import RidgeClassifier
 
 import tsds_jax as tsds
-from tsds_jax.data import flip_labels
+from tsds_jax.data import flip_labels, text_codes
 from tsds_jax.evaluation.summary import mean_interval, write_summary
 from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
@@ -313,13 +313,21 @@ def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_m
     with np.load(out / "state" / "tiny-0.2-1-shapley.npz") as stored:
         assert content(out)["runs"][0]["removed"] == stored["index"]
 
+    judges = []
+
     def recommending(cut):
-        return lambda *given, **how: types.SimpleNamespace(recommended=cut)
+        def check(*given, units, **how):
+            judges.append(units)
+            return types.SimpleNamespace(recommended=cut)
+
+        return check
 
     for cut in (0, 7):
         monkeypatch.setattr("tsds_jax.evaluation.study.target_check", recommending(cut))
         told = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / f"{cut}", check_seeds=1, **how)
         assert content(told)["runs"][0]["removed"] == cut
+    for units in judges:  # copies among the validation rows say what they say together
+        np.testing.assert_array_equal(units, text_codes(splits.validation))
 
 
 def test_representations_may_be_those_of_a_fine_tuned_model(splits, tiny_model, tmp_path):

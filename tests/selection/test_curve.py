@@ -91,6 +91,48 @@ def test_classes_of_one_validation_row_each_have_their_common_spread_in_the_erro
     assert _paired_error(paired[:, :1], one).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("utility", ["accuracy", "balanced_accuracy", "log_likelihood"])
+def test_validation_rows_that_stand_twice_make_no_curve_surer(utility):
+    y, y_val = ((x[:, :3] + 0.5).argmax(1) for x in (X, X_VAL))
+    y_val[:] = np.where(y_val == 2, 0, y_val)
+    y_val[7] = 2  # a class of one row, and of one unit
+    twice, limits, folds = np.repeat(np.arange(80), 2), Limits.none(y), np.arange(80) % 2
+    orders = [limits.removal_order(RNG.normal(size=100)) for _ in range(3)]
+    cuts = wanted_cuts(100, 0.1, 0.3)
+
+    def curves(rows, units):
+        game = source_game(X, y, X_VAL[rows], y_val[rows], utility=utility)
+        yield ordered_curve(game, orders[0], cuts, units=units)
+        yield crossed_curve(game, orders[0], folds[rows], orders[1:], cuts, units=units)
+
+    for once, copied, apart in zip(
+        curves(np.arange(80), None), curves(twice, 1000 - twice), curves(twice, None), strict=True
+    ):
+        for name in ("score", "difference", "stderr", "accuracy", "accuracy_stderr"):
+            np.testing.assert_allclose(getattr(copied, name), getattr(once, name), atol=1e-6)
+        assert apart.stderr.sum() < 0.8 * once.stderr.sum()
+        assert apart.accuracy_stderr.sum() < 0.8 * once.accuracy_stderr.sum()
+
+
+@pytest.mark.parametrize("utility", ["accuracy", "balanced_accuracy"])
+def test_errors_hold_what_the_rows_of_a_document_have_in_common(utility):
+    """By simulation: documents of five rows, of several classes, whose rows gain together."""
+    document, y_val = np.arange(300) // 5, (np.arange(300) % 3 == 0).astype(int)
+    game = source_game(X, Y, np.zeros((300, 3)), y_val, utility=utility)
+    shared = RNG.normal(size=(1000, 60))[:, document]
+    gains = shared + RNG.normal(size=(1000, 300))
+    found = gains @ np.asarray(game.row_weight)
+    for units, low, high in ((document, 0.94, 1.06), (None, 0.4, 0.65)):
+        error = np.sqrt(np.mean(_paired_error(gains, game, units) ** 2))
+        assert low < error / found.std() < high
+
+
+def test_rows_of_one_unit_alone_are_taken_each_by_itself():
+    game = source_game(X, Y, X_VAL, Y_VAL)
+    gains = RNG.normal(size=(3, 80))
+    np.testing.assert_allclose(_paired_error(gains, game, np.zeros(80, int)), _paired_error(gains, game))
+
+
 @pytest.mark.parametrize(
     ("ranking", "how", "words"),
     [

@@ -242,5 +242,31 @@ def test_of_three_useless_cuts_some_holds_up_in_a_sixth_of_the_checks_at_most(lu
 
 
 def test_one_row_says_nothing_whatever_it_says():
-    mean, error, freedom = mean_and_error(np.array([[0.7]]))
-    assert mean <= errors_needed(1, freedom) * error
+    for paired, units in ((np.array([[0.7]]), None), (np.array([[0.7, 0.8, np.nan]]), np.array([4, 4, 5]))):
+        mean, error, freedom = mean_and_error(paired, units)
+        assert mean <= errors_needed(1, freedom) * error
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_validation_rows_that_stand_twice_make_no_check_surer(monkeypatch, halves):
+    gain = np.random.default_rng(0).normal(0.3, 1, HELD // 2)
+    crossed = [np.random.default_rng(seed).permutation(ROWS).astype(float) for seed in range(2)]
+
+    def check(rows, units):
+        def finetune(encoder, train, *, evaluation, options, progress):
+            own = 1 / (1 + np.exp(-(1 + (ROWS - len(train)) / ROWS * gain + 0.1 * options.seed * gain**2)[rows]))
+            probability = np.stack([1 - own, own], 1)
+            flipped = evaluation.labels == 0
+            probability[flipped] = probability[flipped, ::-1]
+            return Tuned(probability)
+
+        monkeypatch.setattr(module, "finetune", finetune)
+        settings, folds = SelectOptions(check_seeds=2, check_steps=7), rows % 2 if halves else None
+        how = (chosen(20, crossed=crossed), folds, FineTuneOptions(seed=3, steps=7), settings)
+        return target_check(None, data(ROWS), data(len(rows)), *how, keep=keep_nothing, units=units).cuts
+
+    every = np.arange(HELD // 2)
+    twice = np.repeat(every, 2)
+    for once, copied, apart in zip(check(every, None), check(twice, 1000 - twice), check(twice, None), strict=True):
+        np.testing.assert_allclose(copied, once, rtol=1e-6)
+        assert apart.stderr < once.stderr

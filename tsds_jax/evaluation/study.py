@@ -353,11 +353,12 @@ def _valued(
             found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
             return {"values": found.values, "seconds": np.asarray(found.seconds)}
         own = dataclasses.replace(options, seed=setting.seed)
-        folds = validation_folds(own, arrays[3], text_codes(setting.splits.validation))
+        units = text_codes(setting.splits.validation)
+        folds = validation_folds(own, arrays[3], units)
         how = {**value_options(own), "row_groups": folds, **folder.part(stage).of_value}
         found = value(*arrays, **how)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
-        choice = choose(game, found, Limits.none(setting.train.labels), folds, own)
+        choice = choose(game, found, Limits.none(setting.train.labels), folds, own, units=units)
         index = choice.removal_index
         if options.check_seeds and index:
             rows = (setting.train, setting.splits.validation, choice, folds)
@@ -369,7 +370,8 @@ def _valued(
                 return folder.part(f"{setting.key}-{name}")
 
             short = dataclasses.replace(tuning, seed=setting.seed)
-            check = target_check(encoder, *rows, short, own, keep=keep, part=part, progress=progress)
+            how = {"keep": keep, "part": part, "progress": progress, "units": units}
+            check = target_check(encoder, *rows, short, own, **how)
             index = check.recommended
         return {"values": found.values, "seconds": np.asarray(found.seconds), "index": np.asarray(index)}
 

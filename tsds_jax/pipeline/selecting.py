@@ -55,7 +55,8 @@ def select_rows(
     """
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
-    folds = validation_folds(settings, validation.labels, validation_units(validation, settings))
+    units = validation_units(validation, settings)
+    folds = validation_folds(settings, validation.labels, units)
     what = (train, validation, encoder, settings, finetuning, cache, progress)
     seen = keep("representations", functools.partial(represent, *what, part=part("representations")))
     x, x_val = seen["train"], seen["validation"]
@@ -80,7 +81,7 @@ def select_rows(
     # What is one number for each class to the points is accuracy to all of them together.
     utility = "accuracy" if settings.utility == "class_wise" else settings.utility
     game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
-    choice = choose(game, valuation, limits, folds, settings, timed)
+    choice = choose(game, valuation, limits, folds, settings, timed, units=units)
     logistic = game
     if settings.source != "logistic":
         logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
@@ -101,7 +102,7 @@ def select_rows(
     if to_check and checkable:
         timed = Timed(keep)
         what_for = (encoder, train, validation, choice, folds, finetuning, settings)
-        check = target_check(*what_for, keep=timed, part=part, progress=progress)
+        check = target_check(*what_for, keep=timed, part=part, progress=progress, units=units)
         index, rule = check.recommended, "target"
         stages["check"] = round(timed.seconds, 3)
     removed, kept = np.split(choice.order.points, [index])

@@ -54,6 +54,8 @@ def choose(
     folds: np.ndarray | None,
     options: SelectOptions,
     keep: Keep = keep_nothing,
+    *,
+    units: np.ndarray | None = None,
 ) -> Choice:
     """The order of removal, the removal curve in it, and the cut that the options say or that the rule chooses.
 
@@ -64,6 +66,7 @@ def choose(
       folds: of the validation rows, see `validation_folds`.
       options: the rule, the grid, or how many rows are to go.
       keep: stores the refits behind the curve.
+      units: of the validation rows, see `validation_folds`; rows of one unit say what they say together.
     """
     order = limits.removal_order(valuation.values)
     wanted = wanted_cuts(len(valuation.values), options.grid, options.largest_cut)
@@ -72,12 +75,12 @@ def choose(
         wanted = np.union1d(wanted, asked[1])  # so that its score is measured too, not read off between others
     crossed: tuple[RemovalOrder, ...] = ()
     if folds is None:
-        curve = ordered_curve(game, order, wanted, keep)
+        curve = ordered_curve(game, order, wanted, keep, units=units)
     else:
         assert valuation.by_row is not None
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
         crossed = tuple(limits.removal_order(by_others[:, fold]) for fold in range(FOLDS))
-        curve = crossed_curve(game, order, folds, crossed, wanted, keep)
+        curve = crossed_curve(game, order, folds, crossed, wanted, keep, units=units)
     return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)), crossed)
 
 

@@ -25,7 +25,8 @@ class RemovalCurve:
       removed: int64 ``[cuts]``, points removed, from 0 upwards.
       score: float64 ``[cuts]``, the utility of the rest.
       difference: float64 ``[cuts]``, score minus the score with nothing removed.
-      stderr: float64 ``[cuts]``, standard error of that difference over validation rows, each row paired with itself.
+      stderr: float64 ``[cuts]``, standard error of that difference over validation rows, each row paired with itself;
+        rows of one unit are one draw together.
       accuracy: float64 ``[cuts]``, share of validation rows that the rest gets right, whatever the utility.
       accuracy_stderr: float64 ``[cuts]``, standard error of its difference from nothing removed, paired likewise.
       utility: which utility.
@@ -71,7 +72,14 @@ def removal_curve(
     return ordered_curve(game, order, wanted[wanted <= points - complete])
 
 
-def ordered_curve(game: SourceGame, order: RemovalOrder, wanted: np.ndarray, keep: Keep = keep_nothing) -> RemovalCurve:
+def ordered_curve(
+    game: SourceGame,
+    order: RemovalOrder,
+    wanted: np.ndarray,
+    keep: Keep = keep_nothing,
+    *,
+    units: np.ndarray | None = None,
+) -> RemovalCurve:
     """`removal_curve` in an order that respects limits.
 
     Args:
@@ -79,10 +87,12 @@ def ordered_curve(game: SourceGame, order: RemovalOrder, wanted: np.ndarray, kee
       order: of removal.
       wanted: int64 ``[cuts]``, points to remove; from 0 upwards.
       keep: stores the refits' scores as "curve".
+      units: int ``[rows]``, validation rows of one unit (copies, a document's) say what they say together; None where
+        every row is by itself.
     """
     removed = np.unique(order.cuts(wanted))
     found = keep("curve", partial(_by_row, game, order, removed))
-    return _curve(game, removed, found["scores"], found["hits"], cross_fitted=False)
+    return _curve(game, removed, found["scores"], found["hits"], units, cross_fitted=False)
 
 
 def crossed_curve(
@@ -92,6 +102,8 @@ def crossed_curve(
     crossed: Sequence[RemovalOrder],
     wanted: np.ndarray,
     keep: Keep = keep_nothing,
+    *,
+    units: np.ndarray | None = None,
 ) -> RemovalCurve:
     """The removal curve with every validation row scored by values that it had no part in.
 
@@ -105,6 +117,7 @@ def crossed_curve(
       crossed: for each fold, the order by the rows outside it.
       wanted: see `ordered_curve`.
       keep: stores each order's scores as "curve-0" and so on.
+      units: see `ordered_curve`.
     """
     scores = hits = np.empty((0, 0))
     for fold, of in enumerate(crossed):
@@ -112,7 +125,7 @@ def crossed_curve(
         scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
         hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
     removed, first = np.unique(order.cuts(wanted), return_index=True)
-    return _curve(game, removed, scores[first], hits[first], cross_fitted=True)
+    return _curve(game, removed, scores[first], hits[first], units, cross_fitted=True)
 
 
 def wanted_cuts(points: int, grid: float, largest_cut: float) -> np.ndarray:
@@ -139,37 +152,63 @@ def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Array
 
 
 def _curve(
-    game: SourceGame, removed: np.ndarray, scores: np.ndarray, hits: np.ndarray, *, cross_fitted: bool
+    game: SourceGame,
+    removed: np.ndarray,
+    scores: np.ndarray,
+    hits: np.ndarray,
+    units: np.ndarray | None,
+    *,
+    cross_fitted: bool,
 ) -> RemovalCurve:
     weight = np.asarray(game.row_weight, np.float64)
-    paired = scores - scores[0]
-    error = _paired_error(paired, game)
-    about = (hits.mean(1), (hits - hits[0]).std(1) / np.sqrt(hits.shape[1]), game.utility, cross_fitted)
-    return RemovalCurve(removed, scores @ weight, paired @ weight, error, *about)
+    paired, change = scores - scores[0], hits - hits[0]
+    alike = np.full(len(weight), 1 / len(weight))
+    of_accuracy = _standard_error(change, alike, np.zeros(len(weight), int), units)
+    about = (hits.mean(1), of_accuracy, game.utility, cross_fitted)
+    return RemovalCurve(removed, scores @ weight, paired @ weight, _paired_error(paired, game, units), *about)
 
 
-def _paired_error(paired: np.ndarray, game: SourceGame) -> np.ndarray:
-    """Standard error of ``paired @ row_weight``, ``[cuts]``, from the spread of rows about their weighted mean.
+def _paired_error(paired: np.ndarray, game: SourceGame, units: np.ndarray | None = None) -> np.ndarray:
+    """Standard error of ``paired @ row_weight``, ``[cuts]``.
 
-    Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows. A
-    class of one row shows no spread, though its mean is the least certain of all: it is given the variance of the rows
-    of the other classes about their means, pooled; where all classes are of one row, that of these rows.
+    Balanced accuracy is a mean of class means, each with its own spread; other utilities have one group of rows.
     """
     weight = np.asarray(game.row_weight, np.float64)
-    groups = np.asarray(game.y_val) if game.utility == "balanced_accuracy" else np.zeros(len(weight), int)
-    variance, pooled, freedom = np.zeros(len(paired)), np.zeros(len(paired)), 0
-    alone = np.zeros(len(weight), bool)
-    for group in np.unique(groups):
-        of = (groups == group) & (weight > 0)
-        if of.sum() == 1:
-            alone |= of
-        elif of.any():
-            mean = np.average(paired[:, of], axis=1, weights=weight[of])
-            square = (paired[:, of] - mean[:, None]) ** 2
-            variance += square @ weight[of] ** 2
-            pooled += square.sum(1)
-            freedom += int(of.sum()) - 1
-    if not freedom and alone.sum() > 1:
-        pooled, freedom = paired[:, alone].var(1, ddof=1), 1
-    variance += np.sum(weight[alone] ** 2) * pooled / max(freedom, 1)
+    groups = np.asarray(game.y_val, np.int64) if game.utility == "balanced_accuracy" else np.zeros(len(weight), int)
+    return _standard_error(paired, weight, groups, units)
+
+
+def _standard_error(paired: np.ndarray, weight: np.ndarray, groups: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """Standard error of ``paired @ weight``, ``[cuts]``, from the spread of units about their group's weighted mean.
+
+    A unit's rows in a group are as one, of their mean and of their weights together; what a unit's rows in several
+    groups have in common is in the error too. A group of one unit shows no spread, though its mean is the least certain
+    of all: it is given the variance of the units of the other groups about their means, pooled; where all groups are of
+    one unit, that of these units. Of one unit alone nothing is known, and its rows are taken each by itself.
+
+    Args:
+      paired: ``[cuts, rows]``.
+      weight: ``[rows]``.
+      groups: int ``[rows]``.
+      units: int ``[rows]``; None where every row is by itself.
+    """
+    counts = weight > 0
+    paired, weight, groups = paired[:, counts], weight[counts], groups[counts]
+    units = np.arange(len(weight)) if units is None or len(np.unique(units[counts])) == 1 else units[counts]
+    _, unit = np.unique(units, return_inverse=True)
+    cells, cell = np.unique(groups * len(unit) + unit, return_inverse=True)
+    group, unit = np.unique(cells // len(unit), return_inverse=True)[1], cells % len(unit)
+    share = np.bincount(cell, weight)
+    mean = _sums(paired * weight, cell) / share
+    away = mean - (_sums(mean * share, group) / np.bincount(group, share))[:, group]
+    freedom = len(cells) - group.max() - 1
+    about = away if freedom else mean - mean.mean(1, keepdims=True)
+    pooled = (about**2).sum(1) / (freedom or max(len(cells) - 1, 1))
+    alone = (np.bincount(group) == 1)[group]
+    variance = (_sums(away * share, unit) ** 2).sum(1) + np.sum(share[alone] ** 2) * pooled
     return np.sqrt(variance)
+
+
+def _sums(rows: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Sums of columns of ``[cuts, columns]`` by their place, ``[cuts, places]``."""
+    return np.stack([np.bincount(place, row) for row in rows])

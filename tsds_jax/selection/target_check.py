@@ -122,6 +122,7 @@ def target_check(
     keep: Keep,
     part: PartOf = no_part,
     progress: ProgressFn = silent,
+    units: np.ndarray | None = None,
 ) -> TargetCheck:
     """Fine-tunes at half the removal index, at it, and at twice as much, or the cuts before these, and on everything.
 
@@ -141,6 +142,8 @@ def target_check(
       keep: stores what is finished, by name.
       part: what of it is under way, by the same names.
       progress: called after each step, stage "check".
+      units: int ``[rows]``, validation rows of one unit (copies, a document's) say what they say together; None where
+        every row is by itself.
     """
     seeds = settings.check_seeds
     whole = steps_for(options, len(train))
@@ -186,25 +189,28 @@ def target_check(
     checked = []
     for place, cut in enumerate(cuts.tolist()):
         if cut:
-            mean, error, freedom = mean_and_error(paired[0, :, place])
-            accuracy, *_ = mean_and_error(paired[1, :, place])
+            mean, error, freedom = mean_and_error(paired[0, :, place], units)
+            accuracy, *_ = mean_and_error(paired[1, :, place], units)
             checked.append(CheckedCut(cut, mean, error, accuracy, errors_needed(int(np.count_nonzero(cuts)), freedom)))
     recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
     return TargetCheck(tuple(checked), seeds, drawn, steps, recommended, folds is not None, truncated)
 
 
-def mean_and_error(paired: np.ndarray) -> tuple[float, float, float]:
+def mean_and_error(paired: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float, float]:
     """Of differences ``[seeds, rows]`` the mean, its standard error, and that one's degrees of freedom.
 
-    Rows are a sample, and where there are several seeds, seeds are another (Welch and Satterthwaite). NaN where a seed
-    is not judged by a row. Seeds that are judged by different rows differ by these too, which counts twice then: an
-    error that is rather too large. Of one row the error is as large as what it says.
+    Rows are a sample, or ``units`` of them are, int ``[rows]``, and where there are several seeds, seeds are another
+    (Welch and Satterthwaite). NaN where a seed is not judged by a row. Seeds that are judged by different rows differ
+    by these too, which counts twice then: an error that is rather too large. Of one row or unit the error is as large
+    as what it says.
     """
-    judged = ~np.isnan(paired)
-    rows = np.nanmean(paired[:, judged.any(0)], 0)
-    errors, freedom = [abs(float(rows[0]))], [1.0]
-    if len(rows) > 1:
-        errors, freedom = [float(rows.std(ddof=1) / np.sqrt(len(rows)))], [len(rows) - 1.0]
+    judged = ~np.isnan(paired).all(0)
+    rows = np.nanmean(paired[:, judged], 0)
+    _, unit = np.unique(np.arange(len(rows)) if units is None else units[judged], return_inverse=True)
+    errors, freedom = [abs(float(rows.mean()))], [1.0]
+    if unit.max() > 0:
+        away = np.bincount(unit, rows - rows.mean()) / len(rows)
+        errors, freedom = [float(np.sqrt(np.sum(away**2) * len(away) / (len(away) - 1)))], [len(away) - 1.0]
     if len(paired) > 1:
         errors.append(float(np.nanmean(paired, 1).std(ddof=1) / np.sqrt(len(paired))))
         freedom.append(len(paired) - 1.0)
