@@ -14,6 +14,9 @@ from tsds_jax.games.utilities import row_scores
 from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
 from tsds_jax.selection.limits import RemovalOrder
 
+# A class of fewer validation rows may show no spread by chance.
+_FEW = 5
+
 SourceGame = LogisticGame | RidgeGame | KernelGame
 
 
@@ -182,9 +185,10 @@ def _standard_error(paired: np.ndarray, weight: np.ndarray, groups: np.ndarray, 
     """Standard error of ``paired @ weight``, ``[cuts]``, from the spread of units about their group's weighted mean.
 
     A unit's rows in a group are as one, of their mean and of their weights together; what a unit's rows in several
-    groups have in common is in the error too. A group of one unit shows no spread, though its mean is the least certain
-    of all: it is given the variance of the units of the other groups about their means, pooled; where all groups are of
-    one unit, that of these units. Of one unit alone nothing is known, and its rows are taken each by itself.
+    groups have in common is in the error too. A group of one unit shows no spread, and one of few little by chance,
+    though their means are the least certain of all: they are given the variance of the units of all groups about their
+    means at least, pooled; where all groups are of one unit, that of these units. Of one unit alone nothing is known,
+    and its rows are taken each by itself.
 
     Args:
       paired: ``[cuts, rows]``.
@@ -204,9 +208,10 @@ def _standard_error(paired: np.ndarray, weight: np.ndarray, groups: np.ndarray, 
     freedom = len(cells) - group.max() - 1
     about = away if freedom else mean - mean.mean(1, keepdims=True)
     pooled = (about**2).sum(1) / (freedom or max(len(cells) - 1, 1))
-    alone = (np.bincount(group) == 1)[group]
-    variance = (_sums(away * share, unit) ** 2).sum(1) + np.sum(share[alone] ** 2) * pooled
-    return np.sqrt(variance)
+    size = np.bincount(group)
+    spread = away * share * np.sqrt(size / np.maximum(size - 1, 1))[group]
+    lacking = np.maximum(pooled[:, None] * np.bincount(group, share**2) - _sums(spread**2, group), 0)
+    return np.sqrt((_sums(spread, unit) ** 2).sum(1) + lacking[:, size < _FEW].sum(1))
 
 
 def _sums(rows: np.ndarray, place: np.ndarray) -> np.ndarray:
