@@ -409,6 +409,16 @@ def test_select_checks_by_the_fine_tuning_that_its_flags_say(tsds, tiny_files, t
     assert (used["max_length"], used["learning_rate"]) == (16, 1e-3)
 
 
+@pytest.mark.parametrize("cache", ["o", "o/cache"])
+def test_select_refuses_a_cache_before_the_work_that_its_new_folder_could_not_hold(tsds, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = tsds("select", "--train", "x.csv", "--model", "m", "--out", "o", "--cache", cache)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"cache {cache} lies in o, which has to be new or empty: give another place" in stderr
+    assert not list(tmp_path.iterdir())
+    assert "x.csv: no such file" in tsds("select", "--train", "x.csv", "--model", "m", "--out", "o", "--cache", "c")[2]
+
+
 def test_the_way_out_names_only_flags_that_the_command_has(tsds, tmp_path):
     (tmp_path / "manifest.json").write_text('{"identity": {}}')
     run = tsds("run", "--train", "x.csv", "--model", "m", "--out", tmp_path)

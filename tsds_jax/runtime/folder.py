@@ -332,8 +332,13 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
         RunFolder(path).write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
 
 
-def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run."""
+def check_run_folder(
+    folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False, cache: str | os.PathLike | None = None
+) -> None:
+    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run.
+
+    Or because of the ``cache`` that is written before the folder is opened, and would be nobody's in it.
+    """
     path = as_path(folder)
     if resume and overwrite:
         raise InputError("both resume and overwrite were asked for: give one of them")
@@ -341,6 +346,8 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
     if not path.is_dir() or _barely_begun(path):
+        if cache is not None and _is_within(as_path(cache), path):
+            raise InputError(f"cache {cache} lies in {path}, which has to be new or empty: give another place")
         return
     if _manifest(path) is None:
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
@@ -359,6 +366,11 @@ def check_writable(name: str | os.PathLike) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another place") from None
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether this is the folder or lies in it, whatever links lead there."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _abandoned(folder: Path) -> list[Path]:
