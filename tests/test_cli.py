@@ -419,6 +419,39 @@ def test_select_refuses_a_cache_before_the_work_that_its_new_folder_could_not_ho
     assert "x.csv: no such file" in tsds("select", "--train", "x.csv", "--model", "m", "--out", "o", "--cache", "c")[2]
 
 
+@pytest.mark.parametrize(
+    ("told", "source"),
+    [
+        ("run --train old/kept.csv --model m --out old", "old/kept.csv"),
+        ("run --train t --validation link/validation.csv --model m --out old", "link/validation.csv"),
+        ("run --train t --test old/kept@test --model m --out old", "old/kept@test"),
+        ("run --train t --model old/model --out old", "old/model"),
+        ("select --train old/kept.csv --model m --out old", "old/kept.csv"),
+        ("select --train t --model old/model --out old", "old/model"),
+        ("finetune --train t --model old/model --out link", "old/model"),
+        ("finetune --train t --model old/seed-0/model --seeds 1,0 --out old", "old/seed-0/model"),
+        ("evaluate --data t,old/kept.csv --model m --out old", "old/kept.csv"),
+        ("evaluate --data t --model old/model --out old", "old/model"),
+        ("value --train old/state/x.npz --validation v.npz --out old", "old/state/x.npz"),
+    ],
+)
+def test_a_run_that_the_input_is_of_is_not_overwritten(tsds, told, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in (Path("old"), Path("old/seed-0"), Path("old/seed-1")):
+        for name in ("kept", "model", "state"):
+            (run / name).mkdir(parents=True)
+        (run / "manifest.json").write_text('{"identity": {}, "status": "finished"}')
+        for name in ("kept.csv", "validation.csv", "model/config.json", "state/x.npz"):
+            (run / name).write_text("precious")
+    Path("link").symlink_to("old")
+    before = {file: file.read_bytes() for file in Path("old").rglob("*") if file.is_file()}
+    code, _, stderr = tsds(*told.split(), "--overwrite")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"{source} is of the run in " in stderr
+    assert "that overwrite would remove: copy it elsewhere first, or give another folder" in stderr
+    assert {file: file.read_bytes() for file in Path("old").rglob("*") if file.is_file()} == before
+
+
 def test_the_way_out_names_only_flags_that_the_command_has(tsds, tmp_path):
     (tmp_path / "manifest.json").write_text('{"identity": {}}')
     run = tsds("run", "--train", "x.csv", "--model", "m", "--out", tmp_path)

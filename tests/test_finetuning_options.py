@@ -559,6 +559,14 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(encoder, tm
         tune(other, steps=1, folder=tmp_path, resume=True)
 
 
+def test_a_model_is_not_overwritten_by_what_is_made_of_it(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "manifest.json").write_text('{"identity": {}}')
+    with pytest.raises(InputError, match=r"model is of the run in .* that overwrite would remove: copy it elsewhere"):
+        finetune(tmp_path / "model", films(4), options=OPTIONS, folder=tmp_path, overwrite=True)
+    assert (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(("name", "value"), [("patience", 2), ("best_by", "loss")])
 @pytest.mark.parametrize("held", [None, films(0)])
 def test_what_validation_rows_decide_is_refused_without_any_before_a_model_is_read(name, value, held):

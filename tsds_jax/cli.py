@@ -399,7 +399,8 @@ def select(given: dict[str, Any]) -> None:
 
     overwrite = bool(given.pop("overwrite", False))
     with own_place(given.pop("out")) as out:
-        check_run_folder(out, overwrite=overwrite, cache=given.get("cache"))
+        inputs = [given.get(name) for name in ("train", "validation", "model")]
+        check_run_folder(out, overwrite=overwrite, inputs=inputs, cache=given.get("cache"))
         with console_progress() as progress:
             selection = pipeline.select(
                 finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),

@@ -134,6 +134,19 @@ def test_overwriting_removes_the_run_and_leaves_other_files_alone(tmp_path):
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_an_input_that_overwriting_leaves_alone_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", IDENTITY).path
+    (run / "rows.csv").write_text("mine")
+    (tmp_path / "kept.csv").write_text("another's")
+    monkeypatch.chdir(run)
+    inputs = ("rows.csv", "../kept.csv", "kept.csv", "glue:sst2@train", "model", None, {"train": []})
+    check_run_folder(".", overwrite=True, inputs=inputs)
+    (run / "kept.csv").write_text("the run's")
+    with pytest.raises(InputError, match=r"kept\.csv is of the run in \. that overwrite would remove"):
+        check_run_folder(".", overwrite=True, inputs=inputs)
+    check_run_folder(".", resume=True, inputs=inputs)
+
+
 def test_a_run_whose_removal_was_stopped_is_no_longer_finished(tmp_path, monkeypatch):
     run, really = open_run(tmp_path, IDENTITY), Path.unlink
     run.write_text("report.html", "page")

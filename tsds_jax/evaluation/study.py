@@ -183,7 +183,7 @@ def evaluate(
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
-    check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_run_folder(out, resume=resume, overwrite=overwrite, inputs=(model,))
     check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():

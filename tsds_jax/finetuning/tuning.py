@@ -28,7 +28,7 @@ from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import RunFolder, open_run
+from tsds_jax.runtime.folder import RunFolder, check_run_folder, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices
 
@@ -154,6 +154,9 @@ def finetune(
     options = options or FineTuneOptions()
     check_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
+    if folder is not None:
+        inputs = (model, train, validation, evaluation)
+        check_run_folder(folder, resume=resume, overwrite=overwrite, inputs=inputs)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)

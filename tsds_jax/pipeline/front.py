@@ -146,7 +146,7 @@ def run(
     check_for_comparison(finetuning)
     check_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
-    check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_run_folder(out, resume=resume, overwrite=overwrite, inputs=(train, validation, test, model))
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)

@@ -11,7 +11,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -333,11 +333,21 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
 
 
 def check_run_folder(
-    folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False, cache: str | os.PathLike | None = None
+    folder: str | os.PathLike,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    inputs: Iterable[Any] = (),
+    cache: str | os.PathLike | None = None,
 ) -> None:
-    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run.
+    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run, or had better.
 
-    Or because of the ``cache`` that is written before the folder is opened, and would be nobody's in it.
+    Args:
+      folder: of the run.
+      resume: see `open_run`.
+      overwrite: see `open_run`.
+      inputs: what the run is made from: of paths none may be among what ``overwrite`` removes.
+      cache: that is written before the folder is opened, and would be nobody's in a new one.
     """
     path = as_path(folder)
     if resume and overwrite:
@@ -353,6 +363,12 @@ def check_run_folder(
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
     if not (resume or overwrite):
         raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
+    for source in inputs if overwrite else ():
+        if _is_own(source, path):
+            raise InputError(
+                f"{source} is of the run in {path} that overwrite would remove: copy it elsewhere first, or give"
+                " another folder"
+            )
 
 
 def check_writable(name: str | os.PathLike) -> None:
@@ -371,6 +387,17 @@ def check_writable(name: str | os.PathLike) -> None:
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether this is the folder or lies in it, whatever links lead there."""
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_own(source: Any, folder: Path) -> bool:
+    """Whether a source is a path, or ``FOLDER@SPLIT``, of what a run has written to the folder, or of all of it."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = os.fspath(source)
+    # A hub name is the name of no file.
+    places = [as_path(one).resolve() for one in (name, name.rpartition("@")[0]) if one and as_path(one).exists()]
+    parts = [place.relative_to(folder.resolve()).parts for place in places if _is_within(place, folder)]
+    return any(not part or part[0] in _OWN for part in parts)
 
 
 def _abandoned(folder: Path) -> list[Path]:
