@@ -96,6 +96,20 @@ def test_the_arms_share_steps_and_size(finished):
 
 
 @pytest.mark.slow
+def test_the_kept_rows_by_themselves_fine_tune_to_the_model_that_was_compared(tiny_files, tiny_model, tmp_path):
+    """As the README has it, by as many steps as the report says: fewer rows in as many passes would take fewer."""
+    tuning = tsds.FineTuneOptions(epochs=1.0, batch_size=8, learning_rate=1e-3, seed=3)
+    how = {"seed": 3, "remove_count": 30, "finetuning": tuning}
+    out = tsds.run(tiny_files["train"], test=tiny_files["test"], model=tiny_model, out=tmp_path / "r", **QUICK, **how)
+    arm = json.loads((out / "finetune.json").read_text())["arms"][1]
+    given = {"validation": str(out / "validation.csv"), "test": tiny_files["test"]}
+    options = dataclasses.replace(tuning, steps=arm["steps"])
+    again = finetune_files(str(out / "kept.csv"), str(tiny_model), str(tmp_path / "f"), **given, options=options)
+    assert json.loads((again / "finetune.json").read_text())["history"] == arm["history"]
+    assert arm["steps"] == 12 > tsds.finetuning.steps_for(tuning, arm["rows"])
+
+
+@pytest.mark.slow
 def test_random_rows_respect_what_the_selection_respects(marked, tiny_files, tiny_model, tmp_path, monkeypatch):
     """None of those that it removes is protected."""
     seen = []
