@@ -54,7 +54,8 @@ class SelectOptions:
         ``group`` alone: copies in two groups go with their groups, and judge each other.
       group: a column of the training rows; rows with the same entry are valued, kept or removed as a whole,
         and where validation rows are set apart, set apart as a whole.
-      protect: a column of the training rows that marks those never to remove, by 1, true or yes.
+      protect: a column of the training rows that marks those never to remove, nor to set apart for validation, by 1,
+        true or yes.
       check_seeds: seeds of short fine-tunings of the target that check the rule's cut before it is recommended; 0 does
         not check. Where nothing is to be removed, or as much as was asked for, there is nothing to check. With
         ``rule="cross_fitted"`` the seeds take turns with the halves of the validation rows: give an even number.
@@ -62,7 +63,8 @@ class SelectOptions:
         whole fine-tuning takes more, they are about fewer rows, so as to make as many passes.
       grid: share of the points between two cuts of the removal curve.
       largest_cut: largest share of the points that a rule may remove.
-      validation_fraction: share of the training rows set apart where no validation data is given.
+      validation_fraction: share of the training rows, but for those that ``protect`` marks, set apart where no
+        validation data is given.
       drop_overlap: leave out training rows whose text stands in validation or test, and validation rows whose text
         stands in test.
       seed: decides every draw.
@@ -95,7 +97,7 @@ class SelectOptions:
     by_class: bool = _option(False, "Remove about the same share of each class.")
     tie_duplicates: bool = _option(True, "Keep or remove rows of one text and label together, unless --group does so.")
     group: str | None = _option(None, "Column whose equal entries are valued, kept, removed and set apart as a whole.")
-    protect: str | None = _option(None, "Column that marks rows never to remove: 1, true or yes.")
+    protect: str | None = _option(None, "Column that marks rows never to remove or set apart: 1, true or yes.")
     check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
     check_steps: int = _option(100, "Gradient steps of each, at most; on fewer rows, for as many passes.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")

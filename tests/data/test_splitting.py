@@ -190,6 +190,36 @@ def test_the_carving_is_even_over_rows():
     assert counts.max() < 62
 
 
+def test_rows_that_must_stay_are_not_set_apart_nor_are_their_copies_and_the_share_is_of_the_others():
+    texts = ["Twin", "twin ", *(f"t {k}" for k in range(98))]
+    data = rows(["x", "y"] * 50, texts=texts).add_column("gold", [1, 0, *[0] * 48, *[1] * 50])
+    for seed in range(5):
+        splits = load_splits(data, seed=seed, protect="gold")
+        assert set(splits.train.texts) >= {"Twin", "twin ", *texts[50:]}
+        assert splits.validation.class_counts == {"x": 5, "y": 5}
+        assert load_splits(data.remove_columns("gold"), seed=seed).validation.class_counts == {"x": 10, "y": 10}
+
+
+def test_groups_of_a_row_that_must_stay_are_not_set_apart():
+    data = rows(["x", "y"] * 30).add_column("by", [k // 6 for k in range(60)])
+    data = data.add_column("gold", [int(k in (0, 7, 14, 21)) for k in range(60)])
+    for seed in range(5):
+        splits = load_splits(data, seed=seed, group="by", protect="gold")
+        assert set(splits.validation.rows["by"]) < {4, 5, 6, 7, 8, 9}
+
+
+def test_a_class_all_of_whose_rows_must_stay_is_not_set_apart_and_where_none_is_left_it_is_said(train):
+    gold = train.add_column("gold", [0] * 40 + [1] * 12)
+    assert load_splits(gold, protect="gold").validation.class_counts == {"x": 8, "y": 0, "z": 0}
+    words = "column 'gold' leaves no (row|group) that can be set apart; give validation data"
+    for labels, marks, group in ((["x"] * 4 + ["y"], [1, 1, 1, 1, 0], None), (["x", "y"] * 2, [1] * 4, "by")):
+        few = rows(labels).add_column("gold", marks).add_column("by", list(range(len(labels))))
+        with pytest.raises(InputError, match=words):
+            load_splits(few, protect="gold", group=group)
+    with pytest.raises(InputError, match="no column 'nosuch'"):
+        load_splits(train, protect="nosuch")
+
+
 def test_carving_needs_a_class_of_two_rows():
     with pytest.raises(
         InputError, match="no class has two rows of different text, so none can be set apart; give validation data"

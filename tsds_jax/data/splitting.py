@@ -49,7 +49,8 @@ def load_splits(
         text stands in test.
       group: a column of documents, sources or annotators, which are set apart as a whole; None draws texts, whose
         copies stay together.
-      protect: a column that marks training rows which `drop_overlap` may not remove, see `marked_rows`.
+      protect: a column that marks training rows which stay there: they are not set apart, and `drop_overlap` may not
+        remove them; see `marked_rows`.
 
     Raises:
       InputError: as `load_data`; `validation_fraction` is no number between 0 and 1, or `seed` no whole number from 0;
@@ -68,7 +69,9 @@ def load_splits(
     testing, validating = part(test, "test"), part(validation, "validation")
     set_apart = validating is None
     if validating is None:
-        training, validating = carve_validation(training, fraction=validation_fraction, seed=seed, group=group)
+        training, validating = carve_validation(
+            training, fraction=validation_fraction, seed=seed, group=group, protect=protect
+        )
     elif group is not None:
         # Nothing is set apart by it, and a column that is not there is refused all the same.
         group_codes(training, group)
@@ -105,7 +108,7 @@ def own_split(
 
 
 def carve_validation(
-    data: TextData, *, fraction: float, seed: int, group: str | None = None
+    data: TextData, *, fraction: float, seed: int, group: str | None = None, protect: str | None = None
 ) -> tuple[TextData, TextData]:
     """Draw `fraction` of each class's rows for validation; both parts keep the order of the rows.
 
@@ -113,11 +116,12 @@ def carve_validation(
     more texts has at least one in both parts, where that leaves every class a training row; a class of one text keeps
     it for training. With `group`, a column, whole groups are drawn instead, or rows would be judged by rows of their
     own document: texts or groups in random order, each that brings the classes' counts nearer to `fraction` of them
-    and leaves every class a training row.
+    and leaves every class a training row. Rows that `protect`, a column, marks stay, and so does what goes with them:
+    `fraction` is of each class's other rows then, so that of few not all are set apart and some are left to remove.
 
     Raises:
-      InputError: no class has two texts, or no group can be set apart; `fraction` is no number between 0 and 1, or
-        `seed` no whole number from 0; or as `group_codes`.
+      InputError: no class has two texts, or no group, or no row that is not marked, can be set apart; `fraction` is no
+        number between 0 and 1, or `seed` no whole number from 0; or as `group_codes` and `marked_rows`.
     """
     _check_fraction("fraction", fraction)
     number_in("seed", seed, 0, np.inf)
@@ -125,7 +129,13 @@ def carve_validation(
         raise InputError(f"{data.source}: only rows of a class each can be set apart, not of task {data.task}")
     generator = np.random.default_rng(seed)
     codes = text_codes(data) if group is None else group_codes(data, group)
-    mask = _drawn_units(data.labels, codes, fraction, generator, least=int(group is None))[codes]
+    stay = None if protect is None else np.bincount(codes, marked_rows(data, protect)) > 0
+    mask = _drawn_units(data.labels, codes, fraction, generator, least=int(group is None), stay=stay)[codes]
+    if not mask.any() and stay is not None and stay.any():
+        raise InputError(
+            f"{data.source}: column {protect!r} leaves no {'row' if group is None else 'group'} that can be set apart;"
+            " give validation data"
+        )
     if not mask.any():
         raise InputError(
             f"{data.source}: no class has two rows of different text, so none can be set apart; give validation data"
@@ -139,15 +149,26 @@ def carve_validation(
 
 
 def _drawn_units(
-    labels: np.ndarray, codes: np.ndarray, fraction: float, generator: np.random.Generator, least: int = 0
+    labels: np.ndarray,
+    codes: np.ndarray,
+    fraction: float,
+    generator: np.random.Generator,
+    least: int = 0,
+    stay: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Which units, groups or texts, are set apart, bool ``[units]``; with ``least`` 1 a row of each class, or most."""
+    """Which units, groups or texts, are set apart, bool ``[units]``; with ``least`` 1 a row of each class, or most.
+
+    None that is to ``stay``, bool ``[units]``: the goal is the fraction of the others.
+    """
     label, count, start = class_counts(labels, codes)
-    whole = np.bincount(labels).tolist()
-    goal, held = [max(fraction * rows, least) for rows in whole], [0] * len(whole)
-    drawn = np.zeros(len(start) - 1, bool)
+    whole, drawn = np.bincount(labels).tolist(), np.zeros(len(start) - 1, bool)
+    stay = drawn.copy() if stay is None else stay
+    free = np.bincount(labels[~stay[codes]], minlength=len(whole)).tolist()
+    goal, held = [max(fraction * rows, least) for rows in free], [0] * len(whole)
 
     def offer(one: int, wanted: Callable[[list[tuple[int, int]]], bool]) -> None:
+        if stay[one]:
+            return
         own = slice(start[one], start[one + 1])
         brings = list(zip(label[own], count[own], strict=True))
         if wanted(brings) and all(held[at] + rows < whole[at] for at, rows in brings):
