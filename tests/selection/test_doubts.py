@@ -7,7 +7,8 @@ import pytest
 
 import tsds_jax as tsds
 from tsds_jax.selection import Limits, RemovalCurve
-from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, expected_overlap
+from tsds_jax.selection.choice import Choice
+from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, expected_overlap, fewer_than_asked
 
 RNG = np.random.default_rng(0)
 X, X_VAL = RNG.normal(size=(60, 3)), RNG.normal(size=(200, 3))
@@ -145,3 +146,22 @@ def test_validation_rows_that_cannot_tell_cuts_apart_are_too_few():
 
 def test_a_cut_that_takes_most_of_a_class_names_it():
     assert cut(curve(0.8, 0.005), np.arange(20, 60)) == ["the cut removes 20 of the 30 training rows of class no"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "words"),
+    [
+        ("count", 1, None),
+        ("count", 2, "1 row fewer was removed than asked for: the next 3 rows go together, and would be more"),
+        ("share", 3, "2 rows fewer were removed than asked for: the next 3 rows go together, and would be more"),
+        ("count", 6, None),
+        ("count", 7, "1 row fewer was removed than asked for: the limits allow no more"),
+        ("below", 3, "2 rows fewer were removed than asked for: the limits allow no more"),
+    ],
+)
+def test_where_fewer_rows_go_than_were_asked_for_it_is_said_why(rule, asked, words):
+    labels, units = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 2, 3, 3, 4])
+    order = Limits(labels, units, np.arange(8) == 7).removal_order(np.arange(8.0))
+    assert order.ends.tolist() == [0, 1, 4, 6]
+    index = int(order.cuts(np.array([asked]))[0])
+    assert fewer_than_asked(Choice(order, None, rule, index, asked - index)) == ([words] if words else [])

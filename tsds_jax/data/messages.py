@@ -27,6 +27,15 @@ def shorten(value: object, width: int = WIDTH) -> str:
     return f"{text[: width - 3 - tail]}...{text[-tail:]}"
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "row"), counted(3000, "row")
+    ('1 row', '3,000 rows')
+    """
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def listing(names: Iterable[str], most: int = 12) -> str:
     """Names in a row, each in quotes, ending with how many were left out.
 

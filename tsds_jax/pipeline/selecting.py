@@ -19,7 +19,7 @@ from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels
 from tsds_jax.selection.choice import choose, validation_folds
-from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values
+from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, fewer_than_asked
 from tsds_jax.selection.target_check import target_check
 from tsds_jax.valuation import Valuation, source_game, value
 
@@ -117,8 +117,7 @@ def select_rows(
         found.append(words + ": raise max_length of fine-tuning" * can_be_raised)
     if to_check and not checkable:
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
-    if choice.missed > 0:
-        found.append(f"{choice.missed} rows fewer were removed than asked for: the limits allow no more")
+    found += fewer_than_asked(choice)
     if choice.rule in RULES and len(choice.curve.removed) == 1:
         found.append("no cut was tried: the first rows to go, which go together, are more than largest_cut allows")
     found += doubts_about_values(valuation, removed, opinion, limits)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tsds_jax.data.messages import counted
 from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float
 from tsds_jax.runtime.console import duration
 
@@ -93,11 +94,6 @@ def seconds(value: float) -> str:
     return duration(value, exact=True).replace(" ", NBSP) if math.isfinite(value) else DASH
 
 
-def rows(count: int, what: str = "row") -> str:
-    """A count with its noun: ``1 row``, ``3,000 rows``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def short(value: object, length: int) -> str:
     """The value as text of at most so many characters."""
     text = str(value)
@@ -152,7 +148,7 @@ def summary(contents: RunContents) -> str:
         best = next((arm for arm in tuned.arms if arm.name == "selection"), tuned.arms[0])
         reached = f"the model fine-tuned on {arm_name(best.name)} reaches {share(best.accuracy)} test accuracy"
         return f"{start}; {reached}, and nothing in this run says what it would reach on all rows."
-    test = "" if tuned.test_rows is None else f" on {rows(tuned.test_rows, 'test row')}"
+    test = "" if tuned.test_rows is None else f" on {counted(tuned.test_rows, 'test row')}"
     return (
         f"{start}; fine-tuned on the rest instead of on everything, the model\u2019s test accuracy changes "
         f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {_verdict(change)}."
@@ -219,7 +215,7 @@ def cut_in_words(cut: Cut) -> str:
     else:
         change = f"{fixed(gain, 4, sign=True)} ± {fixed(error, 4)}"
     return (
-        f"The cut at {rows(cut.removal_index)} was chosen by {rule}: the source classifier\u2019s {name} "
+        f"The cut at {counted(cut.removal_index, 'row')} was chosen by {rule}: the source classifier\u2019s {name} "
         f"goes from {before} to {score(at, cut.utility)} ({change}: one standard error, paired over "
         f"validation rows). {_FLATTERED[cut.cross_fitted, asked]} {cut.evidence}".rstrip()
     )

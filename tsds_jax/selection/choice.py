@@ -24,7 +24,7 @@ class Choice(NamedTuple):
       curve: the removal curve.
       rule: what chose: the rule, or ``"count"``, ``"share"`` or ``"below"``.
       removal_index: how many points are removed.
-      missed: how many more were wanted, but the limits allow no more.
+      missed: how many more were wanted, but the limits allow no more, or what is next goes together and is more.
       crossed: for each fold of the validation rows the order of removal by the rows outside it; none without folds.
     """
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tsds_jax.data.messages import counted
 from tsds_jax.evaluation import share_interval
+from tsds_jax.selection.choice import Choice
 from tsds_jax.selection.curve import RemovalCurve
 from tsds_jax.selection.limits import Limits
 from tsds_jax.valuation import Valuation
@@ -99,6 +101,19 @@ def doubts_about_cut(
         if left < many / 2:
             found.append(f"the cut removes {many - left} of the {many} training rows of class {name}")
     return found
+
+
+def fewer_than_asked(choice: Choice) -> list[str]:
+    """That fewer rows go than were asked for, and why: what is next goes together, or nothing else may go."""
+    if choice.missed <= 0:
+        return []
+    words = f"{counted(choice.missed, 'row')} fewer {'was' if choice.missed == 1 else 'were'} removed than asked for"
+    ends, index = choice.order.ends, choice.removal_index
+    # What is next in the order is not below a least value.
+    if choice.rule == "below" or index == ends[-1]:
+        return [f"{words}: the limits allow no more"]
+    together = counted(int(ends[ends > index][0]) - index, "row")
+    return [f"{words}: the next {together} go together, and would be more"]
 
 
 def expected_overlap(valuation: Valuation, removed: int, limits: Limits | None = None) -> float:
