@@ -1,6 +1,7 @@
 """From text files to a selection, fine-tuned models and a report, with a tiny encoder and real computation."""
 
 import dataclasses
+import html
 import json
 import shutil
 from pathlib import Path
@@ -175,6 +176,25 @@ def test_a_run_goes_on_within_each_fine_tuning_it_was_cut_in(tiny_files, tiny_mo
     assert next(event.done for event in events if event.stage == "finetune") == 7
     assert content(out) == content(whole)
     assert not list(out.glob("state/*-part*"))
+
+
+@pytest.mark.slow
+def test_until_its_models_are_compared_a_run_reports_its_warnings_and_that_it_is_not_finished(
+    tiny_files, tiny_model, tmp_path
+):
+    stop = cut_at(("finetune", 1, ""), [])
+    with pytest.raises(Cut):
+        run(tiny_files, tiny_model, tmp_path / "run", progress=stop)
+    page = tsds.write_report(tmp_path / "run").read_text()
+    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert told["status"] == "running"
+    assert told["warnings"]
+    assert all(html.escape(warning).replace("&#x27;", "&#39;") in page for warning in told["warnings"])
+    assert "this run is not finished" in page
+    assert "have been compared yet" in page
+    assert "Reliability" in page
+    out = run(tiny_files, tiny_model, tmp_path / "run", resume=True)
+    assert "this run is not finished" not in (out / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -487,6 +507,7 @@ def test_a_cut_is_recommended_only_where_the_model_itself_gains_by_it(tiny_files
     checked = [event for event in events if event.stage == "check"]
     assert checked[-1].done == checked[-1].total == 3 * 2 * (len(s.check.cuts) + 1)
     out = s.save(tmp_path / "run")
+    assert "not finished" not in (out / "report.html").read_text()
     found = json.loads((out / "selection.json").read_text())
     assert [cut["removed"] for cut in found["check"]["cuts"]] == [cut.removed for cut in s.check.cuts]
     assert found["evidence"] in (out / "report.html").read_text()
@@ -658,7 +679,7 @@ def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_
 
 @pytest.mark.slow
 def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny_model, tmp_path, monkeypatch):
-    def full(folder):
+    def full(folder, **how):
         raise OSError("full")
 
     monkeypatch.setattr("tsds_jax.pipeline.selected.write_report", full)

@@ -431,11 +431,12 @@ def test_rows_never_drawn_are_counted_and_not_ranked(run):
 def test_a_run_without_fine_tuning_says_what_is_not_known(run):
     (run / "finetune.json").unlink()
     page = assert_harmless(render_report(read_run(run)))
-    assert "no model was fine-tuned in this run" in page.words
+    words = "no fine-tuned models were compared in this run, so what that does to one is not known."
+    assert words in page.words  # one may have been, to represent the rows
     assert "Fine-tuned model" not in page.words
     change_json(run / "selection.json", evidence="Checked by fine-tuning the model itself.")
     words = page_of(run).words
-    assert "no model was fine-tuned" not in words
+    assert "no fine-tuned models were compared" not in words
     assert "the model itself was asked on validation rows alone" in words
 
 
@@ -454,6 +455,30 @@ def test_a_run_that_removed_nothing_says_so(tmp_path):
     page = assert_harmless(render_report(read_run(run)))
     assert "none was removed" in page.words
     assert "no cut was good enough to remove anything" in page.words
+
+
+def test_where_nothing_was_removed_nothing_is_unknown_of_what_that_does(tmp_path):
+    run = make_run(tmp_path / "run", rows=400, removed=0)
+    (run / "finetune.json").unlink()
+    summary = summary_of(page_of(run))
+    assert "none was removed; no fine-tuned models were compared in this run." in summary
+    assert "not known" not in summary
+
+
+def test_a_run_that_is_not_finished_is_said_to_be_none_unless_it_ends_with_its_page(run):
+    words = "this run is not finished"
+    assert words not in page_of(run).words
+    change_json(run / "manifest.json", status="running")
+    page = page_of(run)
+    assert words in page.words
+    assert "2 rows were never drawn: their values are unknown" in page.words
+    assert words in outcome(run)
+    (run / "finetune.json").unlink()
+    assert "no fine-tuned models have been compared yet, so what that does to one is not known." in page_of(run).words
+    assert words in write_report(run).read_text(encoding="utf-8")
+    assert words not in write_report(run, ends=True).read_text(encoding="utf-8")
+    change_json(run / "manifest.json", status="finished")
+    assert words not in write_report(run).read_text(encoding="utf-8")
 
 
 def test_a_single_arm_claims_no_difference(run):

@@ -164,6 +164,8 @@ def run(
     selection = select_rows(splits, encoder, settings, limits, finetuning, manifest, *own, cache, progress)
     write_selection(folder, selection)
     manifest = dict(selection.manifest)
+    # From now on there is something to report, with its warnings, while models are fine-tuned for long.
+    folder.write_json("manifest.json", {**manifest, "status": "running"})
     if splits.test is not None:
         seconds, cut = compare_arms(folder, splits, encoder, selection, limits, finetuning, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
@@ -172,7 +174,7 @@ def run(
     began = time.perf_counter()
     folder.write_json("manifest.json", {**manifest, "status": "running"})
     progress(Progress("report", 0, 1, "pages"))
-    write_report(folder.path)
+    write_report(folder.path, ends=True)
     manifest["stages"] = {**manifest["stages"], "report": round(time.perf_counter() - began, 3)}
     folder.write_json("manifest.json", {**manifest, "status": "finished"})
     progress(Progress("report", 1, 1, "pages"))

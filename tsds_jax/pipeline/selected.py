@@ -84,7 +84,7 @@ class Selection:
             run = open_run(path, self.manifest["identity"], overwrite=overwrite)
             write_selection(run, self)
             run.write_json("manifest.json", {**self.manifest, "status": "running"})
-            write_report(path)
+            write_report(path, ends=True)
             run.write_json("manifest.json", {**self.manifest, "status": "finished"})
         return as_path(folder)
 

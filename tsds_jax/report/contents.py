@@ -158,6 +158,7 @@ class RunContents:
       finetuning: ``finetune.json``, or nothing if fine-tuning was skipped; where no row was removed, the one training
         alone, which stands for all arms.
       suspects: ``suspects.csv``, or nothing if there is no such file.
+      finished: whether this is all that the run is to come to, and not what it has reached.
     """
 
     name: str
@@ -166,6 +167,7 @@ class RunContents:
     cut: Cut
     finetuning: FineTuning | None
     suspects: Suspects | None = None
+    finished: bool = True
 
 
 def read_run(folder: Path | str) -> RunContents:
@@ -197,7 +199,8 @@ def read_run(folder: Path | str) -> RunContents:
     if finetuning is not None and values.kept.all():
         finetuning = replace(finetuning, arms=finetuning.arms[:1], differences=())
     doubted = _suspects(suspects) if suspects.exists() else None
-    return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted)
+    finished = manifest.get("status") != "running"
+    return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted, finished)
 
 
 def _broken(path: Path, what: str) -> InputError:

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from tsds_jax.report.contents import Suspects, read_run
-from tsds_jax.report.words import NBSP, arm_cells, difference_cells, doubts, share, short, summary
+from tsds_jax.report.words import NBSP, arm_cells, difference_cells, doubts, share, short, summary, unfinished
 
 _ARM_COLUMNS = {
     "name": "fine-tuned on",
@@ -34,7 +34,8 @@ def outcome(folder: Path | str) -> str:
       InputError: a file of the run is missing or broken.
     """
     contents = read_run(folder)
-    warnings = [f"warning: {warning}" for warning in contents.manifest.get("warnings") or []]
+    told = [*unfinished(contents), *(contents.manifest.get("warnings") or [])]
+    warnings = [f"warning: {warning}" for warning in told]
     parts = ["\n".join(textwrap.fill(line, 100) for line in (summary(contents), *warnings))]
     tuned = contents.finetuning
     if tuned is not None:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ _CLASSES_OPEN = 12
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]")
 
 
-def write_report(folder: Path | str) -> Path:
+def write_report(folder: Path | str, *, ends: bool = False) -> Path:
     """Write ``report.html`` into a run folder from the files that are there.
 
     The page is complete or absent: it is written beside its place and moved there at once. The same files
@@ -33,6 +34,7 @@ def write_report(folder: Path | str) -> Path:
 
     Args:
       folder: the folder that ``tsds run --out`` wrote.
+      ends: whether the run ends with this page, and says that it is finished once it is there.
 
     Returns:
       The path of the page.
@@ -40,7 +42,8 @@ def write_report(folder: Path | str) -> Path:
     Raises:
       InputError: if a file of the run is missing or cannot be used.
     """
-    page = render_report(read_run(folder))
+    contents = read_run(folder)
+    page = render_report(replace(contents, finished=True) if ends else contents)
     target = as_path(folder) / "report.html"
     with atomic(target) as temporary:
         Path(temporary).write_text(page, encoding="utf-8", newline="\n")
@@ -64,7 +67,7 @@ def render_report(contents: RunContents) -> str:
         byline=_byline(manifest),
         summary=words.summary(contents),
         against_random=words.against_random(tuned) if tuned else None,
-        warnings=[_text(w, 1000) for w in _list(manifest.get("warnings"))],
+        warnings=[*words.unfinished(contents), *(_text(w, 1000) for w in _list(manifest.get("warnings")))],
         finetuning=_finetuning(contents),
         curve=_curve(contents),
         histogram=_histogram(values, exponent),

@@ -138,7 +138,9 @@ def summary(contents: RunContents) -> str:
     if tuned is None:
         if contents.cut.evidence:
             return f"{start}; the model itself was asked on validation rows alone, as the check at the curve says."
-        return f"{start}; no model was fine-tuned in this run, so what that does to one is not known."
+        compared = "were compared in this run" if contents.finished else "have been compared yet"
+        unknown = ", so what that does to one is not known" if removed else ""
+        return f"{start}; no fine-tuned models {compared}{unknown}."
     if removed == 0:
         best = tuned.arms[0]
         reached = f"the model fine-tuned on {arm_name(best.name)} reaches {share(best.accuracy)} test accuracy"
@@ -153,6 +155,13 @@ def summary(contents: RunContents) -> str:
         f"{start}; fine-tuned on the rest instead of on everything, the model\u2019s test accuracy changes "
         f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {_verdict(change)}."
     )
+
+
+def unfinished(contents: RunContents) -> list[str]:
+    """The warning that a run is not finished, where it is not."""
+    if contents.finished:
+        return []
+    return ["this run is not finished: it is still at work, or was stopped (tsds run goes on with --resume)"]
 
 
 def doubts(suspects: Suspects, manifest: Mapping[str, Any]) -> str:
