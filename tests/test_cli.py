@@ -365,6 +365,32 @@ def test_what_goes_on_takes_the_place_of_overwrite_wherever_that_was_asked_for(t
         assert way_on in tsds(*arguments)[2]
 
 
+@pytest.mark.parametrize(
+    ("in_file", "flags", "expected"),
+    [
+        ("steps = 1000", ["--epochs", "5"], (None, 5.0)),
+        ("epochs = 5.0", ["--steps", "7"], (7, 3.0)),
+        ("steps = 1000", ["--batch-size", "4"], (1000, 3.0)),
+        ("steps = 1000\nepochs = 5.0", ["--steps", "7"], (7, 3.0)),
+        ("", ["--epochs", "5", "--steps", "7"], None),
+        ("steps = 1000\nepochs = 5.0", [], None),
+    ],
+)
+def test_a_flag_of_how_long_to_train_wins_over_the_files_other_and_two_are_refused(
+    tsds, in_file, flags, expected, monkeypatch, tmp_path
+):
+    given = []
+    monkeypatch.setattr("tsds_jax.pipeline.run", lambda **how: given.append(how["finetuning"]) or sys.exit(0))
+    (tmp_path / "c.toml").write_text(in_file + "\n")
+    places = ["--train", "t.csv", "--model", "m", "--out", tmp_path / "o", "--config", tmp_path / "c.toml"]
+    code, _, stderr = tsds("run", *places, *flags)
+    if expected is None:
+        words = "tsds: error: epochs and steps both say how long to train: give one of them\n"
+        assert (code, stderr) == (2, words)
+    else:
+        assert [(found.steps, found.epochs) for found in given] == [expected]
+
+
 def test_a_name_that_the_terminal_cannot_show_ends_no_run(monkeypatch, tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"a{k},\u2192\nb{k},\u00e9\n" for k in range(4)), "utf-8")
     shown = io.TextIOWrapper(io.BytesIO(), "latin-1")

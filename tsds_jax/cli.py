@@ -85,6 +85,8 @@ _SEVERAL: dict[str, Any] = {
     "finetuned_shares": float,
 }
 _ONE_OR_SEVERAL = ("text", "layer")
+# Either says how long to train. Of the built options nobody can tell which was asked for, since epochs has a default.
+_LENGTHS = ("epochs", "steps")
 # Which process of a job this is; and how launchers say how many it has, in whose jobs JAX finds its place itself.
 _JOB = ("coordinator", "processes", "process")
 _LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -254,7 +256,12 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type], several: Mapping
     """What was given: the config file's entries under the flags."""
     config = flagged.pop("config")
     given = {} if config is None else _read_config(config, kinds, several)
-    given.update({name: entry for name, entry in flagged.items() if entry is not None})
+    flags = {name: entry for name, entry in flagged.items() if entry is not None}
+    if not flags.keys().isdisjoint(_LENGTHS):
+        given = {name: entry for name, entry in given.items() if name not in _LENGTHS}
+    given.update(flags)
+    if given.keys() >= set(_LENGTHS):
+        raise InputError(f"{' and '.join(_LENGTHS)} both say how long to train: give one of them")
     for name in several.keys() & given.keys():
         entry = _split(name, given[name])
         given[name] = entry[0] if len(entry) == 1 and name in _ONE_OR_SEVERAL else entry
