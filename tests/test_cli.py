@@ -425,6 +425,17 @@ def test_embed_takes_one_data_set_whose_name_may_have_a_comma(tsds, tmp_path):
     assert "give a string" in tsds(*arguments, "--config", tmp_path / "c.toml")[2]
 
 
+def test_rows_of_one_class_are_embedded_with_their_labels(tsds, tiny_model, tmp_path):
+    (tmp_path / "held.csv").write_text("text,label\na good film,pos\na fine dog,pos\n")
+    told = ("embed", "--data", tmp_path / "held.csv", "--model", tiny_model, "--out", tmp_path / "x.npz")
+    code, _, stderr = tsds(*told, "--label", "label")
+    assert code == 0, stderr
+    with np.load(tmp_path / "x.npz") as stored:
+        assert (stored["x"].shape, stored["y"].tolist()) == ((2, 32), ["pos", "pos"])
+    wrong = tsds(*told[:-1], tmp_path / "y.npz", "--label", "nosuch")
+    assert (wrong[0], "held.csv (labelled data): no column 'nosuch'; it has 'text', 'label'" in wrong[2]) == (2, True)
+
+
 def test_select_checks_by_the_fine_tuning_that_its_flags_say(tsds, tiny_files, tiny_model, tmp_path):
     flags = ["--represent-by", "fine_tuned", "--check-seeds", "0", "--max-length", "16", "--learning-rate", "1e-3"]
     quick = ["--samples", "8", "--pca", "8", "--subset-size", "40", "--layer", "0"]

@@ -458,7 +458,9 @@ def embed(given: dict[str, Any]) -> None:
     import numpy as np
 
     from tsds_jax import encoders
-    from tsds_jax.data import load_data, load_texts
+    from tsds_jax.data import load_texts
+    from tsds_jax.data.loading import label_texts
+    from tsds_jax.data.reading import pick_split, read_source
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import atomic
     from tsds_jax.runtime.lock import take
@@ -470,7 +472,9 @@ def embed(given: dict[str, Any]) -> None:
         if label is None:
             texts = load_texts(source, text=text)
         else:
-            labelled = load_data(source, text=text, label=label)
+            # As `load_data`, but that held-out rows may be of one class.
+            table = pick_split(read_source(source), "train")
+            labelled = label_texts(table, text=text, label=label, role="labelled")
             texts = list(labelled.texts)  # type: ignore[assignment]
             arrays["y"] = np.array(labelled.label_names)
         encoder = encoders.load_encoder(given.pop("model"), dtype=given.pop("dtype", "float32"))
