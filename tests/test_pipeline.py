@@ -15,9 +15,11 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.pipeline.checks import judged_apart, training_units, validation_units
+from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
 from tsds_jax.runtime.folder import open_run
+from tsds_jax.selection import Limits
 from tsds_jax.selection.choice import validation_folds
 from tsds_jax.stages import evaluate_files, finetune_files, finetune_seed_files
 
@@ -343,6 +345,15 @@ def test_without_validation_rows_whole_groups_are_set_apart_and_shared_ones_are_
     assert any("6 groups of column 'source' have training and validation" in one for one in shared.manifest["warnings"])
 
 
+def test_a_single_group_in_two_splits_is_spoken_of_as_one(marked, tiny_files, tiny_model):
+    validation = marked.select([0, 6])
+    splits = tsds.load_splits(marked, validation, tiny_files["test"])
+    settings = tsds.SelectOptions(group="source")
+    about = (splits, tsds.load_encoder(tiny_model), settings, Limits.none(splits.train.labels))
+    told = manifest_of(*about, None, {}, None)["warnings"]
+    assert "1 group of column 'source' has training and validation rows" in told
+
+
 def test_too_few_validation_rows_to_judge_each_other_are_refused_before_the_work(marked, tiny_files, tiny_model):
     validation = tsds.load_data(tiny_files["validation"]).rows
     for rows in ([0], [0, 0, 0]):
@@ -544,7 +555,7 @@ def test_a_class_without_a_training_row_is_suggested_to_nobody(tiny_files, tiny_
     assert set(s.suspects.suggested) == {0, 2}
     assert (s.suspects.suggested != train.labels[s.suspects.points]).all()
     held.labels[3] = 1
-    with pytest.raises(tsds.InputError, match="class neutral has 1 validation rows and no training row"):
+    with pytest.raises(tsds.InputError, match="class neutral has 1 validation row and no training row"):
         tsds.select(train, validation=held, model=tiny_model, layer=0, **QUICK)
 
 

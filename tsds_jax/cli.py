@@ -460,6 +460,7 @@ def embed(given: dict[str, Any]) -> None:
     from tsds_jax import encoders
     from tsds_jax.data import load_texts
     from tsds_jax.data.loading import label_texts
+    from tsds_jax.data.messages import texts_cut
     from tsds_jax.data.reading import pick_split, read_source
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import atomic
@@ -484,7 +485,7 @@ def embed(given: dict[str, Any]) -> None:
             np.savez(file, x=representations.values, **arrays)  # type: ignore[arg-type]
     typer.echo(f"{len(texts):,} texts x {representations.values.shape[1]} features -> {out}")
     if representations.truncated:
-        typer.echo(f"{representations.truncated:,} texts were cut at the length limit")
+        typer.echo(texts_cut(representations.truncated, "the length limit"))
 
 
 @command(

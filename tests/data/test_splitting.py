@@ -346,6 +346,14 @@ def test_overlap_is_dropped_from_training_and_validation_on_request(overlapping)
     assert count_overlap(splits.train, splits.validation, splits.test) == {}
 
 
+def test_a_single_text_in_two_splits_stands_there_and_several_stand(overlapping):
+    one, several = load_splits(*overlapping), load_splits(overlapping[0], overlapping[0], drop_overlap=False)
+    assert "1 train text also stands in the validation rows" in one.shared_texts()
+    assert several.shared_texts() == ["4 train texts also stand in the validation rows"]
+    left = load_splits(*overlapping, drop_overlap=True).shared_texts()
+    assert "1 validation text also stands in the test rows, and was left out" in left
+
+
 def test_a_row_that_must_stay_is_not_dropped_for_its_text_but_named(overlapping):
     train, *others = overlapping
     with pytest.raises(InputError, match="row 2: column 'gold' says that it must stay, but its text also stands in"):

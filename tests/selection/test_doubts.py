@@ -37,6 +37,12 @@ def test_values_that_are_noise_are_named_so():
     assert "mostly sampling noise (reliability 0." in found
 
 
+def test_a_single_fit_or_row_is_spoken_of_as_one():
+    found = doubts_about_values(dataclasses.replace(VALUED, unconverged=1), VALUED.ranking[-1:], VALUED)
+    assert found[0].startswith("1 fit of source classifiers")
+    assert any("disagree: of 1 row removed by" in words for words in found)
+
+
 def test_a_cut_that_another_seed_would_not_make_is_named_with_the_share():
     unsure = dataclasses.replace(noisy(0.0), stderr=np.full(60, 0.65 * VALUED.values.std()))
     assert unsure.reliability > 0.5

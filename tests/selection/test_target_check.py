@@ -187,6 +187,10 @@ def test_words_name_every_cut_with_its_error_and_who_judged():
     assert "10 rows removed +2.0 ± 1.0 (1.5 needed)" in str(found)
     assert "flatter" not in str(found)
     assert str(found).endswith("So the smallest cut that holds up is 10 rows.")
+    one = str(found._replace(cuts=(CheckedCut(1, 0.002, 0.001, 0.0, 1.5),), steps=1, recommended=1))
+    assert "for 1 step by 2 seeds" in one
+    assert "): 1 row removed +2.0" in one
+    assert one.endswith("So the smallest cut that holds up is 1 row.")
     alone = str(found._replace(seeds=1, crossed=False))
     assert "by 1 seed, whose own luck is not in the error (" in alone
     assert "validation rows, which valued the rows too and so flatter it, in thousandths" in alone

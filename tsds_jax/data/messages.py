@@ -36,6 +36,15 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
+def texts_cut(count: int, at: str) -> str:
+    """That so many texts were cut, and at what.
+
+    >>> texts_cut(1, "8 tokens"), texts_cut(2, "8 tokens")
+    ('1 text was cut at 8 tokens', '2 texts were cut at 8 tokens')
+    """
+    return f"{counted(count, 'text')} {'was' if count == 1 else 'were'} cut at {at}"
+
+
 def listing(names: Iterable[str], most: int = 12) -> str:
     """Names in a row, each in quotes, ending with how many were left out.
 

@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from datasets import Dataset
 
+from tsds_jax.data.messages import counted
+
 Format = Literal["csv", "tsv", "jsonl", "parquet", "dataset"]
 # What is learned from labels: one class a row, any number of them, or a number.
 Task = Literal["classification", "multi_label", "regression"]
@@ -152,6 +154,9 @@ class Splits:
 
     def shared_texts(self) -> list[str]:
         """A sentence on each pair of splits with texts in common."""
-        end = ", and were left out" if self.left_out else ""
-        pairs = self.overlap.items()
-        return [f"{count} {one} texts also stand in the {other} rows{end}" for (one, other), count in pairs]
+        found = []
+        for (one, other), count in self.overlap.items():
+            stand, were = ("stands", "was") if count == 1 else ("stand", "were")
+            end = f", and {were} left out" if self.left_out else ""
+            found.append(f"{counted(count, f'{one} text')} also {stand} in the {other} rows{end}")
+        return found

@@ -15,6 +15,7 @@ from flax import nnx
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in
 from tsds_jax.data import TextData, load_data
+from tsds_jax.data.messages import texts_cut
 from tsds_jax.data.splitting import own_split, read_training
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.encoders.heads import head_config
@@ -278,7 +279,7 @@ def over_runs(metrics: Sequence[dict[str, float]]) -> tuple[dict[str, float], di
 
 def cut_texts(count: int, options: FineTuneOptions, encoder: Encoder, where: str = "in fine-tuning") -> str:
     """The warning that so many texts were cut."""
-    return f"{count} texts were cut at {min(options.max_length, encoder.config.max_tokens)} tokens {where}"
+    return texts_cut(count, f"{min(options.max_length, encoder.config.max_tokens)} tokens {where}")
 
 
 def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
 from tsds_jax.data.marks import codes_of
+from tsds_jax.data.messages import counted
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
@@ -170,7 +171,8 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
         raise InputError("the training rows have one class only: valuation needs two or more")
     for name, many, others in zip(splits.train.classes, trained, held, strict=True):
         if others and not many:
-            raise InputError(f"class {name} has {others} validation rows and no training row: remove them, or add some")
+            held_rows = counted(int(others), "validation row")
+            raise InputError(f"class {name} has {held_rows} and no training row: remove them, or add some")
     if settings.remove_count is not None:
         number_in("remove_count", settings.remove_count, 0, points - 1)
     for layer in layers_of(settings):

@@ -8,6 +8,7 @@ from typing import Any
 
 from tsds_jax import __version__
 from tsds_jax.data import Splits, TextData, shared_groups
+from tsds_jax.data.messages import counted
 from tsds_jax.encoders import Encoder
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import validation_units
@@ -55,7 +56,9 @@ def manifest_of(
         if settings.group is not None and part is not None:
             shared = shared_groups(splits.train, part, settings.group)
             if shared:
-                warnings.append(f"{shared} groups of column {settings.group!r} have training and {role} rows")
+                have = "has" if shared == 1 else "have"
+                groups = counted(shared, "group")
+                warnings.append(f"{groups} of column {settings.group!r} {have} training and {role} rows")
     return {
         "tsds_jax": __version__,
         "command": command,

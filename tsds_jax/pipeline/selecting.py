@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.data import Splits
+from tsds_jax.data.messages import texts_cut
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.games import LogisticGame
@@ -110,7 +111,7 @@ def select_rows(
     if seen["truncated"]:
         limit = settings.max_length
         at = "the length limit of the encoder" if limit is None else f"{limit} tokens (max_length) to be represented"
-        found.append(f"{int(seen['truncated'])} texts were cut at {at}")
+        found.append(texts_cut(int(seen["truncated"]), at))
     if check is not None and check.truncated:
         can_be_raised = finetuning.max_length < encoder.config.max_tokens
         words = cut_texts(check.truncated, finetuning, encoder, "in the check on the model")

@@ -25,8 +25,8 @@ def doubts_about_sampling(valuation: Valuation) -> list[str]:
     found = []
     if valuation.unconverged:
         found.append(
-            f"{valuation.unconverged:,} fits of source classifiers, with one row more or not, did not converge: lower "
-            "C, or bring the features to one scale"
+            f"{counted(valuation.unconverged, 'fit')} of source classifiers, with one row more or not, did not"
+            " converge: lower C, or bring the features to one scale"
         )
     reliability = valuation.reliability
     if np.isnan(reliability):
@@ -60,8 +60,8 @@ def doubts_about_values(
         where = "in the lower half" if len(removed) <= half else "among as many lowest"
         if agreed < _LEAST_AGREEMENT:
             found.append(
-                f"utilities disagree: of {len(removed)} rows removed by {valuation.utility} only {agreed:.0%} are"
-                f" {where} by {other.utility}, so what helps the one may hurt the other"
+                f"utilities disagree: of {counted(len(removed), 'row')} removed by {valuation.utility} only"
+                f" {agreed:.0%} are {where} by {other.utility}, so what helps the one may hurt the other"
             )
     return found
 

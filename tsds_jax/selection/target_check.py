@@ -22,6 +22,7 @@ import numpy as np
 import scipy.stats
 
 from tsds_jax.data import TextData
+from tsds_jax.data.messages import counted
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune, steps_for
 from tsds_jax.finetuning.temperature import at_best_temperature
@@ -82,17 +83,18 @@ class TargetCheck(NamedTuple):
     def __str__(self) -> str:
         """In words."""
         some = "; ".join(
-            f"{cut.removed:,} rows removed {1000 * cut.difference:+.1f} ± {1000 * cut.stderr:.1f} "
+            f"{counted(cut.removed, 'row')} removed {1000 * cut.difference:+.1f} ± {1000 * cut.stderr:.1f} "
             f"({1000 * cut.needed * cut.stderr:.1f} needed)"
             for cut in self.cuts
         )
         by = "seed, whose own luck is not in the error" if self.seeds == 1 else "seeds"
         flattered = "" if self.crossed else ", which valued the rows too and so flatter it,"
-        end = f"the smallest cut that holds up is {self.recommended:,} rows" if self.recommended else "no cut holds up"
+        smallest = counted(self.recommended, "row")
+        end = f"the smallest cut that holds up is {smallest}" if self.recommended else "no cut holds up"
         return (
-            f"Checked by fine-tuning the model itself on {self.rows:,} rows for {self.steps} steps by {self.seeds} "
-            f"{by} (change of the log-likelihood on validation rows{flattered} in thousandths, each model at its best "
-            f"temperature, with its standard error): {some}. So {end}."
+            f"Checked by fine-tuning the model itself on {self.rows:,} rows for {counted(self.steps, 'step')} by "
+            f"{self.seeds} {by} (change of the log-likelihood on validation rows{flattered} in thousandths, each model "
+            f"at its best temperature, with its standard error): {some}. So {end}."
         )
 
 
