@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -246,6 +247,8 @@ def test_evaluations_of_nothing_are_refused(here, do, words):
     ("given", "words"),
     [
         ({"texts": "one text"}, "not one text"),
+        ({"texts": pandas.DataFrame({"text": ["a text"]})}, "not a table"),
+        ({"texts": {"text": ["a text"]}}, "not a table"),
         ({"texts": [None]}, "row 0 is not"),
         ({"texts": [b"a"]}, "row 0 is not"),
         ({"texts": ["a", " "]}, "row 1 is empty"),

@@ -212,7 +212,11 @@ def test_a_class_all_of_whose_rows_must_stay_is_not_set_apart_and_where_none_is_
     gold = train.add_column("gold", [0] * 40 + [1] * 12)
     assert load_splits(gold, protect="gold").validation.class_counts == {"x": 8, "y": 0, "z": 0}
     words = "column 'gold' leaves no (row|group) that can be set apart; give validation data"
-    for labels, marks, group in ((["x"] * 4 + ["y"], [1, 1, 1, 1, 0], None), (["x", "y"] * 2, [1] * 4, "by")):
+    for labels, marks, group in (
+        (["x"] * 4 + ["y"], [1, 1, 1, 1, 0], None),
+        (["x", "y"] * 4, [1] * 6 + [0, 0], None),  # the one that is left of a class to remove
+        (["x", "y"] * 2, [1] * 4, "by"),
+    ):
         few = rows(labels).add_column("gold", marks).add_column("by", list(range(len(labels))))
         with pytest.raises(InputError, match=words):
             load_splits(few, protect="gold", group=group)

@@ -13,7 +13,7 @@ import pytest
 
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime import folder
-from tsds_jax.runtime.folder import Timed, atomic, check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.folder import Timed, atomic, check_outside, check_run_folder, keep_nothing, open_run
 
 IDENTITY = {"version": "1", "options": {"seed": 0, "pca": 32}, "data": {"train": "abc", "test": None}}
 
@@ -140,11 +140,17 @@ def test_an_input_that_overwriting_leaves_alone_is_no_reason_to_refuse(tmp_path,
     (tmp_path / "kept.csv").write_text("another's")
     monkeypatch.chdir(run)
     inputs = ("rows.csv", "../kept.csv", "kept.csv", "glue:sst2@train", "model", None, {"train": []})
-    check_run_folder(".", overwrite=True, inputs=inputs)
+    check_outside(".", inputs, overwrite=True)
     (run / "kept.csv").write_text("the run's")
     with pytest.raises(InputError, match=r"kept\.csv is of the run in \. that overwrite would remove"):
-        check_run_folder(".", overwrite=True, inputs=inputs)
-    check_run_folder(".", resume=True, inputs=inputs)
+        check_outside(".", inputs, overwrite=True)
+    check_outside(".", inputs, overwrite=False)
+
+
+def test_what_the_first_process_refuses_ends_the_others_whose_folder_is_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("tsds_jax.runtime.processes.first_says", lambda what: what or "kept.csv is of the run")
+    with pytest.raises(InputError, match=r"kept\.csv is of the run"):
+        check_outside(tmp_path, ("kept.csv",), overwrite=True)
 
 
 def test_a_run_whose_removal_was_stopped_is_no_longer_finished(tmp_path, monkeypatch):

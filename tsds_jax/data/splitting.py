@@ -171,7 +171,7 @@ def _drawn_units(
             return
         own = slice(start[one], start[one + 1])
         brings = list(zip(label[own], count[own], strict=True))
-        if wanted(brings) and all(held[at] + rows < whole[at] for at, rows in brings):
+        if wanted(brings) and all(held[at] + rows < free[at] for at, rows in brings):
             drawn[one] = True
             for at, rows in brings:
                 held[at] += rows

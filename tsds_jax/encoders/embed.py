@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 CPU_BATCH_TOKENS = 1024
 DEVICE_BATCH_TOKENS = 32768
 # Batches in a section of the texts, about: each section is finished before the next, and from there a cut run goes on.
-SECTION = 512
+# Of larger encoders than one of so many parameters, which are slower, fewer, but enough to fill most.
+SECTION, _SMALL, _LEAST = 512, 25_000_000, 32
 # Characters in a token of most texts; of others a section is shorter or longer.
 _CHARACTERS = 4
 
@@ -87,7 +88,7 @@ def embed(
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
         Where an earlier call was killed or interrupted, this one goes on from what it had marked as written (one
         process alone does; several begin anew).
-      checkpoint_every: seconds between such marks.
+      checkpoint_every: seconds between such marks, of which one comes after some hundred batches at the earliest.
       progress: called after each batch.
 
     Raises:
@@ -105,10 +106,10 @@ def embed(
     if batch_size is not None:
         number_in("batch_size", batch_size, 1, math.inf)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
+    check_texts(texts)
     # What stands in brackets behind a pandas Series is a label, and no place.
     if hasattr(texts, "iloc"):
         texts = cast("Texts", list(texts))
-    check_texts(texts)
     how = _How(pooling, layers, limit)
     shape = len(texts), len(layers) * encoder.config.hidden_size
 
@@ -169,6 +170,7 @@ def _fill(
 
     spread = over_all_devices()
     structure, weights = split_model(encoder.model)
+    batches = min(SECTION, max(_LEAST, SECTION * _SMALL // sum(array.size for array in weights)))
     weights = spread.replicated(weights)
 
     def encoded(batch: Batch) -> jax.Array:
@@ -179,7 +181,7 @@ def _fill(
         done, truncated, tokens = reached.rows, reached.counts.get("truncated", 0), reached.counts.get("tokens", 0)
         # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did
         # not stop. A section is long enough that its last batches, which are not full, cost little.
-        section = SECTION * max(length * rows for length, rows in sizes.items())
+        section = batches * max(length * rows for length, rows in sizes.items())
         for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
             submitted = (
                 (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)

@@ -15,6 +15,7 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from tsds_jax.encoders.config import ACTIVATIONS, EncoderConfig
+from tsds_jax.encoders.precision import dtype_of
 from tsds_jax.runtime.environment import nvidia_capability
 
 # The kernel of `fused_attention`.
@@ -68,7 +69,8 @@ class Embeddings(nnx.Module):
         x = self.words(input_ids) + self.positions(positions)
         if self.types is not None:
             x += self.types(token_type_ids)
-        x = self.dropout(self.norm(x), rngs)
+        # While half precision trains, tables stay whole.
+        x = self.dropout(self.norm(x).astype(dtype_of(nnx.state(self.norm))), rngs)
         return x if self.project is None else each_token(self.project, x)
 
 

@@ -15,6 +15,7 @@ from flax import nnx
 
 from tsds_jax.encoders.config import ACTIVATIONS
 from tsds_jax.encoders.modeling import Dropout, Transformer, each_token, for_queries
+from tsds_jax.encoders.precision import dtype_of
 from tsds_jax.encoders.rotary_config import RotaryConfig, Rotation
 
 
@@ -166,7 +167,9 @@ class RotaryEncoder(Transformer):
     def embedded(self, input_ids: jax.Array, token_type_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The tokens' vectors, normed where the family does so; there are no segments."""
         x = self.words(input_ids)
-        return self.dropout(x if self.words_norm is None else self.words_norm(x), rngs)
+        x = x if self.words_norm is None else self.words_norm(x)
+        # While half precision trains, tables stay whole.
+        return self.dropout(x.astype(dtype_of(nnx.state(self.norm))), rngs)
 
     def finished(self, state: jax.Array) -> jax.Array:
         """The last layer's sum, normed."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,6 +133,9 @@ def check_texts(texts: Texts) -> None:
     """Refuse the first row that is no text, or no pair of texts where the first row is no text, or that is empty."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of texts, not one text; put it in a list")
+    # What a table or a dictionary gives one after another are the names of its columns.
+    if isinstance(texts, Mapping) or hasattr(texts, "columns"):
+        raise InputError("texts must be a list of texts, or of pairs, not a table; give a column, or two zipped")
     pairs = len(texts) > 0 and not isinstance(next(iter(texts)), str)
     for row, text in enumerate(texts):
         if pairs:

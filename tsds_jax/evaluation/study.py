@@ -22,6 +22,7 @@ from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
+from tsds_jax.finetuning.checks import lasting
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
     check_cache,
@@ -33,7 +34,7 @@ from tsds_jax.pipeline.checks import (
 )
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_run_folder, open_run
+from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_outside, check_run_folder, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
@@ -183,7 +184,8 @@ def evaluate(
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
-    check_run_folder(out, resume=resume, overwrite=overwrite, inputs=(model,))
+    check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_outside(out, (model,), overwrite=overwrite)
     check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():
@@ -200,7 +202,7 @@ def evaluate(
         "tsds_jax": __version__,
         "stage": "evaluate",
         "options": dataclasses.asdict(settings),
-        "finetuning": dataclasses.asdict(tuning),
+        "finetuning": lasting(tuning),
         "confidence": None if confidence is None else [confidence, confident_from],
         # The oracle removes them, and they are no part of the data's fingerprint.
         "doubtful": confidence and {name: _hash(*arrays) for name, arrays in doubted.items()},

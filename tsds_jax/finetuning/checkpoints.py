@@ -1,6 +1,7 @@
 """What a run of fine-tuning needs to go on where it stopped, written by Orbax."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,8 @@ class Checkpoints(PutOff):
                 create=False,
                 # The next step gives the arrays' memory away: a save has to be over when `save` comes back.
                 enable_async_checkpointing=False,
+                # A kill while one is written leaves it half there.
+                cleanup_tmp_directories=True,
                 multiprocessing_options=alone,
             )
             folder.mkdir(parents=True, exist_ok=True)
@@ -77,13 +80,19 @@ class Checkpoints(PutOff):
         # The others, which do not write, know less of how long it takes.
         return self.manager is not None and self._agree(is_first() and time.monotonic() - self.written >= self.rest)
 
-    def save(self, step: int, arrays: Any, loop: dict[str, Any]) -> None:
+    def save(self, step: int, fetch: Callable[[], Any], loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of NumPy's arrays, and JSON values. Back when it is on disk.
+
+        Args:
+          step: its number.
+          fetch: gives the arrays, in all processes; the time that takes is part of the writing's.
+          loop: the values.
 
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before it was due.
         """
-        began, args, leaves = time.monotonic(), self.orbax.args, jax.tree.leaves(arrays)
+        began, args = time.monotonic(), self.orbax.args
+        leaves = jax.tree.leaves(fetch())
         if is_first():
             self.manager.save(
                 step,

@@ -1,5 +1,6 @@
 """Every option of fine-tuning is refused by its name, before any work, where it is out of range."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -56,9 +57,16 @@ def check_fits(options: FineTuneOptions, encoder: Encoder) -> None:
         )
 
 
+def lasting(options: FineTuneOptions) -> dict[str, Any]:
+    """The options that make a run this run, as JSON values: all but how its memory is used, which a run may change."""
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in ("remat", "shard")}
+
+
 def steps_for(options: FineTuneOptions, rows: int) -> int:
     """Gradient steps of a run on that many training rows."""
-    return options.steps if options.steps is not None else math.ceil(options.epochs * rows / options.batch_size)
+    # Rounded, for 1.1 times 1,600 rows are a little more than 1,760 in floats.
+    passes = round(options.epochs * rows / options.batch_size, 9)
+    return options.steps if options.steps is not None else math.ceil(passes)
 
 
 def _whole(value: object) -> bool:

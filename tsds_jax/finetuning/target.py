@@ -244,10 +244,14 @@ def new_target(
     config = encoder.config if dropout is None else encoder.config.with_dropout(dropout)
     about = head_config(head, encoder.settings, encoder.config)
     about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
+    theirs = class_names(encoder.settings, outputs)
+    places = tuple(map(str, range(outputs)))
+    same = not classes or theirs == classes or (classes == places and theirs == class_names({}, outputs))
     if about.pad is not None and has_tokenizer(encoder.folder):
-        # It fills texts up there, if the encoder has it; a head that there is was trained with the config's.
-        pad, asked = encoder.tokenizer.pad_token_id, about.pad < 0 or f"{about.out}.weight" not in encoder.head
-        if asked and pad is not None and pad < encoder.config.vocab_size:
+        # It fills texts up there, if the encoder has it; a head that is taken over was trained with the config's.
+        pad, map_there = encoder.tokenizer.pad_token_id, encoder.head.get(f"{about.out}.weight")
+        taken_over = same and map_there is not None and len(map_there) == outputs
+        if (about.pad < 0 or not taken_over) and pad is not None and pad < encoder.config.vocab_size:
             about = dataclasses.replace(about, pad=pad)
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Target(config, about, outputs, rngs=nnx.Rngs(0))))
     # Copies, for the training step gives the memory of its state away, and the encoder is the caller's.
@@ -256,9 +260,6 @@ def new_target(
         for path, param in nnx.to_flat_state(nnx.state(encoder.model))
     }
     key = jax.random.fold_in(jax.random.key(seed), 0)
-    theirs = class_names(encoder.settings, outputs)
-    places = tuple(map(str, range(outputs)))
-    same = not classes or theirs == classes or (classes == places and theirs == class_names({}, outputs))
     names = {path: (name, transform) for name, (path, transform) in head_names(about).items()}
     fresh = []
     for number, (path, param) in enumerate(nnx.to_flat_state(abstract)):

@@ -14,7 +14,6 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tsds_jax.encoders.precision import set_table_dtype
 from tsds_jax.encoders.tokens import Batch, Tokenised
 from tsds_jax.errors import TsdsError
 from tsds_jax.finetuning.batches import draw_batches, training_batch
@@ -26,11 +25,14 @@ from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
+from tsds_jax.runtime.memory import no_room
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.runtime.spread import Spread
 
 # Looks at the validation rows in a run, unless `evaluate_every` says otherwise.
 LOOKS = 4
+# What takes less memory: a run goes on with the first two, the others make another one of it.
+_LESS = "remat, or shard on several devices; or accumulate, dtype bfloat16, a lower max_length or batch_size"
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -145,11 +147,10 @@ def train(
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
     trained, frozen = split_parts(params, options, jax.random.fold_in(key, 0))
     scale = options.lora_alpha / options.lora_rank if options.tune == "lora" else 0.0
-    lowered = _in_precision(graphdef, params, options.dtype)
-    plan = the_plan(lowered, options.task, options.label_smoothing, scale, options.dtype, options.remat)
+    plan = the_plan(graphdef, options.task, options.label_smoothing, scale, options.dtype, options.remat)
     state = TrainState(trained, adamw(0.0, options.weight_decay, options.clip).init(trained))
-    # A copy, for the next step gives the state's memory away.
-    best = jax.tree.map(jnp.copy, trained)
+    # A copy, for the next step gives the state's memory away. Without watched rows the best is the last.
+    best = None if watched is None else jax.tree.map(jnp.copy, trained)
     loop = Loop()
     earlier = checkpoints.restore((state, best))
     if earlier is not None:
@@ -185,9 +186,13 @@ def train(
         loop.step += 1
         rate = learning_rate_at(loop.step - 1, options, steps)
         rates = np.asarray((rate, options.weight_decay, options.clip), np.float32)
-        state, loss, norm = train_step(plan, spread, state, frozen, *arrays, drops, rates)
-        following = next(made, None)  # made while the devices compute: they would wait for it behind the loss
-        loop.losses.append(float(loss) * units.scale**2)
+        try:
+            state, loss, norm = train_step(plan, spread, state, frozen, *arrays, drops, rates)
+            following = next(made, None)  # made while the devices compute: they would wait for it behind the loss
+            loop.losses.append(float(loss) * units.scale**2)
+        except jax.errors.JaxRuntimeError as error:
+            tokens = arrays[0].input_ids.shape[-1]
+            raise no_room(error, f"a step of {len(chosen)} rows of {tokens} tokens", _LESS) from None
         # After the last step no loss would show what such a gradient has made of the weights.
         for name, number in (("loss", loop.losses[-1]), ("gradient's norm", float(norm))):
             if not math.isfinite(number):
@@ -209,13 +214,15 @@ def train(
         progress(Progress("finetune", loop.step, steps, "steps", f"loss {loop.losses[-1]:.3f}"))
         if loop.step % every == 0 or loop.step == steps:
             scores = None if watched is None else score(outputs(state.trained), watched.labels, options.task)
-            if _look(loop, scores, options):
+            if _look(loop, scores, options) and best is not None:
                 best = jax.tree.map(jnp.copy, state.trained)
             log(loop.history[-1])
         if checkpoints.due:
             spent = loop.seconds + time.perf_counter() - started
-            checkpoints.save(loop.step, spread.fetched((state, best)), dataclasses.asdict(loop) | {"seconds": spent})
-    return Outcome(all_parameters(best), loop, trained_count(best))
+            fetch = functools.partial(spread.fetched, (state, best))
+            checkpoints.save(loop.step, fetch, dataclasses.asdict(loop) | {"seconds": spent})
+    found = state.trained if best is None else best
+    return Outcome(all_parameters(found), loop, trained_count(found))
 
 
 def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions) -> bool:
@@ -300,20 +307,21 @@ def _losses(plan: Plan, outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
-def _in_precision(graphdef: nnx.GraphDef, params: nnx.State, dtype: str) -> nnx.GraphDef:
-    target = nnx.merge(graphdef, params)
-    set_table_dtype(target.encoder, dtype)
-    return nnx.split(target)[0]
-
-
 def _lowered(states: tuple[nnx.State, ...], dtype: str) -> tuple[nnx.State, ...]:
-    """The encoder's parameters in that precision, the head's as they are."""
+    """The encoder's parameters in that precision, the head's and tables as they are.
+
+    A row of a table gets the gradients of all its tokens, thousands of a segment's: their sum needs the digits.
+    """
     if dtype == "float32":
         return states
+
+    def lowers(path: tuple[Any, ...]) -> bool:
+        return path[0] == "encoder" and path[-1] != "embedding"
+
     return tuple(
         nnx.from_flat_state(
             [
-                (path, param.replace(param[...].astype(dtype)) if path[0] == "encoder" else param)
+                (path, param.replace(param[...].astype(dtype)) if lowers(path) else param)
                 for path, param in nnx.to_flat_state(state)
             ]
         )

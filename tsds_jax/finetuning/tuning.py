@@ -1,5 +1,6 @@
 """Fine-tuning from end to end: rows and an encoder in, a target model and its scores out."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -22,14 +23,14 @@ from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
-from tsds_jax.finetuning.checks import check_fits, check_options
+from tsds_jax.finetuning.checks import check_fits, check_options, lasting
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
 from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import RunFolder, check_run_folder, open_run
+from tsds_jax.runtime.folder import RunFolder, check_outside, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices
 
@@ -156,8 +157,7 @@ def finetune(
     check_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     if folder is not None:
-        inputs = (model, train, validation, evaluation)
-        check_run_folder(folder, resume=resume, overwrite=overwrite, inputs=inputs)
+        check_outside(folder, (model, train, validation, evaluation), overwrite=overwrite)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)
@@ -190,7 +190,9 @@ def finetune(
     )
     # The weights that it came with stay where they are for whoever gave it; nobody else needs them beside these.
     encoder = encoder.with_model(nnx.merge(graphdef, params).encoder)
-    with Checkpoints(None if run is None else run.path / "checkpoints", checkpoint_every) as checkpoints:
+    # Held no longer than it trains, whatever ends that: who looks at an error holds on to all that it was raised in.
+    held = contextlib.nullcontext() if run is None else run.place
+    with held, Checkpoints(None if run is None else run.path / "checkpoints", checkpoint_every) as checkpoints:
         log = _logging(run, checkpoints)
         outcome = train_rows(graphdef, params, rows, watched, limit, options, units, spread, checkpoints, log, progress)
     module = nnx.merge(graphdef, outcome.params)
@@ -288,7 +290,7 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
     return {
         "tsds_jax": __version__,
         "stage": "finetune",
-        "options": dataclasses.asdict(options),
+        "options": lasting(options),
         "model": encoder.fingerprint(),
         "head": encoder.head_fingerprint(),
         "data": {role: part and part.fingerprint() for role, part in parts},

@@ -10,6 +10,7 @@ from tsds_jax import __version__
 from tsds_jax.data import Splits, TextData, shared_groups
 from tsds_jax.data.messages import counted
 from tsds_jax.encoders import Encoder
+from tsds_jax.finetuning.checks import lasting
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import validation_units
 from tsds_jax.runtime.environment import environment
@@ -66,7 +67,7 @@ def manifest_of(
         "identity": {
             "tsds_jax": __version__,
             "options": options,
-            "finetuning": tuning,
+            "finetuning": finetuning and lasting(finetuning),
             "model": model["sha256"],
             "head": encoder.head_fingerprint(),
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},

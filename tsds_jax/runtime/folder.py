@@ -332,23 +332,8 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
         RunFolder(path).write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
 
 
-def check_run_folder(
-    folder: str | os.PathLike,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    inputs: Iterable[Any] = (),
-    cache: str | os.PathLike | None = None,
-) -> None:
-    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run, or had better.
-
-    Args:
-      folder: of the run.
-      resume: see `open_run`.
-      overwrite: see `open_run`.
-      inputs: what the run is made from: of paths none may be among what ``overwrite`` removes.
-      cache: that is written before the folder is opened, and would be nobody's in a new one.
-    """
+def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Raises InputError, before any work, where `open_run` would refuse the folder whatever the run."""
     path = as_path(folder)
     if resume and overwrite:
         raise InputError("both resume and overwrite were asked for: give one of them")
@@ -356,19 +341,43 @@ def check_run_folder(
         raise InputError(f"{path} is a file: give a folder for the run")
     check_writable(path)
     if not path.is_dir() or _barely_begun(path):
-        if cache is not None and _is_within(as_path(cache), path):
-            raise InputError(f"cache {cache} lies in {path}, which has to be new or empty: give another place")
         return
     if _manifest(path) is None:
         raise InputError(f"folder {path} holds files that are no run's: give a new or empty folder")
     if not (resume or overwrite):
         raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
-    for source in inputs if overwrite else ():
-        if _is_own(source, path):
-            raise InputError(
-                f"{source} is of the run in {path} that overwrite would remove: copy it elsewhere first, or give"
-                " another folder"
-            )
+
+
+def check_outside(
+    folder: str | os.PathLike,
+    inputs: Iterable[Any],
+    *,
+    overwrite: bool,
+    cache: str | os.PathLike | None = None,
+) -> None:
+    """Raises InputError, before any work, where a run would remove what it is made from, or bar its own way.
+
+    In a job of several processes the first one's folder is looked at, and all of them raise.
+
+    Args:
+      folder: of the run.
+      inputs: what the run is made from: of paths none may be among what ``overwrite`` removes.
+      overwrite: see `open_run`.
+      cache: that is written before the folder is opened, and would be nobody's in a new one.
+    """
+    from tsds_jax.runtime.processes import first_says  # which needs this module
+
+    path, refused = as_path(folder), ""
+    if not path.is_dir() or _barely_begun(path):
+        if cache is not None and _is_within(as_path(cache), path):
+            refused = f"cache {cache} lies in {path}, which has to be new or empty: give another place"
+    elif overwrite and (own := [source for source in inputs if _is_own(source, path)]):
+        refused = (
+            f"{own[0]} is of the run in {path} that overwrite would remove: copy it elsewhere first, or give another"
+            " folder"
+        )
+    if refused := first_says(refused):
+        raise InputError(refused)
 
 
 def check_writable(name: str | os.PathLike) -> None:

@@ -123,6 +123,11 @@ def halved(error: jax.errors.JaxRuntimeError, size: int, what: str, less: str = 
     return half
 
 
+def no_room(error: jax.errors.JaxRuntimeError, what: str, less: str) -> Exception:
+    """A `TsdsError` where the device's memory was full for ``what``, with what to give instead; else the same error."""
+    return TsdsError(f"the device has no memory for {what}: give {less}") if _says_full(error) else error
+
+
 def in_batches(compute: Callable[[np.ndarray], Any], entries: np.ndarray, size: int, what: str) -> Any:
     """What is computed of all entries, so many at a time, on the host; half as many while the device's memory is full.
 
