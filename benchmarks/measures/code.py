@@ -62,8 +62,8 @@ def stamp(*parts: str) -> dict[str, Any]:
     """
     return {
         "date": date.today().isoformat(),
-        "commit": _commit(),
-        "code": {part: code_digest(part) for part in parts},
+        "commit": _BEGAN_AT,
+        "code": {part: _BEGAN_WITH.get(part) or code_digest(part) for part in parts},
     }
 
 
@@ -79,6 +79,8 @@ def code_digest(part: str, package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:12]
 
 
+# Of what runs, which was imported at the start: hours later other code may lie in its place.
+_BEGAN_WITH = {part: code_digest(part) for part in sorted(place.stem for place in PACKAGE.iterdir())}
 # Many results are of the same parts.
 _digest_now = cache(code_digest)
 
@@ -137,3 +139,6 @@ def _commit() -> str | None:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+_BEGAN_AT = _commit()

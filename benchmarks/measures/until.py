@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+from measures.code import stamp
 from measures.cold import run_cold
 from measures.problem import Arrays, in_turn, say, timed
 from measures.rows import Until
@@ -91,9 +92,7 @@ def _kept(
 ) -> np.ndarray:
     """What is made of these arrays, from the folder if it is there. Neither other arrays nor other code get it."""
     digest = hashlib.sha256(json.dumps([tsds_jax.__version__, *how]).encode())
-    package = Path(tsds_jax.__file__).parent
-    for file in sorted([*package.glob("games/*.py"), *package.glob("estimators/*.py"), package / "valuation.py"]):
-        digest.update(file.read_bytes())
+    digest.update(json.dumps(stamp("games", "estimators", "valuation")["code"]).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     kept = cache / f"{name}-{digest.hexdigest()[:16]}.npy"

@@ -110,6 +110,14 @@ def test_quotes_that_would_join_rows_are_refused(data, row):
         parse_csv(data, "t.csv")
 
 
+def test_a_quotation_over_rows_of_a_table_of_tabs_is_refused_and_a_quoted_value_of_several_lines_is_not():
+    data = b'text\tlabel\nfine\t1\n"I went home.\t1\nIt was late."\t0\nbad\t0\n'
+    with pytest.raises(InputError, match=r"t\.tsv, row 1: a quotation from here goes on over 2 rows, in '\"I went"):
+        parse_csv(data, "t.tsv", delimiter="\t")
+    kept = parse_csv(b'text\tlabel\n"two\nlines"\t1\n"a\ttab"\t0\n', "t.tsv", delimiter="\t")
+    assert kept["text"].to_pylist() == ["two\nlines", "a\ttab"]
+
+
 def test_quotes_inside_an_unquoted_value_are_text():
     assert parse_csv(b'text,label\na 5" disk,0\n', "t.csv")["text"].to_pylist() == ['a 5" disk']
 

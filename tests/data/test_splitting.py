@@ -258,7 +258,7 @@ def test_text_data_is_a_source(train):
     assert splits.validation.labels.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("name", ["validation", "dev", "val"])
+@pytest.mark.parametrize("name", ["validation", "valid", "dev", "val"])
 def test_the_splits_of_a_dataset_dict_are_used(tmp_path, train, name):
     both = DatasetDict({"train": train, name: rows(["x", "y"], "v"), "test": rows(["y"], "s"), "extra": train})
     with no_progress_bars():

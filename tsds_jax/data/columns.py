@@ -114,6 +114,7 @@ def read_label_sets(values: pa.ChunkedArray, feature: Any, name: str) -> tuple[l
     """The class names of every row, and the first row that cannot be used.
 
     A row is a list of what `read_labels` takes, or a string of class names joined by `|`; an empty one has no class.
+    One that names a class twice is no set, but most likely a 0 or 1 for each class.
     """
     inner = getattr(feature, "feature", None)
     sets: list[list[str]] = []
@@ -128,7 +129,15 @@ def read_label_sets(values: pa.ChunkedArray, feature: Any, name: str) -> tuple[l
         trouble = next((trouble for _, trouble in read if trouble), None)
         if trouble:
             return sets, Problem(row, trouble)
-        sets.append([text for text, _ in read])
+        names = [text for text, _ in read]
+        twice = next((text for place, text in enumerate(names) if text in names[:place]), None)
+        if twice is not None:
+            return sets, Problem(
+                row,
+                f"column {name!r} names class {shorten(twice)} twice; give the names of the row's classes, not a 0 or 1"
+                " for each class",
+            )
+        sets.append(names)
     return sets, None
 
 

@@ -159,6 +159,8 @@ def _check_quoting(data: bytes, name: str, delimiter: str) -> None:
     _, _, whole = _grammar(delimiter)
     match = whole.match(data)
     if match and match.end() == len(data):
+        if delimiter == "\t":
+            _check_lines(data, name)
         return
     for count, (start, end) in enumerate(_records(data, delimiter)):
         if end == -1:
@@ -167,6 +169,23 @@ def _check_quoting(data: bytes, name: str, delimiter: str) -> None:
             raise InputError(
                 f"{name}, row {count - 1}: a quoted value does not end before the next column, in "
                 f"{shorten(text)}; {way_out}"
+            )
+
+
+def _check_lines(data: bytes, name: str) -> None:
+    """Refuses a quoted value of a table of tabs whose lines are rows of their own.
+
+    Most writers of such files do not quote: a quotation in the texts that ends rows further on is then no value's.
+    """
+    columns = None
+    for count, (start, end) in enumerate(_records(data, "\t") if b'"' in data else ()):
+        lines = data[start:end].splitlines()
+        columns = lines[0].count(b"\t") if columns is None else columns
+        if columns and len(lines) > 1 and all(line.count(b"\t") == columns for line in lines):
+            raise InputError(
+                f"{name}, row {count - 1}: a quotation from here goes on over {len(lines)} rows, in "
+                f"{shorten(lines[0].decode(errors='replace'))}; double its quotes and quote the whole value, or remove "
+                "them"
             )
 
 

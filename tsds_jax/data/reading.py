@@ -101,9 +101,17 @@ def pick_split(tables: Table | dict[str, Table], role: str) -> Table:
     raise InputError(f"{source}: has the splits {listing(tables)}; choose one with @SPLIT or split=")
 
 
+# As `datasets` tells them from the names of files.
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
 def split_names(role: str) -> tuple[str, ...]:
     """The names that a split of this role goes by."""
-    return ("validation", "dev", "val") if role == "validation" else (role,)
+    return _SPLITS.get(role, (role,))
 
 
 @contextmanager
