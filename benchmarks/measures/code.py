@@ -79,8 +79,6 @@ def code_digest(part: str, package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:12]
 
 
-# Of what runs, which was imported at the start: hours later other code may lie in its place.
-_BEGAN_WITH = {part: code_digest(part) for part in sorted(place.stem for place in PACKAGE.iterdir())}
 # Many results are of the same parts.
 _digest_now = cache(code_digest)
 
@@ -141,4 +139,6 @@ def _commit() -> str | None:
         return None
 
 
+# Of what runs, which was imported at the start: hours later other code may lie in its place.
+_BEGAN_WITH = {part: code_digest(part) for part in sorted(place.stem for place in PACKAGE.iterdir())}
 _BEGAN_AT = _commit()
