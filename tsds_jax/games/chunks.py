@@ -18,7 +18,7 @@ _MOST, _BYTES = 2**30, 64
 # Free memory is told in such parts of all of it: other numbers compile other programs, a little more in use does not.
 _PARTS = 8
 # Orders longer than this are cut where no prefix reaches, to one of so many lengths: each is compiled.
-_LONG, _CUTS = 512, 4
+_LONG, _CUTS = 512, 3
 # Its memory where it does not say.
 _UNKNOWN = 2**34
 # An array of more than such a part of a device's memory is cut, if it can be.
