@@ -161,10 +161,10 @@ def _drawn_units(
     None that is to ``stay``, bool ``[units]``: the goal is the fraction of the others.
     """
     label, count, start = class_counts(labels, codes)
-    whole, drawn = np.bincount(labels).tolist(), np.zeros(len(start) - 1, bool)
+    drawn = np.zeros(len(start) - 1, bool)
     stay = drawn.copy() if stay is None else stay
-    free = np.bincount(labels[~stay[codes]], minlength=len(whole)).tolist()
-    goal, held = [max(fraction * rows, least) for rows in free], [0] * len(whole)
+    free = np.bincount(labels[~stay[codes]], minlength=labels.max() + 1).tolist()
+    goal, held = [max(fraction * rows, least) for rows in free], [0] * len(free)
 
     def offer(one: int, wanted: Callable[[list[tuple[int, int]]], bool]) -> None:
         if stay[one]:

@@ -50,7 +50,6 @@ def cut_short(fitted: Callable[[int], Any], length: int, most: jax.Array) -> Any
     if length <= _LONG or jax.default_backend() != "cpu":
         return fitted(length)
     ends = [-(-length * part // _CUTS) for part in range(1, _CUTS + 1)]
-    # A sum, that the compiler knows where it knows the prefixes.
     return jax.lax.switch(sum(most > end for end in ends[:-1]), [partial(fitted, end) for end in ends])
 
 
