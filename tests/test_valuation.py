@@ -109,6 +109,20 @@ def test_progress_counts_up_to_all_marginals():
     assert done[-1] == seen[-1].total == 160 * 40
 
 
+def test_a_semivalue_of_a_semivalue_is_that_of_the_run():
+    # Of a size that too few checks were of the values are not corrected; what is taken from them is again.
+    run = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=48)
+    small = run.truncated(1)
+    assert run.corrected
+    assert not small.corrected
+    again = small.semivalue("shapley")
+    assert again.corrected
+    np.testing.assert_array_equal(again.values, run.semivalue("shapley").values)
+    np.testing.assert_array_equal(again.stderr, run.semivalue("shapley").stderr)
+    left = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=48, correct=False)
+    assert not left.truncated(40).corrected
+
+
 def test_one_run_gives_other_semivalues_and_smaller_subsets():
     keep = np.r_[0:10]
     data = (X[keep], Y[keep], X_VAL, Y_VAL)

@@ -7,6 +7,9 @@ import numpy as np
 
 from tsds_jax.errors import InputError
 
+# The largest feature: sums of its squares, and of distances, are finite in float32.
+LARGEST = 1e15
+
 
 def feature_matrix(x: object, name: str) -> np.ndarray:
     """``x`` as finite float32 ``[points, features]``.
@@ -35,13 +38,22 @@ def feature_matrix(x: object, name: str) -> np.ndarray:
     return array
 
 
-def check_largest(x: np.ndarray, name: str, largest: float) -> None:
-    """Raises InputError, naming its place, for the first number of ``x`` that is further from zero than ``largest``."""
-    if max(x.max(), -x.min()) > largest:
-        row, column = np.argwhere(np.abs(x) > largest)[0]
-        raise InputError(
-            f"{name} is {x[row, column]} at row {row}, feature {column}: scale features to at most {largest:g}"
-        )
+def feature_matrices(x_train: object, x_val: object, *, largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both as `feature_matrix`, of one width.
+
+    Raises:
+      InputError: as there; another width, or a number that is further from zero than ``largest``.
+    """
+    x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
+    for array, name in ((x, "x_train"), (x_rows, "x_val")):
+        if max(array.max(), -array.min()) > largest:
+            row, column = np.argwhere(np.abs(array) > largest)[0]
+            raise InputError(
+                f"{name} is {array[row, column]} at row {row}, feature {column}: scale features to at most {largest:g}"
+            )
+    if x.shape[1] != x_rows.shape[1]:
+        raise InputError(f"x_val has {x_rows.shape[1]} features and x_train {x.shape[1]}: give both the same")
+    return x, x_rows
 
 
 def label_array(y: object, name: str, rows: int) -> np.ndarray:

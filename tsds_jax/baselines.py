@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import check_largest, encode_labels, feature_matrix, label_array, number_in, one_of
+from tsds_jax.arrays import LARGEST, encode_labels, feature_matrices, label_array, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
@@ -46,8 +46,6 @@ _BETA = (16.0, 1.0)
 _SCORED_BY = {"leave_one_out": "accuracy", "leave_one_out_likelihood": "log_likelihood", "knn_shapley": "accuracy"}
 # Points whose kernel matrix is kept: 1.6 GB of float32, and a few times that while it is made.
 _LARGEST_KERNEL = 20_000
-# The largest feature, whose distances have finite squares.
-_LARGEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +131,12 @@ def baseline(
     number_in("samples", samples, 1, MOST_SAMPLES)
     number_in("seed", seed, 0, 2**32 - 1)
     began = time.perf_counter()
-    x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
+    x, x_rows = feature_matrices(x_train, x_val, largest=LARGEST)
     check_baseline(method, len(x))
     # Before NumPy sees labels of two types, of which it would make strings.
     y, y_rows = label_array(y_train, "y_train", len(x)), label_array(y_val, "y_val", len(x_rows))
     # What a game of regressions would refuse; but it takes fewer classes than the methods that do without it.
     number_in("C", C, 1e-6, 1e6, whole=False)
-    for array, name in ((x, "x_train"), (x_rows, "x_val")):
-        check_largest(array, name, _LARGEST)
-    if x.shape[1] != x_rows.shape[1]:
-        raise InputError(f"x_val has {x_rows.shape[1]} features and x_train {x.shape[1]}: give both the same")
     encode_labels(y, y_rows)
     found = BASELINES[method](_Problem(x, y, x_rows, y_rows, C, samples, seed))
     points = len(x)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import comb
 from scipy.stats import t as student
 
-from tsds_jax.arrays import check_largest, encode_labels, feature_matrix, label_array, number_in, one_of, real_array
+from tsds_jax.arrays import LARGEST, encode_labels, feature_matrices, label_array, number_in, one_of, real_array
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.estimators import (
     MAX_PLAYERS,
@@ -53,8 +53,6 @@ ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
 # Their numbers are int32, and calls go some beyond the last.
 MOST_SAMPLES = 2**31 - 2**16
 _DEFAULT = SelectOptions()
-# Of a feature: beyond it, sums of squares that logistic regressions are fitted by are infinite in float32.
-_LARGEST = 1e15
 # Fewer checked contributions say too little of a bias to correct it.
 _FEWEST_CHECKS = 8
 # Coalitions of one group or two say of each little but how it does alone.
@@ -97,6 +95,8 @@ class Valuation:
         ``[points, groups]``, with ``row_groups``. What ``corrected`` added is in no part.
       freedom: float64 ``[points]``, degrees of freedom of each ``stderr``; None for infinitely many.
       weights: float64 ``[subset_size]``, of coalition sizes, in another semivalue than was sampled; None for that one.
+      correct: whether the bias is to be added to values, these and those of `semivalue`, wherever enough contributions
+        were refitted to know it.
     """
 
     values: np.ndarray
@@ -124,6 +124,7 @@ class Valuation:
     by_row: np.ndarray | None = None
     freedom: np.ndarray | None = None
     weights: np.ndarray | None = None
+    correct: bool = True
 
     def __repr__(self) -> str:
         """In a line, for a notebook."""
@@ -275,16 +276,10 @@ class Valuation:
         if self.moments is None or self.estimator.startswith("banzhaf"):
             raise InputError(f"a run of {self.estimator!r} gives no other semivalue: use 'add_one' or 'permutation'")
         values, stderr, freedom = self.moments.known(weights)
-        bias, bias_stderr, known = (0.0, float("nan"), 0.0) if self.checks is None else _bias(self.checks, weights)
-        # Of sizes that few checks are of, the bias is not known well enough to be taken away.
-        corrected = self.corrected and known >= _FEWEST_CHECKS
-        if corrected:
-            values, stderr = values + bias, np.hypot(stderr, bias_stderr)
         if self.estimator == "exact":
             stderr = np.zeros_like(values)
-        about: dict[str, Any] = {"values": values, "stderr": stderr, "freedom": freedom, "weights": weights}
-        about |= {"semivalue_name": name, "bias": bias, "bias_stderr": bias_stderr, "by_row": None}
-        about |= {"corrected": corrected}
+        about = _corrected(values, stderr, self.checks, weights, self.correct)
+        about |= {"freedom": freedom, "weights": weights, "semivalue_name": name, "by_row": None}
         return dataclasses.replace(self, **about)
 
 
@@ -563,22 +558,15 @@ def value_game(
         estimate, check = _last(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
     values, stderr, freedom = sums.known()
-    bias, bias_stderr, known = (0.0, float("nan"), 0.0) if estimate.checks is None else _bias(estimate.checks, None)
-    corrected = correct and known >= _FEWEST_CHECKS
-    if corrected:
-        values, stderr = values + bias, np.hypot(stderr, bias_stderr)
     return Valuation(
-        values,
-        stderr,
-        sums.drawn,
+        **_corrected(values, stderr, estimate.checks, None, correct),
+        counts=sums.drawn,
         **common,
         stopped="samples" if check is None or check.reason is None else check.reason,
         fits=estimate.fits,
         truncated_share=estimate.truncated / max(1, int(sums.drawn.sum())),
         unconverged=estimate.unconverged,
-        bias=bias,
-        bias_stderr=bias_stderr,
-        corrected=corrected,
+        correct=correct,
         seconds=spent + time.perf_counter() - began,
         moments=None if estimator == "banzhaf" else sums,
         checks=estimate.checks,
@@ -623,13 +611,12 @@ def _sampled(
     while hasattr(plain, "game"):
         plain = plain.game
     if estimator in ("add_one", "banzhaf_add_one"):
-        classes = getattr(game, "classes", 1)
-        rows = len(getattr(plain, "y_val", (0,)))
         if isinstance(plain, LogisticGame):
-            # Fits pass over a coalition's rows too, an eighth of the points at a time (`descend_in_stages`).
-            rows = max(rows, size // 8)
-        # Of two classes there is one number a row.
-        rows *= classes if classes > 2 else 1
+            rows = plain.numbers_added(size)
+        else:
+            classes = getattr(game, "classes", 1)
+            # Of two classes there is one score a row.
+            rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
         half = estimator == "banzhaf_add_one"
         return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half, since=since)
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}
@@ -665,6 +652,18 @@ def _last(
     if estimate.rounds < estimate.planned:
         progress(Progress("value", total, total, "marginals", "reliable enough"))
     return estimate, check
+
+
+def _corrected(
+    values: np.ndarray, stderr: np.ndarray, checks: np.ndarray | None, weights: np.ndarray | None, correct: bool
+) -> dict[str, Any]:
+    """Values with the bias added where it is known well enough, their errors, and what a `Valuation` says of it."""
+    bias, bias_stderr, known = (0.0, float("nan"), 0.0) if checks is None else _bias(checks, weights)
+    corrected = correct and known >= _FEWEST_CHECKS
+    if corrected:
+        values, stderr = values + bias, np.hypot(stderr, bias_stderr)
+    about = {"bias": bias, "bias_stderr": bias_stderr, "corrected": corrected}
+    return {"values": values, "stderr": stderr, **about}
 
 
 def _bias(checks: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float]:
@@ -752,12 +751,7 @@ def source_game(
       InputError: an array or option that cannot be used.
     """
     _check_source(source, utility, C)
-    x, xv = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
-    if source == "logistic":
-        for array, name in ((x, "x_train"), (xv, "x_val")):
-            check_largest(array, name, _LARGEST)
-    if x.shape[1] != xv.shape[1]:
-        raise InputError(f"x_val has {xv.shape[1]} features and x_train {x.shape[1]}: give both the same")
+    x, xv = feature_matrices(x_train, x_val, largest=LARGEST if source == "logistic" else np.inf)
     weights = {"sample_weight": sample_weight, "weight_val": weight_val}
     if utility in REGRESSION_UTILITIES:
         classes = None

@@ -29,7 +29,7 @@ def problem(points=45, rows=30, classes=2, seed=0):
     return gram[:points, :points], y[:points], gram[points:, :points], y[points:]
 
 
-_scores = jax.jit(lambda game, order, sizes: game.running(order)[0](sizes))
+_scores = jax.jit(lambda game, order, sizes: game.running(order, jnp.max(sizes))[0](sizes))
 _prefixes = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, sizes))
 _fit = jax.jit(lambda game, order, size: game.fit(order, size))
 _add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit.model, points).marginal)
@@ -107,6 +107,18 @@ def test_a_chains_marginals_sum_to_what_the_whole_chain_is_worth():
     worth = worth_of(game, jnp.zeros(45, bool).at[order].set(True)) - worth_of(game, jnp.zeros(45, bool))
     assert float(walk.marginals.sum()) == pytest.approx(float(worth), abs=1e-5)
     assert isinstance(game, Game)
+
+
+def test_a_kernel_that_is_none_damps_no_prefix_for_the_players_behind_it():
+    k_train, y, k_val, y_val = problem()
+    k_train[40, 40] = -0.9  # no Gram matrix has a negative diagonal
+    broken = kernel_game(k_train, y, k_val, y_val, classes=2, utility="log_likelihood", C=10.0)
+    sound = kernel_game(np.abs(k_train), y, k_val, y_val, classes=2, utility="log_likelihood", C=10.0)
+    order = jnp.arange(45)
+    found, wanted = (_prefixes(game, order, jnp.array([30, 40])) for game in (broken, sound))
+    np.testing.assert_array_equal(found.utility, wanted.utility)
+    assert int(found.unconverged) == 0
+    assert int(_prefixes(broken, order, jnp.array([30, 41])).unconverged) == 2
 
 
 def test_float32_agrees_with_float64():

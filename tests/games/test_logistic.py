@@ -119,6 +119,22 @@ def test_a_coalition_without_some_class_follows_the_rule_of_succession(classes):
     assert at("probability", four) == pytest.approx((5 * of_one + others) / (4 + classes), rel=1e-5)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5, 1000])
+def test_a_coalition_of_one_class_predicts_it_however_little_it_weighs(classes):
+    x, _, x_val, y_val = problem(classes=2)
+    y = np.arange(60) % classes
+    weight = np.where(y == 1, 1e-9, 1.0)
+
+    def at(name, coalition):
+        game = logistic_game(x, y, x_val, y_val, classes=classes, utility=name, sample_weight=weight)
+        return float(jax.jit(utility)(game, coalition))
+
+    one = (y == 1) & (np.arange(60) < 8)
+    assert at("accuracy", one) == pytest.approx(np.mean(y_val == 1))
+    # The least that speaks for it: the log of 1 + 1e-9 is less than a float32 near 1 can hold.
+    assert at("log_likelihood", one) == pytest.approx(-np.log(classes), rel=1e-6)
+
+
 def test_utility_does_not_depend_on_the_order_of_members():
     x, y, x_val, y_val = problem(noise=3.0)
     game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood")

@@ -48,7 +48,7 @@ def close(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-_scores = jax.jit(lambda game, order, sizes: game.running(order)[0](sizes))
+_scores = jax.jit(lambda game, order, sizes: game.running(order, jnp.max(sizes))[0](sizes))
 _prefixes = jax.jit(lambda game, order, sizes: game.prefix_utilities(order, sizes))
 _fit = jax.jit(lambda game, order, size: game.fit(order, size))
 _add = jax.jit(lambda game, fit, points: game.add_one_marginals(fit.model, points).marginal)

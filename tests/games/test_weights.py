@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import laplacian_kernel
 
 from tsds_jax.errors import InputError
-from tsds_jax.games import kernel_game, ridge_game
+from tsds_jax.games import kernel_game, logistic_game, ridge_game, utility
 from tsds_jax.games.utilities import row_weights
 
 SHAPES = {"tall": (60, 5), "square": (40, 13), "wide": (25, 40)}
@@ -17,7 +17,8 @@ SHAPES = {"tall": (60, 5), "square": (40, 13), "wide": (25, 40)}
 
 @jax.jit
 def _prefix_scores(game, order):
-    return game.running(order)[0](jnp.arange(order.shape[0] + 1))
+    length = order.shape[0]
+    return game.running(order, jnp.int32(length))[0](jnp.arange(length + 1))
 
 
 @jax.jit
@@ -211,6 +212,20 @@ def test_weights_that_cannot_be_used_are_named(name, weight, words):
             build()
 
 
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0] * 7 + [1e39] + [1.0] * 12, "is 1e[+]39 at row 7, .* the largest is from 1e-09 to 1e[+]09"),
+        ([0.0] * 3 + [1e-12] + [1e-13] * 16, "is 1e-12 at row 3, .* the largest is from 1e-09 to 1e[+]09"),
+        ([1.0] * 9 + [1e-46] + [1.0] * 10, "is 1e-46 at row 9, .* give 0, or at least 1e-30"),
+    ],
+)
+def test_weights_that_float32_does_not_hold_are_named(weight, words):
+    x, y, x_val, y_val, _ = problem(20, 3, 2)
+    with pytest.raises(InputError, match=f"^sample_weight {words}"):
+        logistic_game(x, y, x_val, y_val, classes=2, sample_weight=weight)
+
+
 def test_r2_needs_two_values_among_the_rows_that_count():
     x, y, x_val, y_val, _ = problem(20, 3, 0)
     weight = np.zeros(20)
@@ -228,3 +243,8 @@ def test_regression_targets_that_cannot_be_squared_are_named():
         given[name][row] = value
         with pytest.raises(InputError, match=rf"^{name} is {value:.6g}".replace("+", r"\+") + f" at row {row}"):
             ridge_game(x, given["y"], x_val, given["y_val"], classes=None, utility="neg_mean_squared_error")
+    with pytest.raises(InputError, match=r"^y and y_val reach .*e-25 only, whose squared errors round to 0"):
+        ridge_game(x, y * 1e-25, x_val, y_val * 1e-25, classes=None, utility="neg_mean_squared_error")
+    # Of targets that are all the same no error is one.
+    same = ridge_game(x, np.full(20, 0.1), x_val, np.full(20, 0.1), classes=None, utility="neg_mean_squared_error")
+    assert float(jax.jit(utility)(same, np.arange(20) < 9)) == 0

@@ -287,7 +287,8 @@ def add_one(
       subset_size: coalitions have fewer members than this (s), from 1 to ``game.players``; with ``half`` all players.
       samples: coalitions; a player gets a contribution of each that it is not in.
       seed: decides the coalitions.
-      rows: numbers that the game holds for each point at a time, such as validation rows by classes; bounds a chunk.
+      rows: numbers that the game holds for each point at a time, such as validation rows by classes, or its own
+        features; bounds a chunk.
       half: see above.
       chunk: points valued together; None takes as many as keep ``chunk * rows`` under four million, which is 16 MiB an
         array (up to 4 GiB on an accelerator), or where a CPU makes two calls at a time (``game.side_by_side``) under

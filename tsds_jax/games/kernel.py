@@ -67,16 +67,21 @@ class KernelGame(LeastSquaresGame):
     k_train: jax.Array
     k_val: jax.Array
 
-    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
-        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
-        gram, across = self.k_train[order[:, None], order], self.k_val[:, order].T
+    def running(self, order: jax.Array, most: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes up to ``most`` to scores ``[sizes, targets, rows]`` of prefixes; the sums it reads."""
+        member = (jnp.arange(len(order)) < most).astype(self.k_train.dtype)
+        gram, across = self._among(order, member), self.k_val[:, order].T
         running = kernel_sums(gram, self.penalty, self._targets(order), across)
         return sums_at(running), running
+
+    def _among(self, order: jax.Array, member: jax.Array) -> jax.Array:
+        """The members' kernel, ``[length, length]``, zero in rows and columns of others."""
+        return self.k_train[order[:, None], order] * (member[:, None] * member)
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The regression of ``order[:size]``, a `KernelFit`; the rest of the order is cut off by an identity block."""
         member = (jnp.arange(order.shape[0]) < size).astype(self.k_train.dtype)
-        gram = self.k_train[order[:, None], order] * (member[:, None] * member)
+        gram = self._among(order, member)
         factor, damped = factorise(gram + jnp.diag(jnp.where(member > 0, self.penalty, 1.0)))
         target = self._targets(order) * member[:, None]
         across = self.k_val[:, order].T * member[:, None]

@@ -77,8 +77,8 @@ class LeastSquaresGame(OutcomeGame):
     classes: int = field(metadata={"static": True})
     utility: str = field(metadata={"static": True})
 
-    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
-        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
+    def running(self, order: jax.Array, most: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes up to ``most`` to scores ``[sizes, targets, rows]`` of prefixes; the sums it reads."""
         raise NotImplementedError
 
     def added(self, model: Any, points: jax.Array) -> jax.Array:
@@ -95,9 +95,10 @@ class LeastSquaresGame(OutcomeGame):
     def prefix_map(self, order: jax.Array, sizes: jax.Array, reduce: Reduce) -> tuple[Any, jax.Array]:
         """``reduce`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, and how many fits were damped.
 
-        The work is nearly that of all sizes whatever the sizes: ask for many at once.
+        The work is nearly that of all sizes whatever the sizes: ask for many at once. A prefix that has to be damped
+        (`factorise`) damps those that are asked for with it, and all count; what lies behind them counts for nothing.
         """
-        scores, running = self.running(order)
+        scores, running = self.running(order, jnp.max(sizes))
         numbers = max(self._numbers, numbers_a_sum(running))
         found = map_in_batches(lambda some: reduce(self._outcome(scores(some))), sizes, numbers)
         return found, damped_fits(running, sizes, self.damped)
@@ -177,7 +178,7 @@ def checked_labels(
 
     Raises:
       InputError: a utility of the other kind, weights that cannot be used, or r2 on validation targets that are all
-        equal, or too small or large to square.
+        equal, or targets too small or large to square.
     """
     known = UTILITIES if classes else REGRESSION_UTILITIES
     if utility not in known:
@@ -193,8 +194,10 @@ def checked_labels(
         target, truth = _checked_targets(y, "y"), _checked_targets(y_val, "y_val")
         if utility == "r2":
             _check_variance(truth, weight)
-        shift = np.average(target, weights=share) if centre else 0.0
+        # From the first on: of targets that are all the same nothing is left, not even rounding.
+        shift = target[0] + np.average(target - target[0], weights=share) if centre else 0.0
         target, truth = target - shift, truth - shift
+        _check_squares(target, truth)
     number = jnp.int32 if classes else float
     return Labels(
         jnp.asarray(target, dtype=number),
@@ -213,6 +216,16 @@ def _checked_targets(y: np.ndarray, name: str) -> np.ndarray:
         row = int(np.argmax(bad))
         raise InputError(f"{name} is {target[row]:.6g} at row {row}: give finite numbers, or scale y and y_val alike")
     return target
+
+
+def _check_squares(target: np.ndarray, truth: np.ndarray) -> None:
+    """Raises InputError for targets so small that their squared errors would be rounded to 0."""
+    limits = jnp.finfo(jnp.result_type(float))
+    largest = float(max(np.abs(target).max(), np.abs(truth).max()))
+    if 0 < largest**2 < limits.tiny / limits.eps:
+        raise InputError(
+            f"y and y_val reach {largest:.3g} only, whose squared errors round to 0: scale y and y_val alike"
+        )
 
 
 def _check_variance(truth: np.ndarray, weight: np.ndarray) -> None:

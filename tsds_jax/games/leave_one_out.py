@@ -25,8 +25,7 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
       float64 ``[points]`` in units of the utility, and a count.
     """
     points = game.players
-    # Fits to all points descend an eighth of them at a time (`descend_in_stages`).
-    chunk = even_chunk(points, max(len(game.y_val), points // 8) * game.classes)
+    chunk = even_chunk(points, game.numbers_added(points))
     model, unconverged = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points))
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)

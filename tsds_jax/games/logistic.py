@@ -43,6 +43,8 @@ _SMALL = 16
 _FEW_CLASSES = 16
 # A penalty beyond leaves nothing of a weight of a row of about one unit, and its square is a float32 still.
 _LARGEST_RIDGE = 1e18
+# The largest weight of all is at most so much, and at least its inverse; any that is not 0 at least the other.
+_LARGEST_WEIGHT, _LEAST_WEIGHT = 1e9, 1e-30
 # A column's middle and spread are those of so many rows.
 _LOOKED_AT = 1000
 
@@ -207,6 +209,15 @@ class LogisticGame(OutcomeGame):
             converged = fit.converged
         return found, (~converged).astype(jnp.int32)
 
+    def numbers_added(self, size: int) -> int:
+        """Numbers that the fit of a coalition of ``size`` and one point more takes, in its largest array.
+
+        Its parameters, its logits of validation rows, or those of the members, which an eighth of the points pass over
+        at a time (`descend_in_stages`); of each class, where there are more than two.
+        """
+        features = self.x.shape[1]
+        return max(features, len(self.y_val), size // 8) * (self.classes if self.classes > 2 else 1)
+
     def _outcome(self, parameters: jax.Array, mass: jax.Array) -> Outcome:
         """Of fits ``[lanes, ...]`` to members of weight ``mass`` ``[lanes, classes]``."""
         if self.classes == 2:
@@ -260,6 +271,7 @@ def logistic_game(
     one_of("intercept", intercept, INTERCEPTS)
     one_of("utility", utility, UTILITIES)
     weight = checked_weights(sample_weight, len(y), "sample_weight")
+    _check_magnitudes(weight)
 
     width = np.shape(x)[1]
     # An accelerator reads four floats at once where rows begin at a multiple of four. Nothing comes of zeros.
@@ -302,6 +314,18 @@ def logistic_game(
     )
 
 
+def _check_magnitudes(weight: np.ndarray) -> None:
+    """Raises InputError for weights that float32 sums and products of would round to nothing, or to infinity."""
+    heaviest, few = int(np.argmax(weight)), (weight > 0) & (weight < _LEAST_WEIGHT)
+    if not 1 / _LARGEST_WEIGHT <= weight[heaviest] <= _LARGEST_WEIGHT:
+        row, advice = heaviest, f"scale them so that the largest is from {1 / _LARGEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
+    elif few.any():
+        row, advice = int(np.argmax(few)), f"give 0, or at least {_LEAST_WEIGHT:g}"
+    else:
+        return
+    raise InputError(f"sample_weight is {weight[row]:.6g} at row {row}, beyond what float32 sums of it hold: {advice}")
+
+
 def _some(columns: np.ndarray) -> np.ndarray:
     """Some of ``[points, features]``, evenly apart: enough to say where most are."""
     return columns[:: -(-len(columns) // _LOOKED_AT)].astype(np.float64)
@@ -331,8 +355,11 @@ def _softmax_outcome(parameters: jax.Array, mass: jax.Array, x_val: jax.Array, y
     features = parameters.reshape(lanes, classes, -1)
     present = mass > 0
     absent = classes - jnp.sum(present, 1, keepdims=True)
-    whole = jnp.sum(mass, 1, keepdims=True) + classes  # members and one imagined point a class
-    share = jnp.log1p(-jnp.minimum(absent / whole, 1 - 1e-7))
+    # Members and one imagined point a class: of the classes that are present, and of all.
+    own = jnp.log1p(jnp.sum(mass, 1, keepdims=True) + (jnp.maximum(classes - absent, 1) - 1))
+    whole = jnp.sum(mass, 1, keepdims=True) + classes
+    # A logarithm of about 1 has no digits for what it is less than 1, and one of nearly 0 none for the difference.
+    share = jnp.where(2 * absent < whole, jnp.log1p(-absent / whole), own - jnp.log(whole))
     # Reduced over classes, few arrays of one class each take a CPU a fraction of the time of one array.
     width = 1 if classes <= _FEW_CLASSES else classes
     blocks = [slice(first, first + width) for first in range(0, classes, width)]
@@ -346,7 +373,7 @@ def _softmax_outcome(parameters: jax.Array, mass: jax.Array, x_val: jax.Array, y
     total = sum(jnp.sum(jnp.exp(some), 1) for some in logits)
     inside = jnp.where(absent < classes, jnp.log(total), 0.0)
     # An absent class has the logit that gives it its probability.
-    lone = jnp.where(absent > 0, inside - jnp.log(whole) - share, -jnp.inf)
+    lone = jnp.where(absent > 0, inside - own, -jnp.inf)
     best = jnp.maximum(top - base[:, 0], lone)
     label = jnp.arange(classes)[:, None] == y_val
     true = sum(jnp.sum(jnp.where(label[of], some, 0.0), 1) for of, some in zip(blocks, logits, strict=True))

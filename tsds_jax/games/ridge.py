@@ -112,8 +112,9 @@ class RidgeGame(LeastSquaresGame):
     intercept: str = field(metadata={"static": True})
     per_player = ("x", "y", "root_weight")
 
-    def running(self, order: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
-        """A function from sizes to scores ``[sizes, targets, rows]`` of prefixes, and the sums it reads."""
+    def running(self, order: jax.Array, most: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
+        """A function from sizes up to ``most`` to scores ``[sizes, targets, rows]`` of prefixes; the sums it reads."""
+        del most  # rows behind leave a Gram matrix positive definite
         rows, target, free = self.x[order], self._targets(order), self.intercept == "free"
         if free:
             target = jnp.concatenate([target, self.root_weight[order][:, None]], 1)
