@@ -401,14 +401,13 @@ def select(given: dict[str, Any]) -> None:
     """Text in, the training rows worth keeping out; fine-tunes only to check what it would remove."""
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
-    from tsds_jax.runtime.folder import check_outside, check_run_folder
+    from tsds_jax.runtime.folder import check_place
     from tsds_jax.runtime.processes import own_place
 
     overwrite = bool(given.pop("overwrite", False))
     with own_place(given.pop("out")) as out:
         inputs = [given.get(name) for name in ("train", "validation", "model")]
-        check_run_folder(out, overwrite=overwrite)
-        check_outside(out, inputs, overwrite=overwrite, cache=given.get("cache"))
+        check_place(out, inputs, overwrite=overwrite, cache=given.get("cache"))
         with console_progress() as progress:
             selection = pipeline.select(
                 finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),

@@ -35,8 +35,7 @@ from tsds_jax.runtime.folder import (
     RunFolder,
     as_path,
     atomic,
-    check_outside,
-    check_run_folder,
+    check_place,
     clear_run,
     load_npz,
     open_run,
@@ -92,8 +91,7 @@ def value_files(
       InputError: as `value` and `load_arrays`, or the folder holds another run.
     """
     number_in("checkpoint_every", checkpoint_every, 0, np.inf, whole=False)
-    check_run_folder(out, resume=resume, overwrite=overwrite)
-    check_outside(out, (train, validation), overwrite=overwrite)
+    check_place(out, (train, validation), resume=resume, overwrite=overwrite)
     (x, y), (x_val, y_val) = load_arrays(train), load_arrays(validation)
     x, x_val = feature_matrix(x, f"x in {train}"), feature_matrix(x_val, f"x in {validation}")
     if pca:
@@ -152,8 +150,7 @@ def finetune_files(
     options = options or FineTuneOptions()
     check_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
-    check_run_folder(out, resume=resume, overwrite=overwrite)
-    check_outside(out, (train, model, validation, test), overwrite=overwrite)
+    check_place(out, (train, model, validation, test), resume=resume, overwrite=overwrite)
     data, encoder = _read_and_fitting(train, model, validation, test, text, label, options)
     told = identity(encoder, data, options)
     folder = open_run(out, told, resume=resume, overwrite=overwrite)
@@ -234,8 +231,7 @@ def finetune_seed_files(
     folder, each = as_path(out), options_by_seed(seeds, options)
     inputs = [given.get(name) for name in ("train", "model", "validation", "test")]
     for one in each:  # before the first of them trains
-        check_run_folder(folder / f"seed-{one.seed}", resume=resume, overwrite=overwrite)
-        check_outside(folder / f"seed-{one.seed}", inputs, overwrite=overwrite)
+        check_place(folder / f"seed-{one.seed}", inputs, resume=resume, overwrite=overwrite)
     if (folder / "seeds.json").exists() and not (resume or overwrite):
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
 
@@ -294,8 +290,7 @@ def evaluate_files(
       InputError: two sources of one name; or as `load_splits` and `evaluate`.
     """
     switches = {name: given.get(name, False) for name in ("resume", "overwrite")}
-    check_run_folder(out, **switches)
-    check_outside(out, (*sources, model), overwrite=switches["overwrite"])
+    check_place(out, (*sources, model), **switches)
     how = {"text": text, "label": label, "seed": given.get("seed", 0)}
     if "validation_fraction" in given:
         how["validation_fraction"] = given["validation_fraction"]

@@ -34,7 +34,7 @@ from tsds_jax.pipeline.checks import (
 )
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_outside, check_run_folder, open_run
+from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
@@ -184,8 +184,7 @@ def evaluate(
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
-    check_run_folder(out, resume=resume, overwrite=overwrite)
-    check_outside(out, (model,), overwrite=overwrite)
+    check_place(out, (model,), resume=resume, overwrite=overwrite)
     check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     for splits in data.values():

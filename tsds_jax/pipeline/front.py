@@ -26,7 +26,7 @@ from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import check_outside, check_run_folder, keep_nothing, no_part, open_run
+from tsds_jax.runtime.folder import check_place, keep_nothing, no_part, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits
@@ -146,8 +146,7 @@ def run(
     check_for_comparison(finetuning)
     check_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
-    check_run_folder(out, resume=resume, overwrite=overwrite)
-    check_outside(out, (train, validation, test, model), overwrite=overwrite)
+    check_place(out, (train, validation, test, model), resume=resume, overwrite=overwrite)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)

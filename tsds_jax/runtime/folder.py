@@ -348,6 +348,19 @@ def check_run_folder(folder: str | os.PathLike, *, resume: bool = False, overwri
         raise InputError(f"folder {path} holds another run: resume it, overwrite it, or give another folder")
 
 
+def check_place(
+    folder: str | os.PathLike,
+    inputs: Iterable[Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    cache: str | os.PathLike | None = None,
+) -> None:
+    """`check_run_folder` and `check_outside`: whether a run from these inputs could be written to the folder."""
+    check_run_folder(folder, resume=resume, overwrite=overwrite)
+    check_outside(folder, inputs, overwrite=overwrite, cache=cache)
+
+
 def check_outside(
     folder: str | os.PathLike,
     inputs: Iterable[Any],
