@@ -391,6 +391,17 @@ def test_a_flag_of_how_long_to_train_wins_over_the_files_other_and_two_are_refus
         assert [(found.steps, found.epochs) for found in given] == [expected]
 
 
+def test_a_flag_of_how_many_to_remove_wins_over_another_in_the_file(tsds, monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr("tsds_jax.pipeline.run", lambda **how: given.append(how) or sys.exit(0))
+    (tmp_path / "c.toml").write_text("remove_share = 0.1\nsamples = 9\n")
+    places = ["--train", "t.csv", "--model", "m", "--out", tmp_path / "o", "--config", tmp_path / "c.toml"]
+    tsds("run", *places, "--remove-count", "5")
+    tsds("run", *places)
+    amounts = [[how.get(name) for name in ("remove_count", "remove_share", "samples")] for how in given]
+    assert amounts == [[5, None, 9], [None, 0.1, 9]]
+
+
 def test_a_name_that_the_terminal_cannot_show_ends_no_run(monkeypatch, tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"a{k},\u2192\nb{k},\u00e9\n" for k in range(4)), "utf-8")
     shown = io.TextIOWrapper(io.BytesIO(), "latin-1")

@@ -87,6 +87,8 @@ _SEVERAL: dict[str, Any] = {
 _ONE_OR_SEVERAL = ("text", "layer")
 # Either says how long to train. Of the built options nobody can tell which was asked for, since epochs has a default.
 _LENGTHS = ("epochs", "steps")
+# Options of which one alone is to be given: a flag wins over another in a config file.
+_ALONE = (_LENGTHS, ("remove_count", "remove_share", "remove_below"))
 # Which process of a job this is; and how launchers say how many it has, in whose jobs JAX finds its place itself.
 _JOB = ("coordinator", "processes", "process")
 _LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -257,8 +259,9 @@ def _settle(flagged: dict[str, Any], kinds: Mapping[str, type], several: Mapping
     config = flagged.pop("config")
     given = {} if config is None else _read_config(config, kinds, several)
     flags = {name: entry for name, entry in flagged.items() if entry is not None}
-    if not flags.keys().isdisjoint(_LENGTHS):
-        given = {name: entry for name, entry in given.items() if name not in _LENGTHS}
+    for names in _ALONE:
+        if not flags.keys().isdisjoint(names):
+            given = {name: entry for name, entry in given.items() if name not in names}
     given.update(flags)
     if given.keys() >= set(_LENGTHS):
         raise InputError(f"{' and '.join(_LENGTHS)} both say how long to train: give one of them")
