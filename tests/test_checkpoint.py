@@ -1,15 +1,19 @@
 """`value(checkpoint=...)`: nothing sampled is lost, and nothing else is taken for it."""
 
+import dataclasses
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 
 import tsds_jax as tsds
 from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.games import TableGame
 from tsds_jax.runtime.checkpoint import Checkpoint
 
 RNG = np.random.default_rng(0)
@@ -92,7 +96,7 @@ def test_a_finished_checkpoint_answers_without_sampling(tmp_path, monkeypatch):
         ({"seed": 1}, r"seed 0 instead of 1"),
         ({"samples": 200}, r"samples 100 instead of 200"),
         ({"C": 2.0}, r"(arrays|game)"),
-        ({"utility": "accuracy"}, r"game"),
+        ({"utility": "accuracy"}, r"game\.utility .* instead of accuracy"),
         ({"reliability": 0.9}, r"reliability None instead of 0\.9"),
     ],
 )
@@ -102,6 +106,22 @@ def test_a_checkpoint_of_other_options_is_refused_with_the_difference(tmp_path, 
     with pytest.raises(InputError, match=rf"values\.npz is of a computation with .*{difference}.*give another file"):
         tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=tmp_path / "values.npz", **{**HOW, **other})
     assert (tmp_path / "values.npz").read_bytes() == before
+
+
+def test_a_game_with_a_function_in_it_goes_on_wherever_that_is_in_memory(tmp_path):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Own(TableGame):
+        scale: Callable[[int], int] = dataclasses.field(metadata={"static": True}, default=abs)
+
+    def a_new_one():
+        return lambda number: number
+
+    values = np.random.default_rng(0).random(16)
+    first, again = (Own(values, scale=a_new_one()) for _ in range(2))
+    assert str(first.scale) != str(again.scale)
+    whole = tsds.value_game(first, samples=20, checkpoint=tmp_path / "values.npz")
+    same(tsds.value_game(again, samples=20, checkpoint=tmp_path / "values.npz"), whole)
 
 
 def test_a_checkpoint_of_other_data_is_refused_with_the_array_named(tmp_path):

@@ -115,6 +115,17 @@ def real_array(y: object, name: str, rows: int) -> np.ndarray:
     return array
 
 
+def whole_numbers(given: object, name: str, count: int, what: str) -> np.ndarray:
+    """``given`` as one whole number for each of ``count``; raises InputError where it is something else."""
+    try:
+        array = np.asarray(given)
+    except ValueError:  # lists of unlike lengths
+        array = np.zeros(())
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise InputError(f"{name} must be one whole number for each of the {count} {what}")
+    return array
+
+
 def encode_labels(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The classes of the training labels, sorted, and both label arrays as int32 indices into them.
 

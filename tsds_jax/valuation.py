@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,16 @@ import numpy as np
 from scipy.special import comb
 from scipy.stats import t as student
 
-from tsds_jax.arrays import LARGEST, encode_labels, feature_matrices, label_array, number_in, one_of, real_array
+from tsds_jax.arrays import (
+    LARGEST,
+    encode_labels,
+    feature_matrices,
+    label_array,
+    number_in,
+    one_of,
+    real_array,
+    whole_numbers,
+)
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.estimators import (
     MAX_PLAYERS,
@@ -416,7 +426,7 @@ def value(
         subset_size = default_subset_size(game.players, features)
         if groups is not None:
             # As many points, in whole groups; the check of the groups comes later.
-            count = len(np.unique(np.asarray(groups)))
+            count = len(np.unique(whole_numbers(groups, "groups", game.players, "points")))
             subset_size = min(count, max(_FEWEST_GROUPS, round(subset_size * count / game.players)))
     found = value_game(
         game,
@@ -578,9 +588,9 @@ def value_game(
 def _groups(groups: object, game: Any) -> np.ndarray:
     """The group of each validation row, checked."""
     rows = len(getattr(game, "y_val", ()))
-    found = np.asarray(groups)
-    if found.shape != (rows,) or found.dtype.kind not in "iu" or (found < 0).any() or found.max() >= rows:
-        raise InputError(f"row_groups must be one whole number from 0 for each of {rows} validation rows")
+    found = whole_numbers(groups, "row_groups", rows, "validation rows")
+    if rows == 0 or found.min() < 0 or found.max() >= rows:
+        raise InputError(f"row_groups must be numbered from 0, below the {rows} validation rows")
     return found
 
 
@@ -592,7 +602,18 @@ def _game_identity(game: Any) -> dict[str, Any]:
         return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()[:16]
 
     named, built = jax.tree_util.tree_flatten_with_path(game)
-    return {"game": str(built), "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
+    # A function in a game of the user's own is shown with where it is in memory, which differs between processes.
+    whole = re.sub(r" at 0x[0-9a-f]+", "", str(built))
+    # In the order of their names: a difference is told of the first.
+    about = {name: getattr(_plain(game), name, None) for name in ("classes", "utility")} | {"whole": whole}
+    return {"game": about, "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
+
+
+def _plain(game: Any) -> Any:
+    """The game of single points that one of groups, or one split by row, is made of."""
+    while hasattr(game, "game"):
+        game = game.game
+    return game
 
 
 def _sampled(
@@ -607,9 +628,7 @@ def _sampled(
 ) -> Generator[Estimate, None, None]:
     if estimator == "banzhaf":
         return banzhaf(game, samples=samples, seed=seed, since=since)
-    plain = game
-    while hasattr(plain, "game"):
-        plain = plain.game
+    plain = _plain(game)
     if estimator in ("add_one", "banzhaf_add_one"):
         if isinstance(plain, LogisticGame):
             rows = plain.numbers_added(size)

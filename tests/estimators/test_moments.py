@@ -61,6 +61,30 @@ def test_the_error_of_one_size_or_of_many_contributions_is_the_usual_one(players
         assert error[player] == pytest.approx(own.std(ddof=1) / np.sqrt(len(own)), rel=within)
 
 
+@pytest.mark.parametrize("samples", [16, 50])
+def test_errors_of_antithetic_chains_hold_under_weights_that_tell_a_pairs_two_sizes_apart(samples):
+    players, sizes = 400, 64
+    rng = np.random.default_rng(samples)
+    size = rng.integers(0, sizes, (1, players, samples // 2))
+    size = np.concatenate([size, sizes - 1 - size])
+    who, what = np.broadcast_to(np.arange(players)[:, None], size.shape), rng.normal(size=size.shape)
+    moments = moments_of(players, sizes, who, size, what, np.arange(samples // 2), what[::-1], antithetic=True)
+    mean, error = moments.mean(semivalue_weights("beta", sizes, alpha=16, beta=1))
+    known = np.isfinite(error)
+    assert known.mean() > 0.9
+    assert (error[known] > 0).all()
+    assert 0.92 < np.mean(np.abs(mean - 0)[known] < 1.96 * error[known]) < 0.98
+
+
+def test_contributions_of_which_one_alone_has_weight_have_no_error():
+    moments = Moments.zeros(30, 20, outside=True)
+    for number, size in enumerate((1, 18)):
+        moments.add_round(np.arange(30) >= size, size, np.full(30, 1.0 + number), number)
+    weights = np.where(np.arange(20) == 1, 1.0, 1e-12)
+    np.testing.assert_array_equal(moments.mean(weights)[1], np.full(30, np.nan))
+    assert np.isfinite(moments.mean()[1][18:]).all()
+
+
 @pytest.mark.parametrize("antithetic", [False, True])
 @pytest.mark.parametrize("samples", [50, 100, 300])
 def test_intervals_hold_the_value_where_it_rests_on_contributions_that_most_players_have_none_of(samples, antithetic):

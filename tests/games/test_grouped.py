@@ -106,6 +106,7 @@ def test_each_contribution_of_a_group_counts_as_the_fit_that_it_is():
     [
         (GROUPS[:-1], "one whole number for each of the 24 points"),
         (GROUPS.astype(float), "one whole number"),
+        ([[0], [1, 2]], "one whole number"),
         (GROUPS - 1, "from 0 without a gap"),
         (GROUPS * 2, "from 0 without a gap"),
         (GROUPS + 10**12, "from 0 without a gap.*return_inverse"),

@@ -11,6 +11,8 @@ _BORROWED = 1
 _CELLS = 2**24
 # Players whose means are computed together.
 _AT_ONCE = 4096
+# Contributions of like weight from which an error can be told: of fewer, a spread says nothing of what it is.
+_FEWEST = 1.5
 
 
 def size_bins(sizes: int, alike: int = 2) -> np.ndarray:
@@ -226,7 +228,8 @@ class Moments:
           weights: ``[sizes]``, or longer; what it says of sizes that were never sampled is left out.
 
         Returns:
-          NaN for a player with no sample of weight (mean) or fewer than two (error).
+          NaN for a player with no sample of weight (mean), or with fewer than 1.5 (error): those of weights ``v`` count
+          as ``(sum v)^2 / sum v^2``, so two alike are enough, and two of which one has next to no weight are not.
         """
         share = self._share(weights)
         # A few players at a time stay in a CPU's caches. Where chains are drawn all players count in each one's error.
@@ -245,12 +248,14 @@ class Moments:
             # A contribution's weight hardly varies within a bin: sums of v^2 m and v^2 follow from those of v m and v.
             heavy = 1.0 if self.mass is None else np.where(counts > 0, mass / counts, 1.0)
             spread = squares - 2 * mu * heavy * total + mu**2 * heavy * mass
-            effective = weight**2 / np.sum(share**2 * heavy * mass, 0)
+            effective = share**2 * heavy * mass
             spread = share**2 * spread
             if self.cross is not None:
-                cross = self.cross[:, players] - mu * (total + total[::-1]) + mu**2 * counts
-                spread += share * share[::-1] * cross
-                effective = effective / 2
+                # A pair is one draw of weight ``w + w'``, the weights of its two sizes, which add up to the last.
+                both = share * share[::-1]
+                spread += both * (self.cross[:, players] - mu * (total + total[::-1]) + mu**2 * counts)
+                effective = effective + both * counts
+            effective = weight**2 / np.sum(effective, 0)
             if self.mass is None:
                 spread = self._expected(spread, counts)
             spread = spread * effective / (effective - 1)
@@ -263,7 +268,7 @@ class Moments:
             if self.mass is not None:
                 doubt = np.sum(spread**2 / np.maximum(counts - 1, 1), 0)
                 freedom = np.where(doubt > 0, variance**2 / doubt, np.inf)
-        enough = np.sum(counts * (share > 0), 0) > (2 if self.cross is not None else 1)
+            enough = effective >= _FEWEST
         return Known(mu, np.where(enough, error, np.nan), freedom)
 
     def common_error(self, weights: np.ndarray | None = None) -> float:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.arrays import whole_numbers
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities
 
@@ -104,9 +105,7 @@ def group_game(game: Any, groups: object) -> GroupGame:
       >>> float(utility(pair, np.array([False, True])))
       6.0
     """
-    found = np.asarray(groups)
-    if found.shape != (game.players,) or found.dtype.kind not in "iu":
-        raise InputError(f"groups must be one whole number for each of the {game.players} points")
+    found = whole_numbers(groups, "groups", game.players, "points")
     # Identifiers may be huge, and as many numbers would be counted.
     inside = found.min(initial=0) >= 0 and found.max(initial=0) < len(found)
     size = np.bincount(found.astype(np.int64)) if inside else np.zeros(1, int)

@@ -11,7 +11,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
-from tsds_jax.runtime.processes import from_first, is_first
+from tsds_jax.runtime.processes import any_says, first_says, from_first, is_first
 from tsds_jax.runtime.signals import PutOff
 
 _IDENTITY = "identity"
@@ -52,10 +52,14 @@ class Checkpoint(PutOff):
         if not from_first(b"there" if is_first() and self.file.exists() else b""):
             return None
         way_out = "delete it to begin anew"
+        content, refused = b"", ""
         try:
-            content = from_first(self.file.read_bytes() if is_first() else b"")
+            content = self.file.read_bytes() if is_first() else b""
         except OSError as error:
-            raise TsdsError(f"{self.file} cannot be read ({error.strerror}): {way_out}") from None
+            refused = str(error.strerror)
+        if refused := first_says(refused):
+            raise TsdsError(f"{self.file} cannot be read ({refused}): {way_out}")
+        content = from_first(content)
         arrays = read_arrays(self.file, way_out, content)
         try:
             identity = json.loads(str(arrays.pop(_IDENTITY)))
@@ -72,8 +76,10 @@ class Checkpoint(PutOff):
         """Writes the arrays if the last time was long enough ago, or if there will be no other.
 
         Raises:
-          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
+          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before; in all of a job's processes.
         """
+        if any_says(self.asked)[0]:
+            self.asked = True
         if not (last or self.asked) and time.monotonic() - self._written < self.every:
             return
         # Of a job's processes all have the same to write.
