@@ -52,7 +52,7 @@ from tsds_jax.games import (
     logistic_game,
     ridge_game,
 )
-from tsds_jax.games.game import Game
+from tsds_jax.games.game import Game, plain_game
 from tsds_jax.options import SelectOptions
 from tsds_jax.runtime.checkpoint import Checkpoint
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
@@ -365,7 +365,8 @@ def value(
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
       intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
-      sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1.
+      sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1. Of logistic regression
+        0 or from 1e-6 to 1e4.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
       per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes, and
         some six times as many while they are estimated.
@@ -605,15 +606,8 @@ def _game_identity(game: Any) -> dict[str, Any]:
     # A function in a game of the user's own is shown with where it is in memory, which differs between processes.
     whole = re.sub(r" at 0x[0-9a-f]+", "", str(built))
     # In the order of their names: a difference is told of the first.
-    about = {name: getattr(_plain(game), name, None) for name in ("classes", "utility")} | {"whole": whole}
+    about = {name: getattr(plain_game(game), name, None) for name in ("classes", "utility")} | {"whole": whole}
     return {"game": about, "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
-
-
-def _plain(game: Any) -> Any:
-    """The game of single points that one of groups, or one split by row, is made of."""
-    while hasattr(game, "game"):
-        game = game.game
-    return game
 
 
 def _sampled(
@@ -628,7 +622,7 @@ def _sampled(
 ) -> Generator[Estimate, None, None]:
     if estimator == "banzhaf":
         return banzhaf(game, samples=samples, seed=seed, since=since)
-    plain = _plain(game)
+    plain = plain_game(game)
     if estimator in ("add_one", "banzhaf_add_one"):
         if isinstance(plain, LogisticGame):
             rows = plain.numbers_added(size)

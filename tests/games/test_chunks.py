@@ -75,6 +75,21 @@ def test_coalitions_of_large_groups_are_enumerated_a_few_at_a_time():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
+def test_many_fits_of_many_features_do_not_each_have_their_matrices_at_a_time(classes):
+    features = 1023
+    x = np.zeros((40, features), np.float32)
+    x[:, 0] = np.arange(40) % 7
+    game = logistic_game(x, np.arange(40) % classes, x[:5], np.arange(5) % classes, classes=classes)
+    prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(40), np.arange(250) % 40)
+    small = logistic_game(x[:8], np.arange(8) % classes, x[:5], np.arange(5) % classes, classes=classes)
+    coalitions = exact._utilities.lower(small, np.zeros((256, 8), bool))
+    for program in (prefixes, coalitions):
+        # Of all at a time it would be 1 GB an array.
+        assert program.compile().memory_analysis().temp_size_in_bytes < 6 * 2**28
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3])
 def test_fits_of_many_features_are_added_to_a_few_points_at_a_time(classes):
     points, features, rows = 30_000, 1024, 10
     x = np.zeros((points, features), np.float32)

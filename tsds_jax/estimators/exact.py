@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import comb
 
 from tsds_jax.errors import InputError
-from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
+from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of, plain_game
 
 MAX_PLAYERS = 16
 
@@ -76,6 +76,6 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
 def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
     # Of groups each coalition has as many rows as their points.
     rows = len(getattr(game, "members", ())) or game.players
-    together = min(256, 256 * MAX_PLAYERS // rows)
+    together = min(256, 256 * MAX_PLAYERS // rows, getattr(plain_game(game), "fits_at_once", 256))
     one = partial(coalition_utility, game)
     return jax.lax.map(one, members, batch_size=together if together > 1 else None)

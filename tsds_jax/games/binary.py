@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games.chunks import cut_short
+from tsds_jax.games.chunks import cut_short, matrices_at_once
 from tsds_jax.games.descent import Precondition, descend, trusted_length
 from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise, settled
@@ -152,12 +152,12 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
     found = cut_short(
         lambda count: _from_anchors(rows[:count], labels[:count], weight[:count], grouped, ridge), len(rows), most
     )
-    member = members(weight, padded)
+    member, few = members(weight, padded), min(_FEW_GRAMS, matrices_at_once(len(ridge)))
 
     def cold(state: tuple[Minimum, jax.Array]) -> tuple[Minimum, jax.Array]:
         found, todo = state
         # Behind the last stands a number that is no lane's: read as the last lane's, and never written.
-        index = jnp.nonzero(todo, size=_FEW_GRAMS, fill_value=len(todo))[0]
+        index = jnp.nonzero(todo, size=few, fill_value=len(todo))[0]
         # Tied to the loop, or the compiler takes what it can of these fits out of it and makes it always.
         tied, _ = jax.lax.optimization_barrier((member, state))
         new = fit_binary(rows, labels, tied[jnp.minimum(index, len(todo) - 1)], ridge)

@@ -17,6 +17,8 @@ _CPU = 2**22
 _MOST, _BYTES = 2**30, 64
 # Free memory is told in such parts of all of it: other numbers compile other programs, a little more in use does not.
 _PARTS = 8
+# Numbers in an array of matrices, at least: 256 MiB of float32.
+_MATRICES = 2**26
 # Orders longer than this are cut where no prefix reaches, to one of so many lengths: each is compiled.
 _LONG, _CUTS = 512, 3
 # Its memory where it does not say.
@@ -36,6 +38,16 @@ def numbers_at_once() -> int:
     part = max(1, memory // _PARTS)
     free = max(1, (memory - used) // part) * part
     return min(_MOST, free // _BYTES)
+
+
+def matrices_at_once(features: int) -> int:
+    """How many matrices ``[features, features]`` one array holds; a fit takes a handful of such arrays.
+
+    Example:
+      >>> matrices_at_once(2**12)
+      4
+    """
+    return max(1, max(_MATRICES, numbers_at_once() // 4) // features**2)
 
 
 def cut_short(fitted: Callable[[int], Any], length: int, most: jax.Array) -> Any:

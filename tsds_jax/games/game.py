@@ -130,6 +130,13 @@ def part_of(game: Game) -> jax.Array | None:
     return getattr(game, "part", None)
 
 
+def plain_game(game: Any) -> Any:
+    """The game of single points that one of groups, or one split by row, is made of."""
+    while hasattr(game, "game"):
+        game = game.game
+    return game
+
+
 def own_part(game: Game, utility: jax.Array, players: jax.Array) -> jax.Array:
     """Of utilities ``[..., parts]`` the part that counts for each of ``players`` ``[...]``; others pass unchanged."""
     part = part_of(game)

@@ -115,8 +115,9 @@ def out_of_bag(game: LogisticGame, *, fits: int, seed: int = 0) -> OutOfBag:
 
 
 def _chunks(game: LogisticGame, fits: np.ndarray) -> list[np.ndarray]:
-    """Fits ``[lanes, ...]`` in parts whose probabilities fit into memory."""
+    """Fits ``[lanes, ...]`` in parts whose probabilities, and what they are fitted by, fit into memory."""
     lanes = max(1, _CHUNK_NUMBERS // (game.players * max(game.classes, game.x.shape[1])))
+    lanes = min(lanes, game.fits_at_once)
     return [fits[first : first + lanes] for first in range(0, len(fits), lanes)]
 
 

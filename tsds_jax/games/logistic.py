@@ -23,7 +23,7 @@ import numpy as np
 from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
-from tsds_jax.games.chunks import cut_short, held, map_in_batches
+from tsds_jax.games.chunks import cut_short, held, map_in_batches, matrices_at_once, numbers_at_once
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.newton import Minimum
@@ -43,8 +43,8 @@ _SMALL = 16
 _FEW_CLASSES = 16
 # A penalty beyond leaves nothing of a weight of a row of about one unit, and its square is a float32 still.
 _LARGEST_RIDGE = 1e18
-# The largest weight of all is at most so much, and at least its inverse; any that is not 0 at least the other.
-_LARGEST_WEIGHT, _LEAST_WEIGHT = 1e9, 1e-30
+# Of weights that are not 0: beyond, float32 has too few digits for rows beside a penalty, or beside each other.
+_LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-6, 1e4
 # A column's middle and spread are those of so many rows.
 _LOOKED_AT = 1000
 
@@ -104,6 +104,11 @@ class LogisticGame(OutcomeGame):
     per_player = ("x", "y", "weight")
 
     @property
+    def fits_at_once(self) -> int:
+        """How many fits are made together: each takes a handful of matrices ``[features, features]``."""
+        return matrices_at_once(self.x.shape[1])
+
+    @property
     def approximate(self) -> bool:
         """Whether `add_one_marginals` are not those of exact refits."""
         return True
@@ -121,7 +126,10 @@ class LogisticGame(OutcomeGame):
         else:
 
             def softmax(count: int) -> Minimum:
-                return fit_softmax(rows[:count], labels[:count], member[:, :count], self.ridge, self.classes)
+                def fitted(some: jax.Array) -> Minimum:
+                    return fit_softmax(rows[:count], labels[:count], member[some, :count], self.ridge, self.classes)
+
+                return map_in_batches(fitted, jnp.arange(len(sizes)), -(-numbers_at_once() // self.fits_at_once))
 
             fit = cut_short(softmax, len(rows), jnp.max(sizes))
         mass = class_mass(labels, member, self.classes)
@@ -249,8 +257,8 @@ def logistic_game(
       intercept: ``"free"`` is unpenalised; ``"penalised"`` the weight of a constant feature 1, penalised like any;
         ``"none"``.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
-      sample_weight: ``[players]``, not negative, the weight of each player's loss, as in scikit-learn; None weighs all
-        1. A player of weight zero changes nothing.
+      sample_weight: ``[players]``, 0 or from 1e-6 to 1e4, the weight of each player's loss, as in scikit-learn; None
+        weighs all 1. A player of weight zero changes nothing.
 
     Raises:
       InputError: weights, a utility or an intercept that cannot be used, or more than 1,000 classes.
@@ -315,15 +323,14 @@ def logistic_game(
 
 
 def _check_magnitudes(weight: np.ndarray) -> None:
-    """Raises InputError for weights that float32 sums and products of would round to nothing, or to infinity."""
-    heaviest, few = int(np.argmax(weight)), (weight > 0) & (weight < _LEAST_WEIGHT)
-    if not 1 / _LARGEST_WEIGHT <= weight[heaviest] <= _LARGEST_WEIGHT:
-        row, advice = heaviest, f"scale them so that the largest is from {1 / _LARGEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
-    elif few.any():
-        row, advice = int(np.argmax(few)), f"give 0, or at least {_LEAST_WEIGHT:g}"
-    else:
-        return
-    raise InputError(f"sample_weight is {weight[row]:.6g} at row {row}, beyond what float32 sums of it hold: {advice}")
+    """Raises InputError for weights whose sums and squares float32 does not hold beside a penalty."""
+    # A float32 of a limit is not the limit.
+    few = (weight > 0) & (weight < (1 - 1e-6) * _LEAST_WEIGHT)
+    bad = few | (weight > (1 + 1e-6) * _LARGEST_WEIGHT)
+    if bad.any():
+        row = int(np.argmax(bad))
+        limits = f"from {_LEAST_WEIGHT:g} to {_LARGEST_WEIGHT:g}, scaling all, and C by the inverse"
+        raise InputError(f"sample_weight is {weight[row]:.6g} at row {row}: give 0, or {limits}")
 
 
 def _some(columns: np.ndarray) -> np.ndarray:

@@ -46,8 +46,10 @@ def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Call
     outcomes = jax.jit(type(game).prefix_outcomes)
     # A regression holds a number for each point and class while it is fitted; other games pass over the points once for
     # all sizes together.
-    numbers = game.players * game.classes if isinstance(game, LogisticGame) else 0
-    batch = min(len(sizes), even_chunk(len(sizes), numbers))
+    numbers, most = 0, len(sizes)
+    if isinstance(game, LogisticGame):
+        numbers, most = game.players * game.classes, min(most, game.fits_at_once)
+    batch = min(most, even_chunk(len(sizes), numbers))
     found = in_batches(
         lambda some: read(outcomes(game, ordered, some)[0]), np.asarray(sizes, np.int32), batch, "refits"
     )
