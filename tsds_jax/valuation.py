@@ -365,8 +365,8 @@ def value(
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
       intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
-      sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1. Of logistic regression
-        0 or from 1e-6 to 1e4.
+      sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1. Of logistic
+        regression 0 or from 1e-6 to 1e4.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.
       per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes, and
         some six times as many while they are estimated.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.games.chunks import cut_short, matrices_at_once
+from tsds_jax.games.chunks import cut_short, fit_in_batches, matrices_at_once
 from tsds_jax.games.descent import Precondition, descend, trusted_length
 from tsds_jax.games.factors import cholesky, factorise, inverse, solve_lower
 from tsds_jax.games.newton import Local, Minimum, minimise, settled
@@ -138,7 +138,10 @@ def fit_prefixes(rows: jax.Array, labels: jax.Array, weight: jax.Array, sizes: j
         member = members(weight, sizes)
 
         def fitted(count: int) -> Minimum:
-            return fit_binary(rows[:count], labels[:count], member[:, :count], ridge)
+            def some(lanes: jax.Array) -> Minimum:
+                return fit_binary(rows[:count], labels[:count], member[lanes, :count], ridge)
+
+            return fit_in_batches(some, len(sizes), len(ridge))
 
         # Of several one is often the whole order, as of a chain's ends: not worth what more lengths take to compile.
         return cut_short(fitted, len(rows), most) if len(sizes) == 1 else fitted(len(rows))

@@ -93,6 +93,11 @@ def even_chunk(entries: int, numbers: int) -> int:
     return even if jax.default_backend() == "cpu" or even < LANES else -(-even // LANES) * LANES
 
 
+def fit_in_batches(fitted: Callable[[jax.Array], Any], fits: int, features: int) -> Any:
+    """``fitted`` of the numbers of so many fits, `matrices_at_once` together."""
+    return map_in_batches(fitted, jnp.arange(fits), -(-numbers_at_once() // matrices_at_once(features)))
+
+
 def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:
     """``function`` of many entries, ``numbers`` each, as many at a time as make arrays of `numbers_at_once`."""
     batch = even_chunk(len(entries), numbers)

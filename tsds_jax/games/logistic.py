@@ -23,7 +23,7 @@ import numpy as np
 from tsds_jax.arrays import one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
-from tsds_jax.games.chunks import cut_short, held, map_in_batches, matrices_at_once, numbers_at_once
+from tsds_jax.games.chunks import cut_short, fit_in_batches, held, map_in_batches, matrices_at_once
 from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.newton import Minimum
@@ -129,7 +129,7 @@ class LogisticGame(OutcomeGame):
                 def fitted(some: jax.Array) -> Minimum:
                     return fit_softmax(rows[:count], labels[:count], member[some, :count], self.ridge, self.classes)
 
-                return map_in_batches(fitted, jnp.arange(len(sizes)), -(-numbers_at_once() // self.fits_at_once))
+                return fit_in_batches(fitted, len(sizes), rows.shape[1])
 
             fit = cut_short(softmax, len(rows), jnp.max(sizes))
         mass = class_mass(labels, member, self.classes)
