@@ -184,6 +184,7 @@ ARRAYS = {
     "infinity": ({"x_val": at((4, 0), -np.inf)}, "x_val is -inf at row 4, feature 0"),
     "beyond float32": ({"x_train": X * 1e300}, "x_train is"),
     "squares beyond float32": ({"x_train": at((2, 2), 1e20)}, "at row 2, feature 2: scale features"),
+    "scores beyond float32": ({"x_val": at((3, 1), -3.4e38), "source": "ridge"}, "at row 3, feature 1: scale features"),
     "ragged": ({"x_train": [[1, 2], [3]]}, "x_train holds no numbers"),
     "strings": ({"x_train": np.full((30, 3), "a")}, "x_train holds no numbers"),
     "complex": ({"x_train": X + 1j}, "x_train holds no numbers"),

@@ -1,6 +1,7 @@
 """Every baseline is what its definition says, and all but two find wrong labels."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,22 @@ def test_kernel_values_bear_rows_far_from_the_origin_and_rows_that_are_mostly_co
     assert np.corrcoef(found, far)[0, 1] > 0.99
     alike = np.where(np.arange(len(x))[:, None] < 120, 0.0, x)
     assert np.isfinite(baseline("kernel_shapley", alike, y, x_val, y_val, samples=16).values).all()
+
+
+def test_kernel_values_are_measured_neither_by_the_rounding_of_copies_nor_by_one_sentinel(monkeypatch):
+    rng, seen = np.random.default_rng(0), []
+    monkeypatch.setattr("tsds_jax.baselines.value", lambda *given, **how: seen.append(given) or sys.exit(0))
+    x, y = rng.normal(size=(150, 4)).astype(np.float32), np.arange(150) % 2
+    copies, sentinel = x.copy(), x.copy()
+    copies[:120] = 0.3
+    sentinel[7, 2] = -1e9
+    for some in (copies, sentinel, x):
+        with pytest.raises(SystemExit):
+            baseline("kernel_shapley", some, y, some[:50], y[:50], samples=16)
+    (_, _, of_copies, _), (gram, *_), (plain, *_) = seen
+    np.testing.assert_array_equal(of_copies[:, :120], 1)  # the rows of validation are copies too
+    others = np.arange(150) != 7
+    np.testing.assert_allclose(gram[np.ix_(others, others)], plain[np.ix_(others, others)], rtol=0.05, atol=0.01)
 
 
 def test_out_of_bag_values_are_shares_with_their_errors():

@@ -113,6 +113,7 @@ def test_a_game_with_a_function_in_it_goes_on_wherever_that_is_in_memory(tmp_pat
     @dataclasses.dataclass(frozen=True)
     class Own(TableGame):
         scale: Callable[[int], int] = dataclasses.field(metadata={"static": True}, default=abs)
+        classes = np.int64(2)  # no JSON
 
     def a_new_one():
         return lambda number: number

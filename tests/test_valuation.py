@@ -109,6 +109,13 @@ def test_progress_counts_up_to_all_marginals():
     assert done[-1] == seen[-1].total == 160 * 40
 
 
+def test_a_table_that_is_of_no_game_or_has_no_rows_is_refused():
+    with pytest.raises(tsds.InputError, match="a table of 7 utilities is of no game"):
+        tsds.value_game(TableGame(jnp.arange(7.0)))
+    with pytest.raises(tsds.InputError, match="a TableGame has no validation rows to split its values by"):
+        tsds.value_game(TableGame(jnp.arange(8.0)), row_groups=[0, 1])
+
+
 def test_a_semivalue_of_a_semivalue_is_that_of_the_run():
     # Of a size that too few checks were of the values are not corrected; what is taken from them is again.
     run = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=48)

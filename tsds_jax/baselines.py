@@ -214,14 +214,18 @@ def _data_oob(given: _Problem) -> _Found:
 
 
 def _kernel(given: _Problem) -> Valuation:
-    # Far from the origin the squares would swallow the distances.
-    middle = given.x.mean(0)
+    # Far from the origin the squares would swallow the distances; a mean that one sentinel has moved is far from all.
+    middle = np.median(given.x, 0)
     x, x_val = given.x - middle, given.x_val - middle
     squares = [np.square(some).sum(1) for some in (x, x_val)]
-    apart, apart_val = (
-        np.maximum(square[:, None] + squares[0] - 2 * some @ x.T, 0)
-        for square, some in zip(squares, (x, x_val), strict=True)
-    )
+
+    def distances(square: np.ndarray, some: np.ndarray) -> np.ndarray:
+        both = square[:, None] + squares[0]
+        far = both - 2 * some @ x.T
+        # Of copies rounding is left, which must not be what the others are measured by.
+        return np.where(far > 16 * np.finfo(np.float32).eps * both, far, 0)
+
+    apart, apart_val = (distances(square, some) for square, some in zip(squares, (x, x_val), strict=True))
     # Where most points are the same, how far the others are; of nothing but copies, any width will do.
     width = np.median(apart) or (np.median(apart[apart > 0]) if apart.any() else 1.0)
     return replace(given, x=np.exp(-apart / width), x_val=np.exp(-apart_val / width)).valued(source="kernel")

@@ -46,6 +46,7 @@ from tsds_jax.games import (
     KernelGame,
     LogisticGame,
     RidgeGame,
+    TableGame,
     by_row,
     group_game,
     kernel_game,
@@ -63,6 +64,8 @@ ESTIMATORS = ("add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one")
 # Their numbers are int32, and calls go some beyond the last.
 MOST_SAMPLES = 2**31 - 2**16
 _DEFAULT = SelectOptions()
+# A function in a game of the user's own is shown with where it is in memory, which differs between processes.
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
 # Fewer checked contributions say too little of a bias to correct it.
 _FEWEST_CHECKS = 8
 # Coalitions of one group or two say of each little but how it does alone.
@@ -487,6 +490,10 @@ def value_game(
     """
     began = time.perf_counter()
     _check_sampling(estimator, samples, reliability, truncation, seed)
+    if isinstance(game, TableGame) and len(game.utilities) != 2**game.players:
+        raise InputError(
+            f"a table of {len(game.utilities)} utilities is of no game: give 2 ** players, one a coalition"
+        )
     grouped = game if groups is None else group_game(game, groups)
     points = grouped.players
     whole = estimator.startswith("banzhaf")
@@ -589,8 +596,10 @@ def value_game(
 def _groups(groups: object, game: Any) -> np.ndarray:
     """The group of each validation row, checked."""
     rows = len(getattr(game, "y_val", ()))
+    if rows == 0:
+        raise InputError(f"a {type(game).__name__} has no validation rows to split its values by: leave row_groups out")
     found = whole_numbers(groups, "row_groups", rows, "validation rows")
-    if rows == 0 or found.min() < 0 or found.max() >= rows:
+    if found.min() < 0 or found.max() >= rows:
         raise InputError(f"row_groups must be numbered from 0, below the {rows} validation rows")
     return found
 
@@ -603,10 +612,9 @@ def _game_identity(game: Any) -> dict[str, Any]:
         return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()[:16]
 
     named, built = jax.tree_util.tree_flatten_with_path(game)
-    # A function in a game of the user's own is shown with where it is in memory, which differs between processes.
-    whole = re.sub(r" at 0x[0-9a-f]+", "", str(built))
     # In the order of their names: a difference is told of the first.
-    about = {name: getattr(plain_game(game), name, None) for name in ("classes", "utility")} | {"whole": whole}
+    about = {name: str(getattr(plain_game(game), name, None)) for name in ("classes", "utility")}
+    about = {name: re.sub(_ADDRESS, "", said) for name, said in (about | {"whole": str(built)}).items()}
     return {"game": about, "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
 
 
@@ -764,7 +772,7 @@ def source_game(
       InputError: an array or option that cannot be used.
     """
     _check_source(source, utility, C)
-    x, xv = feature_matrices(x_train, x_val, largest=LARGEST if source == "logistic" else np.inf)
+    x, xv = feature_matrices(x_train, x_val, largest=np.inf if source == "kernel" else LARGEST)
     weights = {"sample_weight": sample_weight, "weight_val": weight_val}
     if utility in REGRESSION_UTILITIES:
         classes = None

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import comb
 
 from tsds_jax.errors import InputError
+from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of, plain_game
 
 MAX_PLAYERS = 16
@@ -76,6 +77,9 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
 def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
     # Of groups each coalition has as many rows as their points.
     rows = len(getattr(game, "members", ())) or game.players
-    together = min(256, 256 * MAX_PLAYERS // rows, getattr(plain_game(game), "fits_at_once", 256))
+    plain = plain_game(game)
+    # Of what a fit says of validation rows there is an entry for each row, class and member.
+    said = max(1, len(getattr(plain, "y_val", ())) * int(getattr(plain, "classes", 1)) * 2 * MAX_PLAYERS)
+    together = min(256, 256 * MAX_PLAYERS // rows, getattr(plain, "fits_at_once", 256), 16 * numbers_at_once() // said)
     one = partial(coalition_utility, game)
     return jax.lax.map(one, members, batch_size=together if together > 1 else None)

@@ -361,5 +361,5 @@ def numbers_a_sum(running: Running) -> int:
 def damped_fits(running: Running, sizes: jax.Array, always: jax.Array) -> jax.Array:
     """How many of the fits of these sizes were damped, or all where ``always``; the empty one is no fit."""
     block = running.left.shape[1]
-    number = jnp.clip((sizes - 1) // block, 0, len(running.damped) - 1)
+    number = jnp.minimum(sizes // block, len(running.damped) - 1)  # as `sums_at` reads
     return jnp.sum((running.damped[number] | always) & (sizes > 0), dtype=jnp.int32)
