@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas
@@ -114,6 +115,26 @@ def test_a_table_that_is_of_no_game_or_has_no_rows_is_refused():
         tsds.value_game(TableGame(jnp.arange(7.0)))
     with pytest.raises(tsds.InputError, match="a TableGame has no validation rows to split its values by"):
         tsds.value_game(TableGame(jnp.arange(8.0)), row_groups=[0, 1])
+
+
+def test_what_was_stored_before_it_said_whether_to_correct_is_corrected_as_it_was():
+    run = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=48)
+    stored = run.arrays()
+    del stored["correct"]
+    assert tsds.Valuation.from_arrays(stored).correct
+    left = {**stored, "corrected": np.asarray(False)}
+    assert not tsds.Valuation.from_arrays(left).semivalue("shapley").corrected
+
+
+def test_a_game_whose_number_of_classes_is_traced_is_enumerated():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Own(TableGame):
+        classes: int = 2
+
+    utilities = jnp.arange(8.0) ** 2
+    found = [tsds.value_game(game, estimator="exact").values for game in (Own(utilities), TableGame(utilities))]
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_semivalue_of_a_semivalue_is_that_of_the_run():

@@ -283,6 +283,8 @@ class Valuation:
             raise TsdsError(f"a stored valuation has no {missing!r}: delete state/values*.npz, and it is made again")
         fields = {f.name: arrays[f.name] for f in dataclasses.fields(Valuation) if f.name in arrays}
         plain: dict[str, Any] = {name: array if np.ndim(array) else array.item() for name, array in fields.items()}
+        # Of what was stored before there was this entry.
+        plain.setdefault("correct", plain["corrected"] or plain["bias"] == 0)
         return Valuation(**plain, moments=Moments.from_arrays(parts) if parts else None)
 
     def _weighed(self, weights: np.ndarray, name: str) -> "Valuation":
@@ -476,6 +478,7 @@ def value_game(
 
     Args:
       game: the game; its players are the points.
+      checkpoint: a function in the game counts by its name alone: give another file where its code has changed.
       subset_size: None takes all players. For the others see `value`.
 
     Raises:

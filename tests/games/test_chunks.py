@@ -68,7 +68,7 @@ def test_coalitions_of_large_groups_are_enumerated_a_few_at_a_time():
     x = np.random.default_rng(0).normal(size=(points, 32)).astype(np.float32)
     game = logistic_game(x, np.arange(points) % 2, x[:100], np.arange(100) % 2, classes=2)
     grouped, members = group_game(game, np.arange(points) % 8), np.zeros((256, 8), bool)
-    enumerated = exact._utilities.lower(grouped, members).compile()
+    enumerated = exact._utilities.lower(grouped, members, together=exact._together(grouped)).compile()
     # All coalitions' rows at once would be 33 times as many.
     assert enumerated.memory_analysis().temp_size_in_bytes < 16 * numbers_at_once()
 
@@ -82,7 +82,7 @@ def test_many_fits_of_many_features_do_not_each_have_their_matrices_at_a_time(cl
     game = logistic_game(x, np.arange(40) % classes, x[:5], np.arange(5) % classes, classes=classes)
     prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(40), np.arange(250) % 40)
     small = logistic_game(x[:8], np.arange(8) % classes, x[:5], np.arange(5) % classes, classes=classes)
-    coalitions = exact._utilities.lower(small, np.zeros((256, 8), bool))
+    coalitions = exact._utilities.lower(small, np.zeros((256, 8), bool), together=exact._together(small))
     for program in (prefixes, coalitions):
         # Of all at a time it would be 1 GB an array.
         assert program.compile().memory_analysis().temp_size_in_bytes < 6 * 2**28

@@ -244,6 +244,7 @@ def test_regression_targets_that_cannot_be_squared_are_named():
             ridge_game(x, given["y"], x_val, given["y_val"], classes=None, utility="neg_mean_squared_error")
     with pytest.raises(InputError, match=r"^y and y_val reach .*e-25 only, whose squared errors round to 0"):
         ridge_game(x, y * 1e-25, x_val, y_val * 1e-25, classes=None, utility="neg_mean_squared_error")
-    # Of targets that are all the same no error is one.
+    # Of targets that are all the same no error is one, nor is what rounding leaves of them.
+    ridge_game(x, np.full(20, 0.3), x_val, np.full(20, 0.1 + 0.2), classes=None, utility="neg_mean_squared_error")
     same = ridge_game(x, np.full(20, 0.1), x_val, np.full(20, 0.1), classes=None, utility="neg_mean_squared_error")
     assert float(jax.jit(utility)(same, np.arange(20) < 9)) == 0

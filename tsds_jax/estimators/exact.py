@@ -48,7 +48,7 @@ def enumerate_coalitions(game: Game) -> Enumeration:
         )
     codes = np.arange(2**players)
     members = ((codes[:, None] >> np.arange(players)) & 1).astype(bool)
-    found = jax.device_get(_utilities(game, jnp.asarray(members)))
+    found = jax.device_get(_utilities(game, jnp.asarray(members), together=_together(game)))
     utilities = found.utility[:, 0]
     part = part_of(game)
     by_row = None
@@ -73,13 +73,18 @@ def _by_size(utilities: np.ndarray, members: np.ndarray, player: int) -> np.ndar
     return np.add.reduceat(marginal[order], first, 0) / many.reshape(-1, *[1] * (marginal.ndim - 1))
 
 
-@jax.jit
-def _utilities(game: Game, members: jax.Array) -> PrefixUtilities:
+def _together(game: Game) -> int:
+    """How many coalitions are fitted at a time: a power of two, or those that are left would be compiled anew."""
     # Of groups each coalition has as many rows as their points.
-    rows = len(getattr(game, "members", ())) or game.players
-    plain = plain_game(game)
+    rows, plain = len(getattr(game, "members", ())) or game.players, plain_game(game)
     # Of what a fit says of validation rows there is an entry for each row, class and member.
-    said = max(1, len(getattr(plain, "y_val", ())) * int(getattr(plain, "classes", 1)) * 2 * MAX_PLAYERS)
-    together = min(256, 256 * MAX_PLAYERS // rows, getattr(plain, "fits_at_once", 256), 16 * numbers_at_once() // said)
+    said = max(1, np.size(getattr(plain, "y_val", 0))) * int(getattr(plain, "classes", 1) or 1) * 2 * MAX_PLAYERS
+    fits = getattr(plain, "fits_at_once", 256)
+    most = min(256, 256 * MAX_PLAYERS // rows, fits, 16 * numbers_at_once() // said)
+    return 1 << (max(1, most).bit_length() - 1)
+
+
+@partial(jax.jit, static_argnames="together")
+def _utilities(game: Game, members: jax.Array, *, together: int) -> PrefixUtilities:
     one = partial(coalition_utility, game)
     return jax.lax.map(one, members, batch_size=together if together > 1 else None)

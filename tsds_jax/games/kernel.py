@@ -69,9 +69,16 @@ class KernelGame(LeastSquaresGame):
 
     def running(self, order: jax.Array, most: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Running]:
         """A function from sizes up to ``most`` to scores ``[sizes, targets, rows]`` of prefixes; the sums it reads."""
-        member = (jnp.arange(len(order)) < most).astype(self.k_train.dtype)
-        gram, across = self._among(order, member), self.k_val[:, order].T
-        running = kernel_sums(gram, self.penalty, self._targets(order), across)
+        target, across = self._targets(order), self.k_val[:, order].T
+
+        def sums(member: jax.Array) -> Running:
+            return kernel_sums(self._among(order, member), self.penalty, target, across)
+
+        # A chain's blocks share what depends on its order alone; of a kernel that is none each has its own.
+        whole = jnp.ones(len(order), self.k_train.dtype)
+        first = jnp.arange(len(order)) < most
+        found = sums(whole)
+        running = jax.lax.cond(jnp.any(found.damped), lambda: sums(first * whole), lambda: found)
         return sums_at(running), running
 
     def _among(self, order: jax.Array, member: jax.Array) -> jax.Array:

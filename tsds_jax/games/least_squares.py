@@ -194,10 +194,11 @@ def checked_labels(
         target, truth = _checked_targets(y, "y"), _checked_targets(y_val, "y_val")
         if utility == "r2":
             _check_variance(truth, weight)
-        # From the first on: of targets that are all the same nothing is left, not even rounding.
-        shift = target[0] + np.average(target - target[0], weights=share) if centre else 0.0
+        # From one on: of targets that are all the same nothing is left, not even rounding.
+        one = target[np.argmax(share > 0)]
+        shift = one + np.average(target - one, weights=share) if centre else 0.0
+        _check_squares(target - shift, truth - shift, abs(shift))
         target, truth = target - shift, truth - shift
-        _check_squares(target, truth)
     number = jnp.int32 if classes else float
     return Labels(
         jnp.asarray(target, dtype=number),
@@ -218,11 +219,14 @@ def _checked_targets(y: np.ndarray, name: str) -> np.ndarray:
     return target
 
 
-def _check_squares(target: np.ndarray, truth: np.ndarray) -> None:
-    """Raises InputError for targets so small that their squared errors would be rounded to 0."""
+def _check_squares(target: np.ndarray, truth: np.ndarray, shift: float) -> None:
+    """Raises InputError for targets so small that their squared errors would be rounded to 0.
+
+    What rounding leaves of a ``shift`` is not small but nothing.
+    """
     limits = jnp.finfo(jnp.result_type(float))
     largest = float(max(np.abs(target).max(), np.abs(truth).max()))
-    if 0 < largest**2 < limits.tiny / limits.eps:
+    if largest > 8 * np.finfo(np.float64).eps * shift and 0 < largest**2 < limits.tiny / limits.eps:
         raise InputError(
             f"y and y_val reach {largest:.3g} only, whose squared errors round to 0: scale y and y_val alike"
         )

@@ -11,7 +11,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
-from tsds_jax.runtime.processes import any_says, first_says, from_first, is_first
+from tsds_jax.runtime.processes import first_says, from_first, is_first
 from tsds_jax.runtime.signals import PutOff
 
 _IDENTITY = "identity"
@@ -76,10 +76,8 @@ class Checkpoint(PutOff):
         """Writes the arrays if the last time was long enough ago, or if there will be no other.
 
         Raises:
-          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before; in all of a job's processes.
+          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
         """
-        if any_says(self.asked)[0]:
-            self.asked = True
         if not (last or self.asked) and time.monotonic() - self._written < self.every:
             return
         # Of a job's processes all have the same to write.
