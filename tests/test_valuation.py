@@ -245,9 +245,7 @@ def test_values_split_by_groups_of_rows_are_those_of_each_groups_rows_alone(esti
 
 @pytest.mark.parametrize("groups", [np.arange(119), np.full(120, -1), np.zeros(120), np.full(120, 120), [[0], [1, 2]]])
 def test_groups_of_rows_that_cannot_be_used_are_refused(groups):
-    with pytest.raises(
-        tsds.InputError, match=r"row_groups must be (one whole number for each of|numbered from 0, below) the 120"
-    ):
+    with pytest.raises(tsds.InputError, match="row_groups must be one whole number from 0 for each of 120"):
         tsds.value(X, Y, X_VAL, Y_VAL, row_groups=groups)
     with pytest.raises(tsds.InputError, match="both split the values"):
         tsds.value(X, Y, X_VAL, Y_VAL, row_groups=np.zeros(120, int), per_validation_point=True)

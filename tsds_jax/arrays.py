@@ -115,14 +115,18 @@ def real_array(y: object, name: str, rows: int) -> np.ndarray:
     return array
 
 
-def whole_numbers(given: object, name: str, count: int, what: str) -> np.ndarray:
-    """``given`` as one whole number for each of ``count``; raises InputError where it is something else."""
+def whole_numbers(given: object, name: str, count: int, what: str, *, below: bool = False) -> np.ndarray:
+    """``given`` as one whole number for each of ``count``; raises InputError where it is something else.
+
+    With ``below``, as one from 0 to ``count - 1``.
+    """
     try:
         array = np.asarray(given)
     except ValueError:  # lists of unlike lengths
         array = np.zeros(())
-    if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise InputError(f"{name} must be one whole number for each of the {count} {what}")
+    whole = array.shape == (count,) and array.dtype.kind in "iu"
+    if not whole or (below and (array.min() < 0 or array.max() >= count)):
+        raise InputError(f"{name} must be one whole number{' from 0' if below else ''} for each of {what}")
     return array
 
 

@@ -431,8 +431,8 @@ def value(
         features = 64 if source == "kernel" else np.asarray(x_val).shape[1]
         subset_size = default_subset_size(game.players, features)
         if groups is not None:
-            # As many points, in whole groups; the check of the groups comes later.
-            count = len(np.unique(whole_numbers(groups, "groups", game.players, "points")))
+            # As many points, in whole groups.
+            count = len(np.unique(whole_numbers(groups, "groups", game.players, f"the {game.players} points")))
             subset_size = min(count, max(_FEWEST_GROUPS, round(subset_size * count / game.players)))
     found = value_game(
         game,
@@ -601,10 +601,7 @@ def _groups(groups: object, game: Any) -> np.ndarray:
     rows = len(getattr(game, "y_val", ()))
     if rows == 0:
         raise InputError(f"a {type(game).__name__} has no validation rows to split its values by: leave row_groups out")
-    found = whole_numbers(groups, "row_groups", rows, "validation rows")
-    if found.min() < 0 or found.max() >= rows:
-        raise InputError(f"row_groups must be numbered from 0, below the {rows} validation rows")
-    return found
+    return whole_numbers(groups, "row_groups", rows, f"{rows} validation rows", below=True)
 
 
 def _game_identity(game: Any) -> dict[str, Any]:
@@ -617,7 +614,7 @@ def _game_identity(game: Any) -> dict[str, Any]:
     named, built = jax.tree_util.tree_flatten_with_path(game)
     # In the order of their names: a difference is told of the first.
     about = {name: str(getattr(plain_game(game), name, None)) for name in ("classes", "utility")}
-    about = {name: re.sub(_ADDRESS, "", said) for name, said in (about | {"whole": str(built)}).items()}
+    about = {name: _ADDRESS.sub("", said) for name, said in (about | {"whole": str(built)}).items()}
     return {"game": about, "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
 
 

@@ -105,7 +105,7 @@ def group_game(game: Any, groups: object) -> GroupGame:
       >>> float(utility(pair, np.array([False, True])))
       6.0
     """
-    found = whole_numbers(groups, "groups", game.players, "points")
+    found = whole_numbers(groups, "groups", game.players, f"the {game.players} points")
     # Identifiers may be huge, and as many numbers would be counted.
     inside = found.min(initial=0) >= 0 and found.max(initial=0) < len(found)
     size = np.bincount(found.astype(np.int64)) if inside else np.zeros(1, int)

@@ -78,7 +78,10 @@ class KernelGame(LeastSquaresGame):
         whole = jnp.ones(len(order), self.k_train.dtype)
         first = jnp.arange(len(order)) < most
         found = sums(whole)
-        running = jax.lax.cond(jnp.any(found.damped), lambda: sums(first * whole), lambda: found)
+        # A loop of one turn at most: mapped over chains, both sides of a condition would be computed for all of them.
+        running, _ = jax.lax.while_loop(
+            lambda state: state[1], lambda _: (sums(first * whole), jnp.asarray(False)), (found, jnp.any(found.damped))
+        )
         return sums_at(running), running
 
     def _among(self, order: jax.Array, member: jax.Array) -> jax.Array:

@@ -25,7 +25,8 @@ def leave_one_out(game: LogisticGame) -> tuple[np.ndarray, int]:
       float64 ``[points]`` in units of the utility, and a count.
     """
     points = game.players
-    chunk = even_chunk(points, game.numbers_added(points))
+    # Half of what there might be: every one of these fits passes over all points.
+    chunk = even_chunk(points, 2 * game.numbers_added(points))
     model, unconverged = jax.jit(type(game).fit)(game, jnp.arange(points, dtype=jnp.int32), jnp.int32(points))
     without = dataclasses.replace(game, weight=-game.weight)
     marginals = jax.jit(type(game).add_one_marginals)
