@@ -213,3 +213,24 @@ def test_kernels_that_do_not_fit_are_refused_by_shape_and_place():
     k_train[2, 7] += 1
     with pytest.raises(InputError, match="at row 2, column 7"):
         kernel_game(k_train, y, k_val, y_val, classes=2)
+
+
+@pytest.mark.parametrize("far", [1e9, 1e20, 1e30])
+@pytest.mark.parametrize(
+    ("classes", "name"), [(0, "neg_mean_squared_error"), (0, "r2"), (2, "log_likelihood"), (3, "log_likelihood")]
+)
+def test_kernels_with_rows_far_beyond_those_among_points_give_finite_utilities(classes, name, far):
+    k_train, y, k_val, y_val = problem(12, 7, classes)
+    scale = 1.0 if classes else 1e15
+    game = kernel_game(k_train, scale * y, far * k_val, scale * y_val, classes=classes, utility=name, C=1e6)
+    outcome, utilities, added = _everything(game, jnp.arange(12))
+    for found in (*outcome, utilities, added):
+        assert np.isfinite(found).all()
+
+
+def test_distances_taken_for_a_kernel_are_damped_by_their_own_size():
+    k_train, y, k_val, y_val = problem(12, 7, 0)
+    found = _everything(
+        kernel_game(1e25 * (k_train - 1), y, 1e25 * k_val, y_val, classes=None, utility="r2"), jnp.arange(12)
+    )
+    assert all(np.isfinite(part).all() for part in jax.tree.leaves(found))

@@ -391,6 +391,19 @@ def test_no_input_gives_a_nan_and_every_hit_is_in_range(features, classes, scale
         assert ((outcome.hit >= 0) & (outcome.hit <= 1)).all()
 
 
+@pytest.mark.parametrize("far", [1e9, 1e14, 1e40])
+@pytest.mark.parametrize(
+    ("classes", "name"), [(0, "neg_mean_squared_error"), (0, "r2"), (2, "log_likelihood"), (3, "log_likelihood")]
+)
+def test_validation_rows_far_beyond_the_points_give_finite_utilities(classes, name, far):
+    x, y, x_val, y_val = problem(12, 4, 7, classes)
+    scale = 1.0 if classes else 1e15
+    game = ridge_game(x, scale * y, far * x_val.astype(float), scale * y_val, classes=classes, utility=name, C=1e6)
+    outcome, utilities, added = _everything(game, jnp.arange(12))
+    for found in (*outcome, utilities, added):
+        assert np.isfinite(found).all()
+
+
 def test_a_penalty_lost_in_rounding_is_raised_and_counted():
     x, y, x_val, y_val = problem()
     game = ridge_game(x, y, x_val, y_val, classes=2, C=1e12)

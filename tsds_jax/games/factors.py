@@ -34,10 +34,9 @@ def cholesky(matrix: jax.Array) -> jax.Array:
 def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cholesky factors of ``[..., size, size]``, and which of them needed damping, bool ``[...]``.
 
-    Where rounding, or a Gram matrix that is none, leaves a matrix indefinite, ever more of its largest diagonal
-    entry is added to the diagonal until the factor is finite.
+    Where rounding, or a Gram matrix that is none, leaves a matrix indefinite, ever more of its largest entry is
+    added to the diagonal until the factor is finite.
     """
-    scale = jnp.max(jnp.abs(jnp.diagonal(matrix, axis1=-2, axis2=-1)), -1)[..., None, None]
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
     def broken(factor: jax.Array) -> jax.Array:
@@ -47,11 +46,13 @@ def factorise(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         factor, damping, _ = state
         bad = broken(factor)[..., None, None]
         damping = jnp.where(bad, jnp.maximum(30 * damping, 30 * jnp.finfo(matrix.dtype).eps), damping)
-        again = cholesky(matrix + damping * scale * identity)
+        largest = jnp.max(jnp.abs(matrix), (-2, -1), keepdims=True)
+        again = cholesky(matrix + damping * largest * identity)
         return jnp.where(bad, again, factor), damping, bad[..., 0, 0]
 
     first = cholesky(matrix)
-    start = (first, jnp.zeros_like(scale), jnp.zeros(scale.shape[:-2], bool))
+    batch = matrix.shape[:-2]
+    start = (first, jnp.zeros((*batch, 1, 1), matrix.dtype), jnp.zeros(batch, bool))
     factor, damping, _ = jax.lax.while_loop(
         lambda state: jnp.any(broken(state[0]) & (state[1][..., 0, 0] < 1e6)), body, start
     )

@@ -23,6 +23,7 @@ from tsds_jax.games.least_squares import (
     LeastSquaresGame,
     Running,
     checked_labels,
+    in_units,
     kernel_sums,
     power_of_two,
     scaled_penalty,
@@ -136,7 +137,8 @@ def kernel_game(
 
     Args:
       k_train: ``[points, points]``, symmetric; y: ``[points]``, int classes from 0, or any numbers for regression.
-      k_val: ``[rows, points]``, kernel between validation rows and training points; y_val: ``[rows]``.
+      k_val: ``[rows, points]``, kernel between validation rows and training points, no more than 1e12 times the largest
+        of ``k_train``, or taken for that; y_val: ``[rows]``.
       classes: number of classes, at least 2; None or 0 for regression.
       utility: one of `UTILITIES`; for regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
       C: inverse strength of the penalty, ``1 / alpha`` of scikit-learn's ``KernelRidge``.
@@ -169,11 +171,11 @@ def kernel_game(
     _check_kernels(gram, across, len(labels.y), len(labels.y_val))
     root = labels.root_weight
     gram, across = gram * (root[:, None] * root), across * root
-    scale = power_of_two(float(np.max(np.abs(np.diag(gram)))))
+    scale = power_of_two(float(np.max(np.abs(gram))))
     penalty, damped = scaled_penalty(C * labels.heaviest, scale)
     return KernelGame(
         k_train=jnp.asarray(gram / scale, dtype=float),
-        k_val=jnp.asarray(across / scale, dtype=float),
+        k_val=in_units(across, scale),
         y=labels.y,
         y_val=labels.y_val,
         row_weight=labels.row_weight,

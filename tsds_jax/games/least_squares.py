@@ -35,6 +35,8 @@ _SUM_BLOCK = 32
 # A penalty below this many units in the last place of the largest squared row is lost in it.
 _PENALTY_FLOOR = 8
 _LARGEST_PENALTY = 1e18
+# How far off validation rows may be in units of the training rows: no float would hold the errors past it.
+_FARTHEST = 1e12
 
 
 class Running(NamedTuple):
@@ -133,9 +135,9 @@ class LeastSquaresGame(OutcomeGame):
     def _outcome(self, scores: jax.Array) -> Outcome | RegressionOutcome:
         if self.classes:
             return score_outcome(scores, self.y_val, self.classes)
-        return RegressionOutcome(
-            (scores[..., 0, :] - self.y_val) ** 2, jnp.broadcast_to(self._variance, (*scores.shape[:-2], 1))
-        )
+        # Of validation rows far from all points errors may be past what a float's square, or its mean, can be.
+        error = jnp.clip(scores[..., 0, :] - self.y_val, -_largest_root(), _largest_root())
+        return RegressionOutcome(error**2, jnp.broadcast_to(self._variance, (*scores.shape[:-2], 1)))
 
     @property
     def _variance(self) -> jax.Array:
@@ -212,11 +214,16 @@ def checked_labels(
 def _checked_targets(y: np.ndarray, name: str) -> np.ndarray:
     """Regression targets as float64, refused where a mean of their squares might not be finite."""
     target = np.asarray(y, np.float64)
-    bad = ~(np.abs(target) < 1e-3 * np.sqrt(float(jnp.finfo(jnp.result_type(float)).max)))
+    bad = ~(np.abs(target) < _largest_root())
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(f"{name} is {target[row]:.6g} at row {row}: give finite numbers, or scale y and y_val alike")
     return target
+
+
+def _largest_root() -> float:
+    """The largest number that is squared: a mean of such squares is finite."""
+    return float(1e-3 * np.sqrt(float(jnp.finfo(jnp.result_type(float)).max)))
 
 
 def _check_squares(target: np.ndarray, truth: np.ndarray, shift: float) -> None:
@@ -257,6 +264,11 @@ def scaled_penalty(C: float, square: float) -> tuple[jax.Array, bool]:
     return jnp.asarray(np.clip(wanted, floor, _LARGEST_PENALTY), dtype=float), bool(wanted < floor)
 
 
+def in_units(across: np.ndarray, scale: float) -> jax.Array:
+    """Validation rows, or their kernels with points, divided by ``scale``, and not past 1e12 of it."""
+    return jnp.asarray(np.clip(across / scale, -_FARTHEST, _FARTHEST), dtype=float)
+
+
 def power_of_two(size: float) -> float:
     """The power of two nearest to ``size``; dividing by it rounds nothing. 1 for 0."""
     return float(2.0 ** np.round(np.log2(size))) if size > 0 else 1.0
@@ -286,11 +298,13 @@ def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome:
     mine = jnp.arange(classes)[:, None] == y_val
     true = jnp.sum(jnp.where(mine, scores, 0.0), -2)
     top = jnp.max(scores, -2)
-    # The compiler may make a score twice, rounded differently: scores that differ by rounding alone are a tie.
+    # The compiler may make a score twice, rounded differently: scores that differ by rounding alone are a tie, none is
+    # above the highest, and one is the highest.
     slack = 4 * jnp.finfo(scores.dtype).eps * jnp.max(jnp.abs(scores), -2)
     ties = jnp.maximum(jnp.sum(scores >= (top - slack)[..., None, :], -2), 1)
-    normaliser = jnp.log(jnp.sum(jnp.exp(2 * (scores - top[..., None, :])), -2))
-    return Outcome(jnp.where(true >= top - slack, 1.0 / ties, 0.0), 2 * (true - top) - normaliser)
+    below = jnp.minimum(scores - top[..., None, :], 0.0)
+    normaliser = jnp.log(jnp.maximum(jnp.sum(jnp.exp(2 * below), -2), 1.0))
+    return Outcome(jnp.where(true >= top - slack, 1.0 / ties, 0.0), 2 * jnp.minimum(true - top, 0.0) - normaliser)
 
 
 def in_blocks(values: jax.Array, block: int) -> jax.Array:

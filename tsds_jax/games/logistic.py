@@ -28,7 +28,7 @@ from tsds_jax.games.descent import TOLERANCE
 from tsds_jax.games.game import Fitted
 from tsds_jax.games.newton import Minimum
 from tsds_jax.games.one_more import EXACT, Accuracy, Own, close_accuracy, fit_one_more, known_fit
-from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, pulled
+from tsds_jax.games.one_more_softmax import fit_one_more_softmax, known_softmax, numbers_lifted, pulled
 from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, Reduce
 from tsds_jax.games.products import dot, in_three
 from tsds_jax.games.softmax import fit_softmax
@@ -221,10 +221,14 @@ class LogisticGame(OutcomeGame):
         """Numbers that the fit of a coalition of ``size`` and one point more takes, in its largest array.
 
         Its parameters, its logits of validation rows, or those of the members, which an eighth of the points pass over
-        at a time (`descend_in_stages`); of each class, where there are more than two.
+        at a time (`descend_in_stages`); of each class, where there are more than two, and then what the point is to the
+        fit's curvature.
         """
         features = self.x.shape[1]
-        return max(features, len(self.y_val), size // 8) * (self.classes if self.classes > 2 else 1)
+        if self.classes == 2:
+            return max(features, len(self.y_val), size // 8)
+        scores = self.classes * max(len(self.y_val), size // 8)
+        return max(scores, numbers_lifted(self.classes, features))
 
     def _outcome(self, parameters: jax.Array, mass: jax.Array) -> Outcome:
         """Of fits ``[lanes, ...]`` to members of weight ``mass`` ``[lanes, classes]``."""

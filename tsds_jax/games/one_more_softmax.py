@@ -149,6 +149,15 @@ class _Apart(NamedTuple):
         return bent
 
 
+def numbers_lifted(classes: int, features: int) -> int:
+    """Numbers that the inverse times one more point takes: of all classes together, or of each apart."""
+    return (classes if _together(classes, features) else 1) * classes * features
+
+
+def _together(classes: int, features: int) -> bool:
+    return classes <= _MOST_TOGETHER and classes * features <= _LARGEST_HESSIAN
+
+
 def known_softmax(
     rows: jax.Array, labels: jax.Array, weight: jax.Array, parameters: jax.Array, ridge: jax.Array, classes: int
 ) -> KnownSoftmax:
@@ -171,7 +180,7 @@ def known_softmax(
     # Something has to hold them.
     hold = jnp.maximum(jnp.sum(weight * jnp.max(probability * (1 - probability), 0)), _FLAT)
     last = jnp.zeros((features, features), rows.dtype).at[-1, -1].set(hold)
-    if classes > _MOST_TOGETHER or classes * features > _LARGEST_HESSIAN:
+    if not _together(classes, features):
         curved = weight * probability * (1 - probability)
         lone = jnp.where(jnp.sum(curved, 1) > 1e-3 * hold, 0.0, 1.0)[:, None, None]
         # Of a class that is not there one point has the curvature of one; of members of one class hardly any.

@@ -40,6 +40,7 @@ from tsds_jax.games.least_squares import (
     Running,
     checked_labels,
     in_blocks,
+    in_units,
     power_of_two,
     running_sums,
     scaled_penalty,
@@ -211,7 +212,8 @@ def ridge_game(
 
     Args:
       x: ``[points, features]``; y: ``[points]``, int classes from 0, or any numbers for regression.
-      x_val: ``[rows, features]``; y_val: ``[rows]``.
+      x_val: ``[rows, features]``, no farther than 1e12 times the farthest of ``x``, or taken for that: no float holds
+        what is beyond; y_val: ``[rows]``.
       classes: number of classes, at least 2; None or 0 for regression.
       utility: one of `UTILITIES`; for regression ``"neg_mean_squared_error"`` or ``"r2"`` (clipped below at -1).
       C: inverse strength of the L2 penalty, ``1 / alpha`` of scikit-learn's ``Ridge``.
@@ -257,7 +259,7 @@ def ridge_game(
     penalty, damped = scaled_penalty(C * labels.heaviest, scale**2)
     return RidgeGame(
         x=held((features / scale).astype(jax.dtypes.canonicalize_dtype(float))),
-        x_val=jnp.asarray(features_val / scale, dtype=float),
+        x_val=in_units(features_val, scale),
         y=labels.y,
         y_val=labels.y_val,
         row_weight=labels.row_weight,
