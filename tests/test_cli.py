@@ -180,6 +180,9 @@ def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, t
     assert table["label"] == [0.0, 1.0, 2.0]
     assert "not whole numbers" in tsds(*finetune, "--seeds", "0,x")[2]
     assert "holds runs of other seeds: resume it (--resume)" in tsds(*finetune, "--seeds", 2)[2]
+    assert "seeds.json has seed 0 too: resume with all its seeds" in tsds(*finetune, "--seeds", "1,2", "--resume")[2]
+    of_one = (*finetune[:-1], tmp_path / "f" / "seed-0")
+    assert "seed-0 is a run's: give another for the runs of several seeds" in tsds(*of_one, "--seeds", "1,2")[2]
     assert json.loads((tmp_path / "f" / "seeds.json").read_text()) == found
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -629,6 +630,37 @@ def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp
     again = tune(encoder, folder=tmp_path, resume=True, **given)
     assert (again.steps, again.best_step) == (4, 2)
     assert again.history == first.history
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_forbids_a_later_seed_is_said_before_the_first_is_trained(encoder, resume, tmp_path):
+    (tmp_path / "seed-5").mkdir()
+    (tmp_path / "seed-5" / ("notes.txt" if resume else "manifest.json")).write_text('{"identity": {}}')
+    with pytest.raises(InputError, match="seed-5 holds"):
+        finetune_seeds(encoder, films(4), seeds=(3, 5), options=OPTIONS, folder=tmp_path, resume=resume)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["seed-5"]
+
+
+def test_what_was_read_from_a_run_is_not_overwritten_by_what_is_made_of_it(tmp_path):
+    run = tmp_path / "runs" / "seed-0"
+    shutil.copytree(MODEL, run / "model")
+    (run / "manifest.json").write_text('{"identity": {}}')
+    told = r"seed-0/model is of the run in .* that overwrite would remove"
+    for model in (run / "model", load_encoder(run / "model")):
+        with pytest.raises(InputError, match=told):
+            finetune_seeds(model, films(4), seeds=(0, 1), options=OPTIONS, folder=tmp_path / "runs", overwrite=True)
+        with pytest.raises(InputError, match=told):
+            finetune(model, films(4), options=OPTIONS, folder=run, overwrite=True)
+    assert (run / "model" / "config.json").exists()
+
+
+def test_a_tokenizer_that_was_read_is_saved_wherever_its_folder_has_gone(tmp_path):
+    encoder = load_encoder(shutil.copytree(MODEL, tmp_path / "gone"))
+    tuned = tune(encoder, steps=1)
+    shutil.rmtree(tmp_path / "gone")
+    assert tuned.model.encoder.tokenizer is encoder.tokenizer
+    for name, saves in (("target", tuned.model), ("encoder", encoder), ("tuned", tuned.model.encoder)):
+        assert load_encoder(saves.save_pretrained(tmp_path / name)).embed(["a good film"]).shape == (1, 32)
 
 
 def test_seeds_run_apart_and_are_summed_up(encoder, tmp_path):

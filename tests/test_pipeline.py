@@ -581,6 +581,7 @@ def test_nothing_removed_makes_three_equal_arms(tiny_files, tiny_model, tmp_path
     how = {"largest_cut": 0.005, "grid": 0.005, "progress": events.append}
     out = run(tiny_files, tiny_model, tmp_path / "none", **how)
     assert json.loads((out / "selection.json").read_text())["removal_index"] == 0
+    assert "no cut was tried: grid and largest_cut leave none of a row or more" in (out / "manifest.json").read_text()
     found = json.loads((out / "finetune.json").read_text())
     assert len({arm["accuracy"] for arm in found["arms"]}) == 1
     assert all(d["low"] == d["high"] == 0 for d in found["differences"])
@@ -679,9 +680,23 @@ def test_a_text_is_not_to_be_cut_to_fewer_tokens_than_there_can_be(tiny_files, t
         tsds.select(tiny_files["train"], model=tiny_model, max_length=3, represent_by="fine_tuned")
 
 
+def test_a_selection_does_not_overwrite_what_it_was_made_from(tiny_files, tiny_model, tmp_path):
+    how = {"pca": 8, "samples": 8, "subset_size": 40, "check_seeds": 0, "layer": 0}
+    folder = tsds.select(tiny_files["train"], model=tiny_model, **how).save(tmp_path / "run")
+    before = (folder / "kept.csv").read_bytes()
+    for train in (folder / "kept.csv", tsds.load_data(folder / "kept.csv")):
+        found = tsds.select(train, model=tiny_model, **how)
+        with pytest.raises(tsds.InputError, match=r"kept\.csv is of the run in"):
+            found.save(folder, overwrite=True)
+        with pytest.raises(tsds.InputError, match=r"kept\.csv is of the run in"):
+            tsds.run(train, model=tiny_model, out=folder, overwrite=True)
+    assert (folder / "kept.csv").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_path):
     given = {"remove_count": np.int64(3), "samples": np.int32(8), "C": np.float32(1), "check_seeds": np.int64(0)}
+    given |= {"layer": list(np.arange(2))}
     chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=np.int64(40), **given)
     folder = chosen.save(tmp_path / "run")
     assert json.loads((folder / "manifest.json").read_text())["options"]["remove_count"] == 3

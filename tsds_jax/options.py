@@ -29,7 +29,8 @@ class SelectOptions:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
       layer: whose hidden state; 0 the embeddings, -1 the last layer. Of several, such as ``(-1, -4)``, the pooled
         vectors stand side by side.
-      max_length: tokens that a longer text is cut to; None takes the encoder's limit.
+      max_length: tokens that a longer text is cut to where it is represented; None takes the encoder's limit.
+        `FineTuneOptions` has its own.
       represent_by: the model ``"pretrained"``, as it is; ``"fine_tuned"`` for one pass over the training rows; or
         ``"cross_fitted"``, halves of the rows by a model that was fine-tuned on the other half.
       pca: principal components kept, fitted on training rows; 0 keeps the representation as it is.
@@ -208,11 +209,11 @@ def build(kind: type[Options], given: Mapping[str, Any]) -> Options:
 
 
 def plain(entry: Any) -> Any:
-    """A NumPy scalar as the number that it is, which JSON knows, also in a tuple; anything else as it came.
+    """A NumPy scalar as the number that it is, which JSON knows, also in a tuple or list; anything else as it came.
 
-    >>> plain("a"), plain(3)
-    ('a', 3)
+    >>> plain("a"), plain([3])
+    ('a', (3,))
     """
-    if isinstance(entry, tuple):
+    if isinstance(entry, tuple | list):
         return tuple(map(plain, entry))
     return entry.item() if getattr(entry, "shape", None) == () and hasattr(entry, "item") else entry

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tsds_jax import __version__
 from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
-from tsds_jax.data import Splits, carve_validation, load_data, load_splits, without_overlap
+from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
@@ -232,15 +232,22 @@ def finetune_seed_files(
     inputs = [given.get(name) for name in ("train", "model", "validation", "test")]
     for one in each:  # before the first of them trains
         check_place(folder / f"seed-{one.seed}", inputs, resume=resume, overwrite=overwrite)
-    if (folder / "seeds.json").exists() and not (resume or overwrite):
+    if (folder / "manifest.json").exists():
+        raise InputError(f"folder {folder} is a run's: give another for the runs of several seeds")
+    summary = folder / "seeds.json"
+    if summary.exists() and not (resume or overwrite):
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
+    if summary.exists() and resume and (left := set(json.loads(summary.read_text("utf-8"))["seeds"]) - {*seeds}):
+        raise InputError(
+            f"{summary} has seed {min(left)} too: resume with all its seeds (and more), or give another folder"
+        )
 
     if overwrite:
         # Whatever is wrong with the rows or the model is said while the old runs are there.
         sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
         _read_and_fitting(**sources, options=each[0])
         # All of them now: with some of the old runs there the new ones could not be gone on with.
-        (folder / "seeds.json").unlink(missing_ok=True)
+        summary.unlink(missing_ok=True)
         for one in each:
             clear_run(folder / f"seed-{one.seed}")
 
@@ -296,14 +303,11 @@ def evaluate_files(
         how["validation_fraction"] = given["validation_fraction"]
     data: dict[str, Splits] = {}
     for source in sources:
-        # Rows are left out once all splits are known.
         splits = load_splits(source, **how)
         if splits.test is None:
             rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
-        if given.get("drop_overlap"):
-            splits = without_overlap(splits)
         name = re.sub(r"[^\w.]+", "-", Path(source).stem) or "data"
         check_name_is_new(name, data)
         data[name] = splits

@@ -1,10 +1,11 @@
 import dataclasses
+import json
 
 import numpy as np
 import pandas
 import pytest
 
-from tsds_jax.encoders import POOLINGS, embed
+from tsds_jax.encoders import POOLINGS, embed, load_encoder
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError, TsdsError
 
@@ -77,6 +78,20 @@ def test_long_texts_are_cut_and_counted(encoder):
     assert result.truncated == 1
     assert result.tokens == 8 + 5
     np.testing.assert_allclose(result.values[0], by_hand(encoder, "a good film a good film"), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_cut_texts_are_counted_where_the_tokenizer_adds_no_token_of_its_own(folder, side):
+    written = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(written | {"post_processor": None}), "utf-8")
+    encoder = load_encoder(folder)
+    encoder.tokenizer.truncation_side = side
+    texts = ["a good film " * 30, "a good film", "the plot was slow and dull a"]
+    cut, whole = (tokenise(encoder.tokenizer, texts, limit, encoder.config) for limit in (7, 128))
+    assert [len(ids) for ids in whole.ids] == [90, 3, 7]
+    assert (cut.truncated, whole.truncated) == (1, 0)
+    np.testing.assert_array_equal(cut.ids[0], whole.ids[0][:7] if side == "right" else whole.ids[0][-7:])
+    assert [list(ids) for ids in cut.ids[1:]] == [list(ids) for ids in whole.ids[1:]]
 
 
 def test_the_encoders_own_limit_is_the_default(encoder):

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import shutil
 import time
@@ -278,3 +279,12 @@ def test_the_heads_fingerprint_tells_apart_what_fine_tuning_starts_from_and_the_
     assert len(set(prints)) == len(prints) - 1
     assert prints[0] == prints[1]
     assert load_encoder(folder).fingerprint() == encoder.fingerprint()
+
+
+def test_a_saved_tokenizer_names_segments_only_where_the_encoder_has_them(of_family, tmp_path):
+    for family, named in (("distilbert", False), ("bert", True)):
+        made = of_family(family)
+        made = dataclasses.replace(made, settings={**made.settings, "type_vocab_size": 2})  # left behind by a BERT
+        made.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+        saved = load_encoder(made.save_pretrained(tmp_path / "saved" / family))
+        assert ("token_type_ids" in saved.tokenizer.model_input_names) == named

@@ -5,13 +5,14 @@ import json
 import shutil
 import types
 
+import matplotlib
 import numpy as np
 import pytest
 from datasets import DatasetDict
 from sklearn.linear_model import RidgeClassifier
 
 import tsds_jax as tsds
-from tsds_jax.data import flip_labels, text_codes
+from tsds_jax.data import flip_labels, text_codes, without_overlap
 from tsds_jax.evaluation.summary import mean_interval, write_summary
 from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
@@ -301,6 +302,24 @@ def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_
         assert (words in told.split("## ")[0]) == (name == "seen")
 
 
+def test_overlapping_rows_are_dropped_where_that_is_asked_for(tiny_files, tiny_model, tmp_path):
+    half = tsds.load_data(tiny_files["train"])
+    seen = tsds.load_splits(half, tiny_files["validation"], half.select(np.arange(0, len(half), 3)))
+    how = {"methods": ("random",), "flips": (0,), "seeds": (0,), **QUICK, "drop_overlap": True}
+    out = tsds.evaluate({"tiny": seen}, model=tiny_model, out=tmp_path / "out", **how)
+    with np.load(out / "state" / "tiny-0-0-random.npz") as stored:
+        assert len(stored["values"]) == len(without_overlap(seen).train) < len(half)
+
+
+def test_no_name_and_no_style_of_the_users_ends_a_study_at_its_plots(study, tmp_path):
+    runs = [{**run, "data": "$_$", "key": f"$_${number}"} for number, run in enumerate(content(study)["runs"])]
+    with matplotlib.rc_context({"text.usetex": True}):
+        write_summary(RunFolder(tmp_path), runs, {(run["key"], run["method"]): np.arange(9) for run in runs})
+    drawn = {path.name: path.read_text("utf-8") for path in (tmp_path / "curves").iterdir()}
+    assert set(drawn) == {"$_$-0.svg", "$_$-0.2.svg"}
+    assert all("$_$, " in text for text in drawn.values())
+
+
 def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_model, tmp_path, monkeypatch):
     how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (1,), **QUICK, "finetuning": TUNING}
     plain = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "plain", **how)
@@ -426,6 +445,7 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
             "patience would give the compared models different numbers of steps",
         ),
         ({"confidence": "crowd"}, "no column 'crowd'"),
+        ({"confidence": "crowd", "flips": (0.1,)}, "have 0 among flips"),
         ({"layer": 9}, "layer is 9"),
         ({"pca": 5000}, "pca 5000 is more than"),
         ({"group": "text"}, "option group is not for evaluate"),

@@ -218,6 +218,17 @@ def test_each_half_of_the_validation_rows_is_crossed_with_the_order_that_the_oth
         assert spearmanr(place, of_own).statistic < 0.9
 
 
+def test_points_that_no_sample_says_anything_of_go_last_by_either_half_too():
+    game, limits, options = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y), SelectOptions()
+    folds = validation_folds(options, Y_VAL)
+    how = {"utility": "log_likelihood", "subset_size": 40, "samples": 1}
+    found = value(X, Y, X_VAL, Y_VAL, row_groups=folds, **how)
+    known = np.isfinite(found.values)
+    assert 0 < known.sum() < len(Y)
+    for order in choose(game, found, limits, folds, options).crossed:
+        assert known[order.points[: known.sum() - 2]].all()  # the last of each class stays
+
+
 def test_rows_of_one_unit_are_in_one_half():
     units = np.arange(80) // 4
     folds = validation_folds(SelectOptions(), Y_VAL, units)

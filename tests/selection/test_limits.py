@@ -75,6 +75,16 @@ def test_by_class_takes_the_same_share_of_each_class():
         assert (np.diff(values[own]) >= 0).all()
 
 
+def test_by_class_counts_rows_that_may_go_whatever_stays_or_goes_together():
+    labels, values = np.repeat([0, 1], 100), np.tile(np.arange(100.0), 2)
+    protected = np.arange(200) < 50  # the lowest half of class 0
+    order = Limits(labels, np.arange(200), protected, by_class=True).removal_order(values)
+    np.testing.assert_allclose(np.bincount(labels[order.points[:60]]), [30, 30], atol=1)
+    units = np.where(protected, 0, np.arange(200) - 49)  # or they go together
+    order = Limits(labels, units, np.zeros(200, bool), by_class=True).removal_order(values)
+    np.testing.assert_allclose(np.bincount(labels[order.points[:120]]), [60, 60], atol=1)
+
+
 def test_by_class_refuses_units_of_several_classes():
     limits = Limits(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 2]), np.zeros(4, bool), by_class=True)
     with pytest.raises(InputError, match="by_class is for groups of one class, and row 0's has several"):

@@ -90,9 +90,14 @@ class Encoder:
         """The number type of the weights, "float32" or "bfloat16"."""
         return dtype_of(nnx.state(self.model))
 
-    def with_model(self, model: EncoderModule) -> "Encoder":
-        """The same with that module's weights, and with the tokenizer that was read."""
-        made = dataclasses.replace(self, model=model)
+    @property
+    def own_tokenizer(self) -> Any:
+        """The tokenizer that was read, or that the folder has; None where there is none."""
+        return self.tokenizer if "tokenizer" in vars(self) or has_tokenizer(self.folder) else None
+
+    def with_model(self, model: EncoderModule, **others: Any) -> "Encoder":
+        """The same with that module's weights (and ``others`` of its parts), and with the tokenizer that was read."""
+        made = dataclasses.replace(self, model=model, **others)
         vars(made).update({name: kept for name, kept in vars(self).items() if name == "tokenizer"})
         return made
 
@@ -138,7 +143,7 @@ class Encoder:
         tensors = encoder_tensors(self.model, family)
         pooler = {name: jnp.asarray(tensor) for name, tensor in self.head.items() if name.startswith("pooler.")}
         settings = {**self.settings, "architectures": [f"{CLASS_PREFIXES[family]}Model"]}
-        return save_folder(folder, settings, tensors | pooler, self.tokenizer if has_tokenizer(self.folder) else None)
+        return save_folder(folder, settings, tensors | pooler, self.own_tokenizer, self.config)
 
     def embed(self, texts: Texts, **options: Any) -> np.ndarray:
         """One vector a text: float32 [texts, width]. Options: see `tsds_jax.encoders.embed`, which also counts."""

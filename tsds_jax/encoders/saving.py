@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from safetensors.flax import save_file
 
+from tsds_jax.encoders.families import Config
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import as_path, atomic, check_writable
 
@@ -46,6 +47,7 @@ def save_folder(
     settings: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray | jax.Array],
     tokenizer: Any,
+    config: Config,
 ) -> Path:
     """Write config.json, model.safetensors and, where there is one, the tokenizer; all of it or nothing.
 
@@ -67,17 +69,18 @@ def save_folder(
         rows: dict[str, Any] = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(rows, temporary / "model.safetensors", metadata={"format": "pt"})
         if tokenizer is not None:
-            _name_segments(tokenizer, settings)
+            if config.type_vocab_size > 1:
+                _name_segments(tokenizer)
             tokenizer.save_pretrained(temporary)
     return path
 
 
-def _name_segments(tokenizer: Any, settings: Mapping[str, Any]) -> None:
-    """Has the tokenizer say which text of a pair a token is of, where the encoder has a table for that.
+def _name_segments(tokenizer: Any) -> None:
+    """Has the tokenizer say which text of a pair a token is of, which the encoder has a table for.
 
     Transformers' general tokenizers do not unless asked, and a pair's second text is then read as the first's end.
     """
-    kinds, name = settings.get("type_vocab_size"), "token_type_ids"
-    if isinstance(kinds, int) and kinds > 1 and name not in tokenizer.model_input_names:
+    name = "token_type_ids"
+    if name not in tokenizer.model_input_names:
         tokenizer.model_input_names = [*tokenizer.model_input_names, name]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved

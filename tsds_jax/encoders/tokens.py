@@ -89,10 +89,13 @@ def token_portions(tokenizer: Any, texts: Texts, limit: int, config: Config, fir
         columns = (
             [list(portion)] if isinstance(portion[0], str) else [list(side) for side in zip(*portion, strict=True)]
         )
+        # One that adds no token of its own stops reading at the limit and says nothing of what it leaves: it is asked
+        # for one more.
+        more = len(columns) == 1 and tokenizer.num_special_tokens_to_add(pair=False) == 0
         encoded = tokenizer(
             *columns,
             truncation=True,
-            max_length=limit,
+            max_length=limit + more,
             return_token_type_ids=True,
             return_attention_mask=False,
         )
@@ -102,7 +105,12 @@ def token_portions(tokenizer: Any, texts: Texts, limit: int, config: Config, fir
         types = [np.array(row, dtype=np.int32) for row in encoded["token_type_ids"]]
         for kind, arrays, name in (("token", ids, "vocab_size"), ("segment", types, "type_vocab_size")):
             _check_ids(arrays, first, kind, name, getattr(config, name))
-        yield Tokenised(ids, types, sum(bool(encoding.overflowing) for encoding in encoded.encodings))
+        cut = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        if more:
+            cut = sum(len(row) > limit for row in ids)
+            kept = slice(-limit, None) if tokenizer.truncation_side == "left" else slice(limit)
+            ids, types = ([row[kept] for row in rows] for rows in (ids, types))
+        yield Tokenised(ids, types, cut)
         first += len(portion)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.baselines import BASELINES, baseline, check_baseline
-from tsds_jax.data import Splits, TextData, flip_labels, numbers, text_codes
+from tsds_jax.data import Splits, TextData, flip_labels, numbers, text_codes, without_overlap
 from tsds_jax.data.noise import NOISES
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
@@ -174,7 +174,10 @@ def evaluate(
         if isinstance(given, str | int | float):
             raise InputError(f"{name} is {given!r:.60}: give a list")
     flips, seeds, finetuned_shares = (tuple(map(plain, some)) for some in (flips, seeds, finetuned_shares))
+    confident_from = plain(confident_from)
     _check(data, methods, flips, noise, seeds)
+    if settings.drop_overlap:
+        data = {name: without_overlap(splits) for name, splits in data.items()}
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()
     check_for_comparison(tuning)
@@ -182,6 +185,8 @@ def evaluate(
     for method, splits in itertools.product(methods, data.values()):
         check_baseline(method, len(splits.train))
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)
+    if confidence is not None and 0 not in flips:
+        raise InputError(f"confidence {confidence!r} is asked about where no label is flipped: have 0 among flips")
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
     check_place(out, (model,), resume=resume, overwrite=overwrite)

@@ -1,16 +1,17 @@
 """What `evaluate` writes: every run's numbers, tables of their means with intervals, and curves."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t
 
 from tsds_jax.evaluation.scores import Interval
 from tsds_jax.evaluation.stability import stability
+from tsds_jax.report.plots import plain_style
 from tsds_jax.runtime.folder import RunFolder, atomic
 
 # Knows which labels are wrong, and removes those and no others: what there is to be had.
@@ -62,8 +63,6 @@ def write_summary(
     for run in runs:
         groups.setdefault((run["data"], run["flips"]), {}).setdefault(run["method"], []).append(run)
     tables, summary = [], []
-    folder.remove("curves")  # of other flips, before a resumed run was asked for these
-    (folder.path / "curves").mkdir()
     for (data, flips), methods in groups.items():
         rows = []
         for method, some in methods.items():
@@ -86,10 +85,13 @@ def write_summary(
         cut = [run["removed"] for method, some in methods.items() if method != ORACLE for run in some]
         removed = sorted({number for number in cut if number is not None})
         tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
-        with atomic(folder.path / "curves" / f"{data}-{share_name(flips)}.svg") as temporary:
-            _curves(methods, f"{data}, {percent(flips)} of the labels flipped").savefig(temporary, format="svg")
     folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
     folder.write_text("evaluation.md", "".join(f"{note}\n\n" for note in notes) + "\n".join(tables))
+    folder.remove("curves")  # of other flips, before a resumed run was asked for these
+    (folder.path / "curves").mkdir()
+    for (data, flips), methods in groups.items():
+        with atomic(folder.path / "curves" / f"{data}-{share_name(flips)}.svg") as temporary:
+            _draw(methods, f"{data}, {percent(flips)} of the labels flipped", temporary)
 
 
 def share_name(share: float) -> str:
@@ -144,9 +146,9 @@ def _cell(found: list[float | None] | None, times: float, digits: int, name: str
     return middle if found[2] is None else f"{middle} ± {times * (found[2] - found[0]):.{digits}f}"
 
 
-def _curves(methods: Mapping[str, list[dict[str, Any]]], title: str) -> Figure:
-    """Mean test accuracy of the source classifier against the share of the lowest rows that is removed."""
-    with matplotlib.rc_context({"svg.hashsalt": "tsds_jax", "svg.fonttype": "none"}):
+def _draw(methods: Mapping[str, list[dict[str, Any]]], title: str, path: str | os.PathLike) -> None:
+    """Mean test accuracy of the source classifier against the share of the lowest rows that is removed, as SVG."""
+    with plain_style({"svg.hashsalt": "tsds_jax", "svg.fonttype": "none", "text.parse_math": False}):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.subplots()
         for method, some in methods.items():
@@ -157,4 +159,4 @@ def _curves(methods: Mapping[str, list[dict[str, Any]]], title: str) -> Figure:
         axes.set_ylabel("test accuracy of the source classifier (%)")
         axes.set_title(title)
         axes.legend(fontsize="small")
-        return figure
+        figure.savefig(path, format="svg", metadata={"Date": None})

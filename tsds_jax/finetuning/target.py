@@ -18,7 +18,6 @@ from tsds_jax.encoders.batches import fill_batches
 from tsds_jax.encoders.embed import batch_rows, with_room_for_rows
 from tsds_jax.encoders.families import Config, new_encoder
 from tsds_jax.encoders.heads import Head, HeadConfig, head_config
-from tsds_jax.encoders.load import has_tokenizer
 from tsds_jax.encoders.params import NAME_TABLES, encoder_tensors, head_names
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, check_new_folder, save_folder
@@ -82,7 +81,7 @@ class TargetModel:
         What it knows of a head is this model's.
         """
         settings = self._settings()  # the names of its classes too, by which the head is taken over or not
-        return dataclasses.replace(self.base, model=self.module.encoder, settings=settings, head=self._head_tensors())
+        return self.base.with_model(self.module.encoder, settings=settings, head=self._head_tensors())
 
     def outputs(self, texts: Texts, *, progress: ProgressFn = silent) -> np.ndarray:
         """Logits, float32 [texts, classes], or in regression numbers, float32 [texts, 1]."""
@@ -135,8 +134,7 @@ class TargetModel:
         tensors = {prefix + name: tensor for name, tensor in encoder_tensors(self.module.encoder, family).items()}
         for name, tensor in self._head_tensors().items():
             tensors[prefix + name if name.startswith("pooler.") else name] = jnp.asarray(tensor)
-        tokenizer = self.base.tokenizer if has_tokenizer(self.base.folder) else None
-        return save_folder(folder, self._settings(), tensors, tokenizer)
+        return save_folder(folder, self._settings(), tensors, self.base.own_tokenizer, self.base.config)
 
     def _head_tensors(self) -> dict[str, np.ndarray]:
         names = head_names(self.module.head.config).items()
@@ -247,7 +245,7 @@ def new_target(
     theirs = class_names(encoder.settings, outputs)
     places = tuple(map(str, range(outputs)))
     same = not classes or theirs == classes or (classes == places and theirs == class_names({}, outputs))
-    if about.pad is not None and has_tokenizer(encoder.folder):
+    if about.pad is not None and encoder.own_tokenizer is not None:
         # It fills texts up there, if the encoder has it; a head that is taken over was trained with the config's.
         pad, map_there = encoder.tokenizer.pad_token_id, encoder.head.get(f"{about.out}.weight")
         taken_over = same and map_there is not None and len(map_there) == outputs

@@ -30,7 +30,7 @@ from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import RunFolder, check_outside, open_run
+from tsds_jax.runtime.folder import RunFolder, check_outside, check_place, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices
 
@@ -249,6 +249,11 @@ def finetune_seeds(
       True
     """
     each = options_by_seed(seeds, options)
+    if folder is not None:
+        sources = (model, train, given.get("validation"), given.get("evaluation"))
+        switches = {name: given.get(name, False) for name in ("resume", "overwrite")}
+        for one in each:  # before the first of them trains
+            check_place(Path(folder) / f"seed-{one.seed}", sources, **switches)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     runs = tuple(
         finetune(encoder, train, options=one, folder=folder and Path(folder) / f"seed-{one.seed}", **given)

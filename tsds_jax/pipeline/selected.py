@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tsds_jax.data import TextData, file_name, write_rows
 from tsds_jax.data.csvtext import format_csv
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import RunFolder, as_path, atomic, open_run
+from tsds_jax.runtime.folder import RunFolder, as_path, atomic, check_outside, open_run
 from tsds_jax.runtime.processes import own_place
 from tsds_jax.selection import RemovalCurve, RemovalOrder, Suspects
 from tsds_jax.selection.target_check import TargetCheck, as_json
@@ -78,8 +78,11 @@ class Selection:
         """Writes the kept rows, values.parquet, suspects.csv, selection.json, manifest.json and report.html.
 
         Raises:
-          InputError: the folder holds another run (unless ``overwrite``) or other files.
+          InputError: the folder holds another run (unless ``overwrite``) or other files, or what the selection was
+            made from.
         """
+        sources = [about["source"] for about in self.manifest["data"].values() if about]
+        check_outside(folder, [*sources, self.manifest["model"]["name"]], overwrite=overwrite)
         with own_place(folder) as path:
             run = open_run(path, self.manifest["identity"], overwrite=overwrite)
             write_selection(run, self)

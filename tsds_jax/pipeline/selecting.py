@@ -18,7 +18,7 @@ from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
-from tsds_jax.selection import RULES, Limits, suspected_labels
+from tsds_jax.selection import RULES, Limits, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, fewer_than_asked
 from tsds_jax.selection.target_check import target_check
@@ -120,7 +120,9 @@ def select_rows(
         found.append(f"the cut was not checked on the model itself, which cannot be fine-tuned in {encoder.dtype}")
     found += fewer_than_asked(choice)
     if choice.rule in RULES and len(choice.curve.removed) == 1:
-        found.append("no cut was tried: the first rows to go, which go together, are more than largest_cut allows")
+        together = wanted_cuts(len(train), settings.grid, settings.largest_cut)[-1] > 0
+        why = "the first rows to go, which go together, are more than largest_cut allows"
+        found.append(f"no cut was tried: {why if together else 'grid and largest_cut leave none of a row or more'}")
     found += doubts_about_values(valuation, removed, opinion, limits)
     found += doubts_about_cut(choice.curve, train.labels, train.classes, kept, validation.labels)
     about = {

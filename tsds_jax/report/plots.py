@@ -6,7 +6,7 @@ they are. No text from the data is drawn: names belong in the page's own legends
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
@@ -76,7 +76,7 @@ def removal_curve(curve: Curve, chosen: int, percent: bool, axis: str, majority:
     keep = _thin(len(curve.removed))
     x, y = curve.removed[keep], scale * curve.score[keep]
     band = scale * np.nan_to_num(curve.stderr[keep])
-    with _style():
+    with plain_style(_STYLE):
         figure, axes = _figure(2.9)
         axes.fill_between(x, y - band, y + band, color=KEPT, alpha=0.18, linewidth=0)
         axes.axhline(scale * float(curve.score[0]), color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -121,7 +121,7 @@ def value_histogram(value: np.ndarray, kept: np.ndarray, exponent: int, alt: str
     edges = np.linspace(low, high, int(np.clip(np.sqrt(len(shown)), 8, 60)) + 1)
     clipped = np.clip(shown, low, high)
     removed_rows, kept_rows = (np.histogram(clipped[part], edges)[0] for part in (~kept, kept))
-    with _style():
+    with plain_style(_STYLE):
         figure, axes = _figure(2.5)
         places: dict[str, Any] = {"x": edges[:-1], "width": np.diff(edges), "align": "edge", "linewidth": 0}
         axes.bar(height=removed_rows, color=REMOVED, **places)
@@ -146,7 +146,7 @@ def training_curves(arms: Sequence[Arm], alt: str) -> str | None:
     drawn = [panel for panel in panels if any(len(_series(arm, panel[0])[0]) for arm in arms)]
     if not drawn:
         return None
-    with _style():
+    with plain_style(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.5), layout="constrained")
         for place, (key, label, scale) in enumerate(drawn):
             axes = figure.add_subplot(1, len(drawn), place + 1)
@@ -206,12 +206,12 @@ def _format(write: Callable[[float], str]) -> FuncFormatter:
     return FuncFormatter(lambda value, _: write(value).replace("-", "\u2212"))
 
 
-def _style() -> AbstractContextManager[None]:
+def plain_style(ours: Mapping[Any, Any]) -> AbstractContextManager[None]:
     """Matplotlib's own defaults with ours over them, whatever the user's matplotlibrc says."""
     own: dict[Any, Any] = {
         key: matplotlib.rcParamsDefault[key] for key in matplotlib.rcParamsDefault if not key.startswith("backend")
     }
-    return matplotlib.rc_context(own | _STYLE)
+    return matplotlib.rc_context(own | dict(ours))
 
 
 def _svg(figure: Figure, name: str, title: str, alt: str) -> str:

@@ -374,7 +374,8 @@ def check_outside(
 
     Args:
       folder: of the run.
-      inputs: what the run is made from: of paths none may be among what ``overwrite`` removes.
+      inputs: what the run is made from: paths, and rows or encoders that were read from one; none may be among what
+        ``overwrite`` removes.
       overwrite: see `open_run`.
       cache: that is written before the folder is opened, and would be nobody's in a new one.
     """
@@ -384,7 +385,7 @@ def check_outside(
     if not path.is_dir() or _barely_begun(path):
         if cache is not None and _is_within(as_path(cache), path):
             refused = f"cache {cache} lies in {path}, which has to be new or empty: give another place"
-    elif overwrite and (own := [source for source in inputs if _is_own(source, path)]):
+    elif overwrite and (own := [source for source in map(_place, inputs) if _is_own(source, path)]):
         refused = (
             f"{own[0]} is of the run in {path} that overwrite would remove: copy it elsewhere first, or give another"
             " folder"
@@ -409,6 +410,11 @@ def check_writable(name: str | os.PathLike) -> None:
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether this is the folder or lies in it, whatever links lead there."""
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def _place(source: Any) -> Any:
+    """Where rows or an encoder were read from; a path as it is."""
+    return getattr(source, "folder", getattr(source, "source", source))
 
 
 def _is_own(source: Any, folder: Path) -> bool:

@@ -89,7 +89,8 @@ class Limits:
         fixed = np.bincount(self.units, self.protected) > 0
         label, count, start = class_counts(self.labels, self.units)
         gone = []
-        for unit in np.argsort(self._place_in_class(value, members) if self.by_class else value, kind="stable"):
+        place = self._place_in_class(value, members, np.where(fixed, 0, size)) if self.by_class else value
+        for unit in np.argsort(place, kind="stable"):
             own = list(zip(label[start[unit] : start[unit + 1]], count[start[unit] : start[unit + 1]], strict=True))
             if fixed[unit] or any(left[of] - taken < floor[of] for of, taken in own):
                 continue
@@ -112,8 +113,8 @@ class Limits:
     def _mean_by_unit(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.units, values) / np.bincount(self.units)
 
-    def _place_in_class(self, value: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-        """How far each unit stands among those of its class, from 0, the lowest, to 1."""
+    def _place_in_class(self, value: np.ndarray, members: list[np.ndarray], free: np.ndarray) -> np.ndarray:
+        """How far each unit stands among its class, in shares of its rows of which ``free`` may go, ``[units]``."""
         label = np.array([self.labels[of[0]] for of in members])
         for unit, of in enumerate(members):
             if (self.labels[of] != label[unit]).any():
@@ -121,5 +122,6 @@ class Limits:
         place = np.empty(len(value))
         for one in np.unique(label):
             of = np.flatnonzero(label == one)
-            place[of[np.argsort(value[of], kind="stable")]] = (np.arange(len(of)) + 0.5) / len(of)
+            of = of[np.argsort(value[of], kind="stable")]
+            place[of] = (np.cumsum(free[of]) - free[of] / 2) / sum(len(members[unit]) for unit in of)
         return place
