@@ -237,7 +237,7 @@ def finetune_seed_files(
     summary = folder / "seeds.json"
     if summary.exists() and not (resume or overwrite):
         raise InputError(f"folder {folder} holds runs of other seeds: resume it, overwrite it, or give another folder")
-    if summary.exists() and resume and (left := set(json.loads(summary.read_text("utf-8"))["seeds"]) - {*seeds}):
+    if resume and (left := _seeds_of(summary) - {*seeds}):
         raise InputError(
             f"{summary} has seed {min(left)} too: resume with all its seeds (and more), or give another folder"
         )
@@ -312,6 +312,14 @@ def evaluate_files(
         check_name_is_new(name, data)
         data[name] = splits
     return evaluate(data, model=model, out=out, finetuning=finetuning, **given)
+
+
+def _seeds_of(summary: Path) -> set[int]:
+    """Those that seeds.json is of; none where it cannot be read."""
+    try:
+        return set(json.loads(summary.read_text("utf-8"))["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _manifest(identity: dict[str, Any], command: str | None, **more: Any) -> dict[str, Any]:
