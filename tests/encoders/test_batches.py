@@ -27,6 +27,9 @@ class Watched:
         self.calls.append(len(texts))
         return self.tokenizer(texts, *more, **how)
 
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
 
 @pytest.fixture
 def watched(encoder):
