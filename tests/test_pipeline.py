@@ -727,6 +727,20 @@ def test_overlapping_texts_are_told_of_and_that_they_were_left_out(tiny_files, t
         assert words in told
 
 
+def test_a_run_whose_model_says_how_it_is_pooled_is_that_which_asks_for_that_pooling(tiny_files, tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    how = {"check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40}
+    files = {"validation": tiny_files["validation"], "out": tmp_path / "run"}
+    out = tsds.run(tiny_files["train"], **files, model=model, **how)
+    assert json.loads((out / "manifest.json").read_text())["options"]["pooling"] == "cls"
+    assert "cls pooling" in (out / "report.html").read_text()
+    tsds.run(tiny_files["train"], **files, model=model, pooling="cls", resume=True, **how)
+    with pytest.raises(tsds.InputError, match="pooling"):
+        tsds.run(tiny_files["train"], **files, model=model, pooling="mean", resume=True, **how)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -26,7 +26,8 @@ class SelectOptions:
     the target, for the largest score (``rule="argmax"``, ``check_seeds=0``).
 
     Attributes:
-      pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``.
+      pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``; None as the
+        model says (`Encoder.pooling`), which for most is the mean.
       layer: whose hidden state; 0 the embeddings, -1 the last layer. Of several, such as ``(-1, -4)``, the pooled
         vectors stand side by side.
       max_length: tokens that a longer text is cut to where it is represented; None takes the encoder's limit.
@@ -71,7 +72,9 @@ class SelectOptions:
       seed: decides every draw.
     """
 
-    pooling: str = _option("mean", "How token vectors become one: mean, weighted_mean, cls or last.")
+    pooling: str | None = _option(
+        None, "How token vectors become one: mean, weighted_mean, cls or last; else as the model says, or mean."
+    )
     layer: int | tuple[int, ...] = _option(
         -1, "Layer whose hidden state represents a text, 0 the embeddings, -1 the last; or several: -1,-4."
     )

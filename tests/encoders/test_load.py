@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 from huggingface_hub import constants
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.numpy import load_file, save_file
 
 from tsds_jax.encoders import load, load_encoder
@@ -288,3 +289,86 @@ def test_a_saved_tokenizer_names_segments_only_where_the_encoder_has_them(of_fam
         made.tokenizer.model_input_names = ["input_ids", "attention_mask"]
         saved = load_encoder(made.save_pretrained(tmp_path / "saved" / family))
         assert ("token_type_ids" in saved.tokenizer.model_input_names) == named
+
+
+@pytest.mark.parametrize(
+    ("content", "pooling"),
+    [
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["lasttoken"], "include_prompt": True}, "last"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}, "mean"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weighted_mean"),
+        ({"pooling_mode_cls_token": False, "pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode_cls_token": False}, "mean"),
+        ({}, "mean"),
+    ],
+)
+def test_a_model_is_pooled_as_sentence_transformers_wrote_that_it_is_and_so_is_what_is_saved_of_it(
+    folder, tmp_path, content, pooling
+):
+    said(folder, json.dumps(content))
+    encoder = load_encoder(folder)
+    assert encoder.pooling == pooling
+    np.testing.assert_array_equal(encoder.embed(["a film"]), encoder.embed(["a film"], pooling=pooling))
+    saved = load_encoder(encoder.save_pretrained(tmp_path / "saved"))
+    assert saved.pooling == pooling
+    assert (saved.folder / "1_Pooling").exists() == (pooling != "mean")
+
+
+@pytest.mark.parametrize(
+    ("content", "own"),
+    [
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_sqrt_len_tokens": True}, "cls+mean_sqrt_len_tokens"),
+        ({"pooling_mode": ["cls", "mean"]}, "cls+mean"),
+        ({"pooling_mode": 5}, "5"),
+    ],
+)
+def test_a_pooling_that_is_not_known_is_told_where_no_other_is_asked_for(folder, tmp_path, content, own):
+    said(folder, json.dumps(content))
+    encoder = load_encoder(folder)
+    with pytest.raises(InputError, match=r"asks for .*, which is unknown: give pooling as cls, mean"):
+        encoder.embed(["a film"])
+    assert encoder.embed(["a film"], pooling="mean").shape == (1, encoder.config.hidden_size)
+    assert encoder.pooling == load_encoder(encoder.save_pretrained(tmp_path / "saved")).pooling == own
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_pooling_file_that_cannot_be_read_is_named(folder, content):
+    said(folder, content)
+    assert "1_Pooling/config.json" in refused(folder)
+
+
+def said(folder, content: str) -> None:
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(content)
+
+
+def test_of_a_repository_the_hub_is_asked_for_how_texts_are_pooled_and_for_no_other_folder():
+    files = [
+        "config.json",
+        "model.safetensors",
+        "1_Pooling/config.json",
+        "pytorch_model.bin",
+        "2_Normalize/config.json",
+    ]
+    files += ["onnx/config.json", "1_Pooling/model.safetensors", "openvino/1_Pooling/config.json"]
+    found = filter_repo_objects(files, allow_patterns=load._FILES, ignore_patterns=load._LEFT_OUT)
+    assert [*found] == ["config.json", "model.safetensors", "1_Pooling/config.json"]
+
+
+def test_a_snapshot_that_lists_its_parts_and_lacks_the_pooling_is_fetched_anew(hub, folder, tmp_path, monkeypatch):
+    (folder / "modules.json").write_text("[]")
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    said(whole, "{}")
+
+    def snapshot(name, *, local_files_only=False, **_):
+        return str(folder if local_files_only else whole)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert load.find_folder("someone/tiny") == folder  # offline
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    assert load.find_folder("someone/tiny") == whole

@@ -7,7 +7,7 @@ from tsds_jax.encoders.heads import HEADS
 from tsds_jax.encoders.load import Encoder, find_folder, load_encoder, load_tokenizer
 from tsds_jax.encoders.modeling import BertEncoder
 from tsds_jax.encoders.pca import Pca, fit_pca
-from tsds_jax.encoders.pooling import POOLINGS
+from tsds_jax.encoders.pooling import POOLINGS, chosen_pooling
 from tsds_jax.encoders.precision import DTYPES
 from tsds_jax.encoders.rotary import RotaryEncoder
 from tsds_jax.encoders.rotary_config import RotaryConfig
@@ -25,6 +25,7 @@ __all__ = [
     "Representations",
     "RotaryConfig",
     "RotaryEncoder",
+    "chosen_pooling",
     "config_from_dict",
     "embed",
     "find_folder",

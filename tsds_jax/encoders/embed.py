@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.arrays import number_in, one_of
+from tsds_jax.arrays import number_in
 from tsds_jax.encoders.batches import SHORTEST, fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, read_entry, write_entry
-from tsds_jax.encoders.pooling import POOLINGS
+from tsds_jax.encoders.pooling import POOLINGS, chosen_pooling
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
@@ -61,7 +61,7 @@ def embed(
     encoder: "Encoder",
     texts: Texts,
     *,
-    pooling: str = "mean",
+    pooling: str | None = None,
     layer: int | Sequence[int] = -1,
     max_length: int | None = None,
     batch_size: int | None = None,
@@ -77,7 +77,8 @@ def embed(
     Args:
       encoder: from `load_encoder`.
       texts: strings, or pairs of strings that the tokenizer joins.
-      pooling: a key of `POOLINGS`: "mean" over the text's tokens, "weighted_mean", "cls", the first token, or "last".
+      pooling: a key of `POOLINGS`: "mean" over the text's tokens, "weighted_mean", "cls", the first token, or "last";
+        by default `Encoder.pooling`, as the model was trained to be read.
       layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last. Of several, such as ``(-1, -2)``, the
         pooled vectors are set side by side.
       max_length: tokens that a longer text is cut to; by default all that the encoder can take.
@@ -101,7 +102,7 @@ def embed(
       >>> embed(encoder, ["a text", "another"]).values.shape == (2, encoder.config.hidden_size)
       True
     """
-    one_of("pooling", pooling, tuple(POOLINGS))
+    pooling = chosen_pooling(pooling, encoder.pooling)
     layers = _layer_indices(layer, encoder.config.num_hidden_layers)
     limit = token_limit(encoder.config, max_length)
     if batch_size is not None:

@@ -21,6 +21,7 @@ from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count, weight_files
+from tsds_jax.encoders.pooling import POOLING_FILE, own_pooling
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
@@ -30,6 +31,8 @@ from tsds_jax.runtime.hub import hub_answers
 
 # What an encoder needs, and never a pickle.
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# And nothing of a folder in it but `POOLING_FILE`: the patterns have no "all but".
+_LEFT_OUT = ["[!1]*/*", "?[!_]*/*", "*/[!c]*", "*/*/*"]
 
 # A folder has a tokenizer if it has one of the first five.
 TOKENIZER_FILES = (
@@ -57,6 +60,8 @@ class Encoder:
       skipped: keys of the checkpoint that neither the encoder nor a head has a place for.
       settings: the config.json as it was read.
       head: what the checkpoint has of a head that `finetune` knows, by canonical names and as it is stored there.
+      pooling: how its texts are pooled where nothing else is asked for: as its 1_Pooling/config.json says, which
+        sentence-transformers writes, else ``"mean"``.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Encoder:
     skipped: tuple[str, ...]
     settings: Mapping[str, Any]
     head: Mapping[str, np.ndarray]
+    pooling: str
 
     def __repr__(self) -> str:
         """In a line, for a notebook."""
@@ -126,8 +132,8 @@ class Encoder:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write a folder that `load_encoder`, and transformers' ``AutoModel`` with PyTorch, read.
 
-        It holds config.json, model.safetensors (with BERT's pooler, where the checkpoint had one) and the tokenizer,
-        where there is one.
+        It holds config.json, model.safetensors (with BERT's pooler, where the checkpoint had one), the tokenizer,
+        where there is one, and how texts are pooled, where that is not by the mean.
 
         Args:
           folder: a new or an empty one; it is whole or absent.
@@ -143,7 +149,7 @@ class Encoder:
         tensors = encoder_tensors(self.model, family)
         pooler = {name: jnp.asarray(tensor) for name, tensor in self.head.items() if name.startswith("pooler.")}
         settings = {**self.settings, "architectures": [f"{CLASS_PREFIXES[family]}Model"]}
-        return save_folder(folder, settings, tensors | pooler, self.own_tokenizer, self.config)
+        return save_folder(folder, settings, tensors | pooler, self)
 
     def embed(self, texts: Texts, **options: Any) -> np.ndarray:
         """One vector a text: float32 [texts, width]. Options: see `tsds_jax.encoders.embed`, which also counts."""
@@ -221,7 +227,8 @@ def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Enc
     folder = find_folder(name)
     config, settings = read_config(folder), read_settings(folder)
     loaded = load_model(folder, config, settings, dtype)
-    return Encoder(str(name), folder, config, loaded.model, loaded.skipped, settings, loaded.head)
+    pooling = own_pooling(folder)
+    return Encoder(str(name), folder, config, loaded.model, loaded.skipped, settings, loaded.head, pooling)
 
 
 def find_folder(name: str | os.PathLike[Any]) -> Path:
@@ -241,7 +248,7 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
             )
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text[0] == ".":
         raise InputError(f"there is no folder {text[:200]!r}; give the folder of a Hugging Face model or a hub name")
-    fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=["*/*"])
+    fetch = functools.partial(huggingface_hub.snapshot_download, text, allow_patterns=_FILES, ignore_patterns=_LEFT_OUT)
     cached = _try(functools.partial(fetch, local_files_only=True))
     # What lacks some files of the repository may have all that is read here, and what is there may lack some of these.
     place = cached if isinstance(cached, Path) else getattr(cached, "snapshot_path", None)
@@ -264,12 +271,13 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a folder has a config, all weights and a tokenizer."""
+    """Whether a folder has a config, all weights, a tokenizer and, where it lists its parts, how texts are pooled."""
     try:
         weight_files(folder)
     except InputError:
         return False
-    return (folder / "config.json").is_file() and has_tokenizer(folder)
+    pooled = (folder / POOLING_FILE).is_file() or not (folder / "modules.json").is_file()
+    return pooled and (folder / "config.json").is_file() and has_tokenizer(folder)
 
 
 def has_tokenizer(folder: Path) -> bool:

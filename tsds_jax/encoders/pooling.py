@@ -1,10 +1,20 @@
 """From the hidden states of a text's tokens to one vector."""
 
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from tsds_jax.arrays import one_of
+from tsds_jax.encoders.config import read_json
+from tsds_jax.errors import InputError
+
+# Where sentence-transformers writes how a model's texts are pooled, in its folder.
+POOLING_FILE = "1_Pooling/config.json"
 
 Pooling = Callable[[jax.Array, jax.Array | np.ndarray], jax.Array]
 
@@ -44,3 +54,52 @@ def last(hidden: jax.Array, mask: jax.Array | np.ndarray) -> jax.Array:
 
 
 POOLINGS: dict[str, Pooling] = {"cls": cls, "mean": mean, "weighted_mean": weighted_mean, "last": last}
+
+# How sentence-transformers calls them, and before its version 6 a switch each.
+_NAMES = {"cls": "cls", "mean": "mean", "weighted_mean": "weightedmean", "last": "lasttoken"}
+_SWITCH = "pooling_mode_"
+
+
+def chosen_pooling(asked: str | None, own: str) -> str:
+    """The key of `POOLINGS` that was asked for, else the model's own.
+
+    Raises:
+      InputError: that is none.
+    """
+    if asked is not None:
+        one_of("pooling", asked, tuple(POOLINGS))
+    elif own not in POOLINGS:
+        known = ", ".join(POOLINGS)
+        raise InputError(f"the model's {POOLING_FILE} asks for {own!r:.60}, which is unknown: give pooling as {known}")
+    return own if asked is None else asked
+
+
+def own_pooling(folder: Path) -> str:
+    """How the model of a folder says that its texts are pooled: keys of `POOLINGS`, or other names, joined by "+".
+
+    ``"mean"`` where it does not say.
+
+    Raises:
+      InputError: the file that says so cannot be read.
+    """
+    file = folder / POOLING_FILE
+    if not file.is_file():
+        return "mean"
+    try:
+        values = read_json(file)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    switched = [key.removeprefix(_SWITCH) for key, on in values.items() if key.startswith(_SWITCH) and on is True]
+    modes = values.get("pooling_mode") or [re.sub("(?<!len)_tokens?$", "", name) for name in switched]
+    ours = {name: key for key, name in _NAMES.items()}
+    named = [ours.get(str(mode), str(mode)) for mode in (modes if isinstance(modes, list) else [modes])]
+    return "+".join(named) or "mean"
+
+
+def write_pooling(folder: Path, pooling: str, width: int) -> None:
+    """Have a new folder say what `own_pooling` is to read there."""
+    modes = [_NAMES.get(one, one) for one in pooling.split("+")]
+    values = {"word_embedding_dimension": width, "pooling_mode": modes if len(modes) > 1 else modes[0]}
+    file = folder / POOLING_FILE
+    file.parent.mkdir()
+    file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

@@ -4,15 +4,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from safetensors.flax import save_file
 
-from tsds_jax.encoders.families import Config
+from tsds_jax.encoders.pooling import own_pooling, write_pooling
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import as_path, atomic, check_writable
+
+if TYPE_CHECKING:
+    from tsds_jax.encoders.load import Encoder
 
 # How transformers names a family's classes; ``Model`` or ``ForSequenceClassification`` follows.
 CLASS_PREFIXES = {
@@ -46,10 +49,11 @@ def save_folder(
     folder: str | os.PathLike[str],
     settings: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray | jax.Array],
-    tokenizer: Any,
-    config: Config,
+    encoder: "Encoder",
 ) -> Path:
-    """Write config.json, model.safetensors and, where there is one, the tokenizer; all of it or nothing.
+    """Write config.json, model.safetensors and what else of an encoder there is to say; all of it or nothing.
+
+    That is its tokenizer, where it has one, and its pooling, where that is not what `own_pooling` takes it for.
 
     Raises:
       InputError: see `check_new_folder`.
@@ -68,10 +72,13 @@ def save_folder(
         # Of a transposed view safetensors (0.8) writes the memory as it lies.
         rows: dict[str, Any] = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(rows, temporary / "model.safetensors", metadata={"format": "pt"})
+        tokenizer = encoder.own_tokenizer
         if tokenizer is not None:
-            if config.type_vocab_size > 1:
+            if encoder.config.type_vocab_size > 1:
                 _name_segments(tokenizer)
             tokenizer.save_pretrained(temporary)
+        if encoder.pooling != own_pooling(temporary):
+            write_pooling(temporary, encoder.pooling, encoder.config.hidden_size)
     return path
 
 

@@ -30,6 +30,7 @@ from tsds_jax.pipeline.checks import (
     check_precision,
     check_select_options,
     check_sizes,
+    pooled_by,
     value_options,
 )
 from tsds_jax.pipeline.representing import represent
@@ -192,6 +193,7 @@ def evaluate(
     check_place(out, (model,), resume=resume, overwrite=overwrite)
     check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    settings = pooled_by(encoder, settings)
     for splits in data.values():
         check_sizes(splits, encoder, settings, Limits.none(splits.train.labels))
     flipped = {}

@@ -134,7 +134,7 @@ class TargetModel:
         tensors = {prefix + name: tensor for name, tensor in encoder_tensors(self.module.encoder, family).items()}
         for name, tensor in self._head_tensors().items():
             tensors[prefix + name if name.startswith("pooler.") else name] = jnp.asarray(tensor)
-        return save_folder(folder, self._settings(), tensors, self.base.own_tokenizer, self.base.config)
+        return save_folder(folder, self._settings(), tensors, self.base)
 
     def _head_tensors(self) -> dict[str, np.ndarray]:
         names = head_names(self.module.head.config).items()

@@ -1,5 +1,6 @@
 """Every option and every size is refused before the long work, where it cannot be used."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -9,7 +10,7 @@ from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
 from tsds_jax.data.marks import codes_of
 from tsds_jax.data.messages import counted
-from tsds_jax.encoders import POOLINGS, Encoder
+from tsds_jax.encoders import POOLINGS, Encoder, chosen_pooling
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
 from tsds_jax.games import UTILITIES
@@ -25,7 +26,8 @@ REPRESENT_BY = ("pretrained", "fine_tuned", "cross_fitted")
 
 def check_select_options(settings: SelectOptions) -> None:
     """Raises InputError for an option whose value is unknown, before any file is read."""
-    one_of("pooling", settings.pooling, sorted(POOLINGS))
+    if settings.pooling is not None:
+        one_of("pooling", settings.pooling, sorted(POOLINGS))
     one_of("represent_by", settings.represent_by, REPRESENT_BY)
     one_of("rule", settings.rule, RULES)
     one_of("source", settings.source, ("logistic", "ridge"))
@@ -151,6 +153,11 @@ def check_classes(train: TextData) -> None:
         raise InputError(
             f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
         )
+
+
+def pooled_by(encoder: Encoder, settings: SelectOptions) -> SelectOptions:
+    """The options with the pooling that is taken, which makes a run what it is where none was asked for too."""
+    return dataclasses.replace(settings, pooling=chosen_pooling(settings.pooling, encoder.pooling))
 
 
 def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:

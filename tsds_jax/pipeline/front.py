@@ -20,6 +20,7 @@ from tsds_jax.pipeline.checks import (
     check_precision,
     check_select_options,
     check_sizes,
+    pooled_by,
     removal_limits,
 )
 from tsds_jax.pipeline.manifest import manifest_of
@@ -81,6 +82,7 @@ def select(
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    settings = pooled_by(encoder, settings)
     check_sizes(splits, encoder, settings, limits)
     represents = settings.represent_by != "pretrained"
     fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
@@ -153,6 +155,7 @@ def run(
     check_precision(encoder)
     check_fits(finetuning, encoder)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
+    settings = pooled_by(encoder, settings)
     check_sizes(splits, encoder, settings, limits)
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     if splits.test is None:
