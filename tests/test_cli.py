@@ -102,6 +102,16 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tsds, tiny_files, ti
     assert (options["samples"], options["subset_size"], options["pca"], options["rule"]) == (16, 40, 8, "cross_fitted")
 
 
+def test_data_leaves_protected_rows_among_the_training_rows(tsds, tmp_path):
+    lines = ["text,label,checked", *(f"{n} film,{'pos' if n % 3 else 'neg'},{n % 2}" for n in range(40))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    given = ("--out", tmp_path / "d", "--protect", "checked", "--validation-fraction", 0.3)
+    assert tsds("data", "--train", tmp_path / "t.csv", *given)[0] == 0
+    held = (tmp_path / "d" / "validation.csv").read_text().splitlines()[1:]
+    assert len(held) > 5
+    assert {line[-1] for line in held} == {"0"}
+
+
 @pytest.mark.slow
 def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert tsds("data", *files(tiny_files, "train", "test"), "--out", tmp_path / "d")[0] == 0

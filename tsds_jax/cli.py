@@ -425,7 +425,7 @@ def select(given: dict[str, Any]) -> None:
     places=(*_DATA, "out"),
     needs=("train", "out"),
     options=(SelectOptions,),
-    only=("validation_fraction", "drop_overlap", "seed", "group"),
+    only=("validation_fraction", "drop_overlap", "seed", "group", "protect"),
 )
 def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
@@ -579,7 +579,7 @@ def finetune(given: dict[str, Any]) -> None:
     },
     needs=("data", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
-    only=(*EVALUATED, *(item.name for item in dataclasses.fields(FineTuneOptions))),
+    only=(*EVALUATED, "validation_fraction", *(item.name for item in dataclasses.fields(FineTuneOptions))),
     defaults={"check_seeds": 0},
     switches=("resume", "overwrite"),
 )

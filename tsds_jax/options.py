@@ -114,7 +114,7 @@ class SelectOptions:
 # Of these, what decides how rows are valued; and what `evaluate` takes, which values rows one by one and cuts them
 # where the rule says.
 VALUED = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
-_CUT = ("rule", "grid", "largest_cut", "check_seeds", "check_steps", "validation_fraction", "drop_overlap")
+_CUT = ("rule", "grid", "largest_cut", "check_seeds", "check_steps", "drop_overlap")
 EVALUATED = ("pooling", "layer", "max_length", "represent_by", "pca", *VALUED, *_CUT)
 
 

@@ -291,7 +291,7 @@ def evaluate_files(
       label: see `select`.
       test_fraction: between 0 and 1.
       finetuning: see `evaluate`.
-      **given: see `evaluate`.
+      **given: see `evaluate`; and ``validation_fraction``, as of `select`.
 
     Raises:
       InputError: two sources of one name; or as `load_splits` and `evaluate`.
@@ -300,7 +300,7 @@ def evaluate_files(
     check_place(out, (*sources, model), **switches)
     how = {"text": text, "label": label, "seed": given.get("seed", 0)}
     if "validation_fraction" in given:
-        how["validation_fraction"] = given["validation_fraction"]
+        how["validation_fraction"] = given.pop("validation_fraction")
     data: dict[str, Splits] = {}
     for source in sources:
         splits = load_splits(source, **how)

@@ -404,6 +404,11 @@ def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp
     out = evaluate_files([tiny_files["train"]], str(tiny_model), str(tmp_path / "out"), test_fraction=0.25, **how)
     with np.load(out / "state" / "train-0.1-0-random.npz") as stored:
         assert len(stored["values"]) == 72  # of 120 a quarter for testing, then a fifth for validation
+    more = evaluate_files(
+        [tiny_files["train"]], str(tiny_model), str(tmp_path / "more"), validation_fraction=0.5, **how
+    )
+    with np.load(more / "state" / "train-0.1-0-random.npz") as stored:
+        assert len(stored["values"]) == 43  # of 120 three tenths of each class for testing, then half for validation
     with pytest.raises(tsds.InputError, match="two data sets are called train"):
         evaluate_files([tiny_files["train"]] * 2, str(tiny_model), str(tmp_path / "two"), **how)
     alike = shutil.copy(tiny_files["train"], tmp_path / "Train.csv")
@@ -449,6 +454,7 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
         ({"layer": 9}, "layer is 9"),
         ({"pca": 5000}, "pca 5000 is more than"),
         ({"group": "text"}, "option group is not for evaluate"),
+        ({"validation_fraction": 0.3}, "option validation_fraction is not for evaluate"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
         (
             {"represent_by": "fine_tuned", "finetuning": tsds.FineTuneOptions(frozen_layers=9)},
