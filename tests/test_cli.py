@@ -112,6 +112,17 @@ def test_data_leaves_protected_rows_among_the_training_rows(tsds, tmp_path):
     assert {line[-1] for line in held} == {"0"}
 
 
+def test_data_names_a_dozen_classes_and_steers_no_terminal(tsds, tmp_path):
+    rows = [{"text": f"{number} film", "label": f"{number % 14:02}"} for number in range(140)]
+    rows += [{"text": f"{number} plot", "label": "\x1b]0;x\x07\x1b[2J\nA"} for number in range(10)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, shown, _ = tsds("data", "--train", tmp_path / "t.jsonl", "--out", tmp_path / "d")
+    assert code == 0
+    assert len(shown.splitlines()) == 2
+    assert shown.replace("\n", "").isprintable()
+    assert "and 3 classes more" in shown
+
+
 @pytest.mark.slow
 def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert tsds("data", *files(tiny_files, "train", "test"), "--out", tmp_path / "d")[0] == 0
@@ -142,6 +153,10 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert "holds another run" in tsds(*finetune)[2]
     again = tsds(*finetune, "--resume")
     assert again[:2] == tuned[:2]
+    (tmp_path / "f" / "predictions.parquet").unlink()
+    code, _, error = tsds(*finetune, "--resume")
+    assert code == 2
+    assert "holds a finished run without its predictions.parquet: overwrite it" in error
 
 
 def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, tiny_model, tmp_path):
@@ -602,7 +617,9 @@ def test_a_job_that_is_told_to_end_says_how_to_go_on_and_does_to_the_same_values
     assert not kept.exists()
     assert tsds(*value, whole)[0] == 0
     assert pq.read_table(out / "values.parquet") == pq.read_table(whole / "values.parquet")
+    (out / "values.parquet").unlink()
     assert tsds(*value, out, "--resume")[0] == 0
+    assert pq.read_table(out / "values.parquet") == pq.read_table(whole / "values.parquet")
 
 
 def test_a_failure_while_running_is_exit_code_1_with_the_traceback_only_if_asked(

@@ -771,6 +771,14 @@ def test_a_run_whose_model_says_how_it_is_pooled_is_that_which_asks_for_that_poo
         ({"cache": __file__}, "is a file: give another place"),
         ({"validation_fraction": "x"}, "validation_fraction is 'x'"),
         ({"finetuning": {"steps": 3}}, "finetuning is a dict: give FineTuneOptions"),
+        (
+            {"represent_by": "cross_fitted", "finetuning": tsds.FineTuneOptions(tune="head")},
+            "represent_by 'cross_fitted' with tune 'head' and frozen_layers 0 trains nothing of what represents",
+        ),
+        (
+            {"represent_by": "fine_tuned", "finetuning": tsds.FineTuneOptions(frozen_layers=2)},
+            "tune 'all' and frozen_layers 2 trains nothing",
+        ),
         ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience would give the compared models"),
         ({"finetuning": tsds.FineTuneOptions(batch_size=0)}, "batch_size"),
         ({"finetuning": tsds.FineTuneOptions(task="regression")}, "class, and task regression has none"),

@@ -430,6 +430,7 @@ def select(given: dict[str, Any]) -> None:
 def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
     from tsds_jax.data import file_name, load_splits, write_rows
+    from tsds_jax.data.messages import shorten
     from tsds_jax.runtime.folder import as_path, check_writable
 
     out = as_path(given.pop("out"))
@@ -442,8 +443,11 @@ def data(given: dict[str, Any]) -> None:
             raise InputError(f"{out / file_name(part, role)} exists: remove it or give another folder")
     for role, part in found.items():
         written = write_rows(part, out, role)
-        counts = ", ".join(f"{name} {count:,}" for name, count in part.class_counts.items())
-        typer.echo(f"{role:<10} {len(part):>9,} rows  {counts}  -> {written}")
+        # Names that steer no terminal and fill none.
+        names = [name if name.isprintable() and len(name) <= 30 else shorten(name, 30) for name in part.classes]
+        counts = [f"{name} {rows:,}" for name, rows in zip(names, part.class_counts.values(), strict=True)]
+        counts[12:] = [f"and {len(counts) - 12} classes more"] if len(counts) > 12 else []
+        typer.echo(f"{role:<10} {len(part):>9,} rows  {', '.join(counts)}  -> {written}")
     for words in splits.shared_texts():
         typer.echo(words)
 
@@ -453,6 +457,7 @@ def data(given: dict[str, Any]) -> None:
     needs=("data", "model", "out"),
     options=(SelectOptions,),
     only=("pooling", "layer", "max_length"),
+    meanings={"checkpoint_every": "With --cache: seconds between writes of what is under way (60)."},
     takes_one=("data",),
     out_is_file=True,
 )

@@ -92,7 +92,9 @@ class SelectOptions:
     samples: int = _option(300, "Marginal contributions sampled per point.")
     reliability: float | None = _option(None, "Stop sampling at this reliability, 0 to 0.999.")
     C: float = _option(1.0, "Inverse L2 strength of the source classifier.")
-    truncation: float = _option(1e-3, "A chain ends this close to its full utility; 0 never.")
+    truncation: float = _option(
+        1e-3, "A chain of --estimator permutation ends this close to its full utility; 0 never."
+    )
     rule: str = _option("cross_fitted", "Removal index by cross_fitted, one_se or argmax (the paper's).")
     remove_count: int | None = _option(None, "Rows to remove, in place of the rule's choice.")
     remove_share: float | None = _option(None, "Share of the rows to remove, in place of the rule's choice.")

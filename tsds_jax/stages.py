@@ -110,8 +110,6 @@ def value_files(
     checked = real_array if how["utility"] in REGRESSION_UTILITIES else label_array
     labels = checked(y, "y", len(x)).astype(str).tolist()
     folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
-    if folder.finished:
-        return folder.path
 
     def valued() -> Arrays:
         part = folder.part("values").of_value
@@ -156,6 +154,10 @@ def finetune_files(
     folder = open_run(out, told, resume=resume, overwrite=overwrite)
     if folder.finished:
         folder.remove("checkpoints")
+        written = ("finetune.json", "model", *(["predictions.parquet"] if data.evaluation is not None else []))
+        for name in written:
+            if not (folder.path / name).exists():
+                raise InputError(f"{folder.path} holds a finished run without its {name}: overwrite it")
         return folder.path
     # By its name, so that it is read once more: the device would have these weights too, all the while, for who called.
     del encoder

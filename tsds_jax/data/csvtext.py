@@ -63,11 +63,12 @@ def parse_csv(data: bytes, name: str, delimiter: str = ",") -> pa.Table:
 
 def format_csv(table: pa.Table, delimiter: str = ",") -> bytes:
     """UTF-8 delimited text with a header: values quoted where they need it, null written as nothing."""
-    columns = [_quote(values.cast(pa.string()), delimiter) for values in table.columns]
-    names = _quote(pa.chunked_array([pa.array(table.column_names, pa.string())]), delimiter).to_pylist()
+    # A column, or a whole line's columns, may have more than the 2 GiB of characters that `pa.string` counts to.
+    columns = [_quote(values.cast(pa.large_string()), delimiter) for values in table.columns]
+    names = _quote(pa.chunked_array([pa.array(table.column_names, pa.large_string())]), delimiter).to_pylist()
     lines = [delimiter.join(names)]
     if table.num_rows:
-        joined = pc.binary_join_element_wise(*columns, delimiter, null_handling="replace", null_replacement="")
+        joined = pc.binary_join_element_wise(*columns, _large(delimiter), null_handling="replace", null_replacement="")
         lines += joined.to_pylist()
     return ("\n".join(lines) + "\n").encode()
 
@@ -78,8 +79,13 @@ def _quote(values: pa.ChunkedArray, delimiter: str) -> pa.ChunkedArray:
     needs = pc.match_substring_regex(values, f'["\r\n\ufeff{delimiter}]')
     if not pc.any(needs).as_py():
         return values
+    quote = _large('"')
     doubled = pc.replace_substring(values, '"', '""')
-    return pc.if_else(needs, pc.binary_join_element_wise('"', doubled, '"', ""), values)
+    return pc.if_else(needs, pc.binary_join_element_wise(quote, doubled, quote, _large("")), values)
+
+
+def _large(text: str) -> pa.Scalar:
+    return pa.scalar(text, pa.large_string())
 
 
 @cache

@@ -28,6 +28,7 @@ from tsds_jax.pipeline.checks import (
     check_cache,
     check_for_comparison,
     check_precision,
+    check_representing,
     check_select_options,
     check_sizes,
     pooled_by,
@@ -204,6 +205,7 @@ def evaluate(
     if fine_tunes:
         check_precision(encoder)
         check_fits(tuning, encoder)
+        check_representing(settings, encoder, tuning)
     identity = {
         "tsds_jax": __version__,
         "stage": "evaluate",

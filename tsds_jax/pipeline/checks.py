@@ -13,6 +13,7 @@ from tsds_jax.data.messages import counted
 from tsds_jax.encoders import POOLINGS, Encoder, chosen_pooling
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
+from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
@@ -152,6 +153,19 @@ def check_classes(train: TextData) -> None:
     if classes > MAX_CLASSES:
         raise InputError(
             f"{classes:,} classes are more than the {MAX_CLASSES:,} that a selection takes: merge rare ones"
+        )
+
+
+def check_representing(settings: SelectOptions, encoder: Encoder, finetuning: FineTuneOptions) -> None:
+    """Raises InputError where the model is to represent rows once it is fine-tuned, and nothing of it would be."""
+    if settings.represent_by == "pretrained":
+        return
+    check_precision(encoder)
+    if not finds_part(encoder.model, finetuning):
+        raise InputError(
+            f"represent_by {settings.represent_by!r} with tune {finetuning.tune!r} and frozen_layers"
+            f" {finetuning.frozen_layers} trains nothing of what represents the rows: give represent_by 'pretrained',"
+            " or train more of the model"
         )
 
 

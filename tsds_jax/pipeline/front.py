@@ -18,6 +18,7 @@ from tsds_jax.pipeline.checks import (
     check_classes,
     check_for_comparison,
     check_precision,
+    check_representing,
     check_select_options,
     check_sizes,
     pooled_by,
@@ -84,12 +85,10 @@ def select(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     settings = pooled_by(encoder, settings)
     check_sizes(splits, encoder, settings, limits)
-    represents = settings.represent_by != "pretrained"
-    fine_tunes = represents or (settings.check_seeds > 0 and encoder.dtype == "float32")
+    fine_tunes = settings.represent_by != "pretrained" or (settings.check_seeds > 0 and encoder.dtype == "float32")
     if fine_tunes:
         check_fits(finetuning, encoder)
-    if represents:
-        check_precision(encoder)
+    check_representing(settings, encoder, finetuning)
     used = finetuning if fine_tunes else None
     manifest = manifest_of(splits, encoder, settings, limits, used, {"data": seconds}, None)
     return select_rows(splits, encoder, settings, limits, finetuning, manifest, keep_nothing, no_part, cache, progress)
@@ -154,6 +153,7 @@ def run(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_precision(encoder)
     check_fits(finetuning, encoder)
+    check_representing(settings, encoder, finetuning)
     encoder.tokenizer  # noqa: B018 - a folder without one must fail now
     settings = pooled_by(encoder, settings)
     check_sizes(splits, encoder, settings, limits)
