@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,7 +23,7 @@ sys.path.insert(0, str(HERE))
 
 from measures.code import INDEX, index  # noqa: E402
 
-# Name -> its argument for a trial. The longest run is the last.
+# Name -> its argument for a trial. The longest run is the last; trials begin with their longest.
 SCRIPTS = {
     "core": "--quick",
     "cost": "--quick",
@@ -59,20 +60,34 @@ def main() -> None:
 
 
 def run(names: list[str], quick: bool) -> None:
-    """The scripts, each in a process of its own, with its seconds; fails if one did."""
-    failed = []
+    """The scripts, each in a process of its own, with its seconds; fails if one did.
+
+    Of trials, which measure nothing, two go on at a time, and what one prints is shown when it is over.
+    """
     with tempfile.TemporaryDirectory(prefix="tsds-compiled-") as compiled:
         environment = dict(os.environ)
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # what is read from there would count as compiled in no time
         if quick:
             environment |= TRIAL | {"JAX_COMPILATION_CACHE_DIR": compiled}
-        for name in names:
+
+        def ran(name: str) -> bool:
             began = time.perf_counter()
-            print(f"\n# {name}\n", flush=True)
             command = [sys.executable, str(HERE / f"{name}.py"), *([SCRIPTS[name]] if quick else [])]
-            if subprocess.run(command, env=environment).returncode:
-                failed.append(name)
-            print(f"\n{name}: {time.perf_counter() - began:.0f} s", flush=True)
+            if not quick:
+                print(f"\n# {name}\n", flush=True)
+            ended = subprocess.run(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE if quick else None,
+                stderr=subprocess.STDOUT if quick else None,
+                text=True,
+            )
+            shown = f"\n# {name}\n\n{ended.stdout}" if quick else ""
+            print(f"{shown}\n{name}: {time.perf_counter() - began:.0f} s", flush=True)
+            return ended.returncode == 0
+
+        with ThreadPoolExecutor(2 if quick else 1) as pool:
+            failed = [name for name, good in zip(names, pool.map(ran, names), strict=True) if not good]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

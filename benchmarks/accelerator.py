@@ -153,7 +153,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance("games", "estimators", "valuation")
+        from_here = provenance("arrays", "games", "estimators", "runtime", "valuation")
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

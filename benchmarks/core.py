@@ -47,7 +47,7 @@ from peers.environment import Peer
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results" / "core.json"
-MEASURED = ("games", "estimators", "valuation")
+MEASURED = ("arrays", "games", "estimators", "runtime", "valuation")
 
 
 @dataclass(frozen=True, eq=False)

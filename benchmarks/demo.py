@@ -21,7 +21,10 @@ from measures.code import stamp
 from measures.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
-MEASURED = ("data", "encoders", "estimators", "finetuning", "games", "pipeline", "selection", "stages", "valuation")
+MEASURED = (
+    *("arrays", "cli", "data", "demo", "encoders", "estimators", "finetuning", "games", "options", "pipeline"),
+    *("report", "runtime", "selection", "valuation"),
+)
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 300, "validation-rows": 200, "test-rows": 200, "samples": 20, "steps": 10, "check-steps": 10}
 README = Path(__file__).parents[1] / "README.md"

@@ -40,7 +40,7 @@ from tsds_jax.demo import minilm_folder
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 FLIPS, SEEDS = 0.1, 5
 NEIGHBOURS = 10  # as of our own baselines
-MEASURED = ("baselines", "estimators", "games", "valuation")
+MEASURED = ("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "games", "runtime", "valuation")
 
 # A ranking, lowest first, and its seconds.
 Ranked = tuple[np.ndarray, float]

@@ -126,7 +126,7 @@ def main() -> None:
             if not some:  # nothing was measured: there is no result to keep
                 continue
             measured[name] = {
-                **provenance("encoders", "finetuning", packages=("flax", "optax", "torch", "transformers")),
+                **provenance("encoders", "finetuning", "runtime", packages=("flax", "optax", "torch", "transformers")),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],

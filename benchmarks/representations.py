@@ -36,7 +36,10 @@ from tsds_jax.valuation import value
 
 RESULTS = Path(__file__).parent / "results" / "representations.json"
 FLIPS, LENGTH = (0.1, 0.2), 64
-MEASURED = ("encoders", "estimators", "finetuning", "games", "pipeline", "valuation")
+MEASURED = (
+    *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
+    *("pipeline", "runtime", "valuation"),
+)
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def main() -> None:
             for by in REPRESENT_BY:
                 runs.append({"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by)})
                 say(json.dumps(runs[-1]))
-    about = provenance("encoders", "games", "estimators", "finetuning", "pipeline", "valuation")
+    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
         write(RESULTS, {**about, "runs": runs}, table(runs))

@@ -44,7 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each rule for the removal index gains.")
     parser.add_argument("--quick", action="store_true", help="one draw of a tenth of the rows; writes no file")
     quick = parser.parse_args().quick
-    about = provenance("data", "encoders", "games", "estimators", "options", "selection", "valuation")
+    about = provenance(
+        *("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation")
+    )
     runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{'-'.join(about['code'].values())}.jsonl"
     known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     for name, classes in CLASSES.items():

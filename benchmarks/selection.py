@@ -45,8 +45,8 @@ RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
 MEASURED = (
-    *("baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options", "pipeline"),
-    *("selection", "valuation"),
+    *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
+    *("pipeline", "runtime", "selection", "valuation"),
 )
 # No look at validation rows before the last step. MiniLM was made for the mean of its tokens: its pooler is untrained.
 TUNING = FineTuneOptions(head="mean", evaluate_every=10**6)

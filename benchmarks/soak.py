@@ -32,7 +32,7 @@ from tsds_jax.encoders import fit_pca
 from tsds_jax.options import FineTuneOptions
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
-MEASURED = ("baselines", "encoders", "estimators", "finetuning", "games", "runtime", "valuation")
+MEASURED = ("arrays", "baselines", "encoders", "estimators", "finetuning", "games", "runtime", "valuation")
 
 
 def main() -> None:

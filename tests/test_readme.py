@@ -226,6 +226,14 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
     assert f"cost the fine-tuned model {-100 * middle:.2f} ± {100 * (high - middle):.2f} points" in said
     assert f"Intel Xeon, {third['date']}, `--only three --finetune 0.2 --methods 1`" in said
 
+    uneven = cases["three-class_dependent-finetuned-0.2"]
+    (row,) = uneven["summary"]
+    (middle, _, high), (index, _, top) = row["finetuned_gain"], row["gain_at_index"]
+    gained, before = (f"{100 * a:.2f} ± {100 * (b - a):.2f}" for a, b in ((middle, high), (index, top)))
+    assert sum(run["finetuned_gain"] > 0 for run in uneven["runs"]) == 4
+    assert f"({uneven['date']}), they gained it {gained} points, by four seeds of five" in said
+    assert f"where the classifier had gained {before}." in said
+
     def removed(case):
         return {run["removed"] for run in case["runs"] if run["method"] == "shapley"}
 

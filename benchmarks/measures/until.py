@@ -92,7 +92,7 @@ def _kept(
 ) -> np.ndarray:
     """What is made of these arrays, from the folder if it is there. Neither other arrays nor other code get it."""
     digest = hashlib.sha256(json.dumps([tsds_jax.__version__, *how]).encode())
-    digest.update(json.dumps(stamp("games", "estimators", "valuation")["code"]).encode())
+    digest.update(json.dumps(stamp("arrays", "games", "estimators", "runtime", "valuation")["code"]).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     kept = cache / f"{name}-{digest.hexdigest()[:16]}.npy"

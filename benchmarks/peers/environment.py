@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 JOBS = 2
@@ -69,7 +70,12 @@ class Peer:
         return found["fits"] / found["seconds"], found["start_seconds"]
 
     def _python(self) -> Path:
-        """The environment's interpreter."""
+        """The environment's interpreter; two that want it at a time do not make it both."""
+        self._venv.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._venv.with_suffix(".lock")):
+            return self._made()
+
+    def _made(self) -> Path:
         python, requirements = self._venv / "bin" / "python", HERE / f"requirements-{self.name}.txt"
         # What asks for gigabytes that nothing here uses is installed without what it asks for.
         bare = HERE / f"requirements-{self.name}-bare.txt"
