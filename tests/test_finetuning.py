@@ -123,6 +123,7 @@ def test_epochs_become_steps():
     assert steps_for(FineTuneOptions(epochs=3, batch_size=32), 100) == 10
     assert steps_for(FineTuneOptions(epochs=1.1, batch_size=32), 1600) == 55  # of 1760.0000000000002 rows
     assert steps_for(FineTuneOptions(epochs=0.1, batch_size=32), 10) == 1
+    assert steps_for(FineTuneOptions(epochs=1e-10, batch_size=32), 100) == 1
     assert steps_for(FineTuneOptions(epochs=3, steps=4), 100) == 4
 
 

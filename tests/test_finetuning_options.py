@@ -659,6 +659,7 @@ def test_a_tokenizer_that_was_read_is_saved_wherever_its_folder_has_gone(tmp_pat
     tuned = tune(encoder, steps=1)
     shutil.rmtree(tmp_path / "gone")
     assert tuned.model.encoder.tokenizer is encoder.tokenizer
+    assert encoder.fingerprint() == load_encoder(MODEL).fingerprint()
     for name, saves in (("target", tuned.model), ("encoder", encoder), ("tuned", tuned.model.encoder)):
         assert load_encoder(saves.save_pretrained(tmp_path / name)).embed(["a good film"]).shape == (1, 32)
 

@@ -341,6 +341,53 @@ def test_a_pooling_file_that_cannot_be_read_is_named(folder, content):
     assert "1_Pooling/config.json" in refused(folder)
 
 
+@pytest.mark.parametrize("path", ["1_Pooling", "2_Pooling", "../elsewhere", ".."])
+def test_a_pooling_that_a_model_is_said_to_have_and_that_is_not_there_is_told(folder, tmp_path, path):
+    parts_with(folder, path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.json").write_text('{"pooling_mode": "cls"}')
+    encoder = load_encoder(folder)
+    with pytest.raises(InputError, match=r"modules.json has a pooling whose config.json is not there: give pooling as"):
+        encoder.embed(["a film"])
+    assert encoder.embed(["a film"], pooling="cls").shape == (1, encoder.config.hidden_size)
+    assert load_encoder(encoder.save_pretrained(tmp_path / "saved")).pooling == encoder.pooling
+
+
+def test_a_pooling_is_found_where_the_list_of_parts_says(folder):
+    parts_with(folder, "2_Pooling")
+    (folder / "2_Pooling").mkdir()
+    (folder / "2_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    assert load_encoder(folder).pooling == "last"
+    (folder / "modules.json").write_text("[]")
+    assert load_encoder(folder).pooling == "mean"
+    for broken in ("{", "[1]", '[{"type": "a"}, {"type": "b.Pooling"}]', "3"):
+        (folder / "modules.json").write_text(broken)
+        assert "modules.json is no list of parts" in refused(folder)
+
+
+def test_a_folder_that_is_given_from_here_is_the_same_from_elsewhere(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    encoder = load_encoder(folder.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_encoder(encoder.save_pretrained(tmp_path / "saved")).embed(["a film"]).shape == (1, 32)
+    assert encoder.fingerprint() == load_encoder(folder).fingerprint()
+
+
+def test_a_saved_tokenizer_cuts_nothing_of_itself(folder, tmp_path):
+    encoder = load_encoder(folder)
+    encoder.embed(["a film"], max_length=8)
+    saved = tmp_path / "saved" / "tokenizer.json"
+    encoder.save_pretrained(saved.parent)
+    assert len(tokenizers.Tokenizer.from_file(str(saved)).encode("film " * 20).ids) > 20
+    assert encoder.embed(["film " * 20], max_length=8).shape == (1, 32)
+
+
+def parts_with(folder, path: str) -> None:
+    parts = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
+    parts += [{"path": path, "type": "sentence_transformers.models.Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(parts))
+
+
 def said(folder, content: str) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(content)
@@ -359,16 +406,23 @@ def test_of_a_repository_the_hub_is_asked_for_how_texts_are_pooled_and_for_no_ot
     assert [*found] == ["config.json", "model.safetensors", "1_Pooling/config.json"]
 
 
-def test_a_snapshot_that_lists_its_parts_and_lacks_the_pooling_is_fetched_anew(hub, folder, tmp_path, monkeypatch):
-    (folder / "modules.json").write_text("[]")
-    whole = shutil.copytree(folder, tmp_path / "whole")
-    said(whole, "{}")
+def test_how_a_model_that_others_cached_is_pooled_is_asked_of_the_hub_once(hub, folder, monkeypatch):
+    cache(hub, "someone/tiny", folder)
+    cache(hub, "someone/plain", folder)
+    asked = []
 
-    def snapshot(name, *, local_files_only=False, **_):
-        return str(folder if local_files_only else whole)
+    def download(name, file, *, revision):
+        asked.append(name)
+        root = hub / f"models--{name.replace('/', '--')}"
+        place = root / "snapshots" / revision if name == "someone/tiny" else root / ".no_exist" / revision
+        (place / file).parent.mkdir(parents=True)
+        (place / file).write_text('{"pooling_mode": "cls"}')
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert load.find_folder("someone/tiny") == folder  # offline
-    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
-    assert load.find_folder("someone/tiny") == whole
+    assert load_encoder("someone/tiny").pooling == "mean"  # offline
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    for _ in range(2):
+        assert load_encoder("someone/tiny").pooling == "cls"
+        assert load_encoder("someone/plain").pooling == "mean"
+    assert asked == ["someone/tiny", "someone/plain"]

@@ -253,9 +253,9 @@ def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str]
             raise InputError(f"the encoder config's {name} must be from 0 to 1, not {value!r:.60}")
 
 
-def check_activation(name: object) -> None:
+def check_activation(name: object, key: str = "hidden_act") -> None:
     """Refuse what is no key of `ACTIVATIONS`."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise InputError(
-            f"the encoder config's hidden_act {name!r:.60} is not supported; supported: {', '.join(ACTIVATIONS)}"
+            f"the encoder config's {key} {name!r:.60} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )

@@ -96,7 +96,7 @@ def _own(settings: Mapping[str, Any], config: Config) -> HeadConfig:
             pad = settings.get("pad_token_id")
             return HeadConfig("last", width, "score", out_bias=False, pad=pad if isinstance(pad, int) else -1)
         activation = settings.get("classifier_activation", "gelu")
-        check_activation(activation)
+        check_activation(activation, "classifier_activation")
         pooling = settings.get("classifier_pooling", "cls")
         one_of("the encoder config's classifier_pooling", pooling, tuple(POOLINGS))
         return HeadConfig(

@@ -62,6 +62,7 @@ class Encoder:
       head: what the checkpoint has of a head that `finetune` knows, by canonical names and as it is stored there.
       pooling: how its texts are pooled where nothing else is asked for: as its 1_Pooling/config.json says, which
         sentence-transformers writes, else ``"mean"``.
+      tokenizer_digest: SHA-256 (hex) of its tokenizer's files.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Encoder:
     settings: Mapping[str, Any]
     head: Mapping[str, np.ndarray]
     pooling: str
+    tokenizer_digest: str
 
     def __repr__(self) -> str:
         """In a line, for a notebook."""
@@ -113,10 +115,7 @@ class Encoder:
         for path, param in nnx.to_flat_state(nnx.state(self.model)):
             digest.update(f"{path}{param.shape}".encode())
             digest.update(np.asarray(param[...]).tobytes())
-        for file in sorted(self.folder.iterdir()):
-            if file.name in TOKENIZER_FILES:
-                digest.update(file.name.encode())
-                digest.update(file.read_bytes())
+        digest.update(self.tokenizer_digest.encode())
         digest.update(repr(self.settings.get("tokenizer_class")).encode())  # read where the tokenizer names none
         return digest.hexdigest()
 
@@ -133,7 +132,7 @@ class Encoder:
         """Write a folder that `load_encoder`, and transformers' ``AutoModel`` with PyTorch, read.
 
         It holds config.json, model.safetensors (with BERT's pooler, where the checkpoint had one), the tokenizer,
-        where there is one, and how texts are pooled, where that is not by the mean.
+        where there is one, and, where that is not by the mean, how texts are pooled, which sentence-transformers reads.
 
         Args:
           folder: a new or an empty one; it is whole or absent.
@@ -228,7 +227,17 @@ def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Enc
     config, settings = read_config(folder), read_settings(folder)
     loaded = load_model(folder, config, settings, dtype)
     pooling = own_pooling(folder)
-    return Encoder(str(name), folder, config, loaded.model, loaded.skipped, settings, loaded.head, pooling)
+    return Encoder(
+        str(name),
+        folder.absolute(),  # the tokenizer is read later, wherever the process works then
+        config,
+        loaded.model,
+        loaded.skipped,
+        settings,
+        loaded.head,
+        pooling,
+        _tokenizer_digest(folder),
+    )
 
 
 def find_folder(name: str | os.PathLike[Any]) -> Path:
@@ -254,6 +263,7 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     place = cached if isinstance(cached, Path) else getattr(cached, "snapshot_path", None)
     here = None if place is None else Path(place)
     if here is not None and _is_whole(here):
+        _ask_for_pooling(text, here)
         return here
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
     some = here is not None and any(here.glob("*.safetensors"))
@@ -271,13 +281,31 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a folder has a config, all weights, a tokenizer and, where it lists its parts, how texts are pooled."""
+    """Whether a folder has a config, all weights and a tokenizer."""
     try:
         weight_files(folder)
     except InputError:
         return False
-    pooled = (folder / POOLING_FILE).is_file() or not (folder / "modules.json").is_file()
-    return pooled and (folder / "config.json").is_file() and has_tokenizer(folder)
+    return (folder / "config.json").is_file() and has_tokenizer(folder)
+
+
+def _ask_for_pooling(name: str, here: Path) -> None:
+    """Has the hub put beside what others cached of a model how it is pooled, of which they take no notice; asked once.
+
+    Where the model does not say, the cache remembers that.
+    """
+    asked = huggingface_hub.try_to_load_from_cache(name, POOLING_FILE, revision=here.name)
+    if asked is None and not constants.is_offline_mode() and hub_answers():
+        _try(functools.partial(huggingface_hub.hf_hub_download, name, POOLING_FILE, revision=here.name))
+
+
+def _tokenizer_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.name in TOKENIZER_FILES:
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def has_tokenizer(folder: Path) -> bool:

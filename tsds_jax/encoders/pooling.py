@@ -13,8 +13,12 @@ from tsds_jax.arrays import one_of
 from tsds_jax.encoders.config import read_json
 from tsds_jax.errors import InputError
 
-# Where sentence-transformers writes how a model's texts are pooled, in its folder.
+# Where sentence-transformers writes how a model's texts are pooled, in its folder; and what parts the model has, which
+# it looks at first.
 POOLING_FILE = "1_Pooling/config.json"
+_PARTS_FILE = "modules.json"
+# What `own_pooling` says where the parts are said to have one, which is not there.
+MISSING = "missing"
 
 Pooling = Callable[[jax.Array, jax.Array | np.ndarray], jax.Array]
 
@@ -70,21 +74,34 @@ def chosen_pooling(asked: str | None, own: str) -> str:
         one_of("pooling", asked, tuple(POOLINGS))
     elif own not in POOLINGS:
         known = ", ".join(POOLINGS)
-        raise InputError(f"the model's {POOLING_FILE} asks for {own!r:.60}, which is unknown: give pooling as {known}")
+        said = f"{POOLING_FILE} asks for {own!r:.60}, which is unknown"
+        if own == MISSING:
+            said = f"{_PARTS_FILE} has a pooling whose config.json is not there"
+        raise InputError(f"the model's {said}: give pooling as {known}")
     return own if asked is None else asked
 
 
 def own_pooling(folder: Path) -> str:
     """How the model of a folder says that its texts are pooled: keys of `POOLINGS`, or other names, joined by "+".
 
-    ``"mean"`` where it does not say.
+    ``"mean"`` where it does not say, and `MISSING` where the file that would is not there.
 
     Raises:
-      InputError: the file that says so cannot be read.
+      InputError: a file that says so cannot be read.
     """
-    file = folder / POOLING_FILE
+    file, parts = folder / POOLING_FILE, folder / _PARTS_FILE
+    if parts.is_file():
+        try:
+            listed = json.loads(parts.read_text("utf-8"))
+            of = [part["path"] for part in listed if part["type"].endswith(".Pooling")]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{parts} is no list of parts ({str(error)[:60]}): mend it, or remove it") from None
+        if not of:
+            return "mean"
+        # A name in this folder, and no way out of it.
+        file = folder / re.sub(r"[^\w.-]|^\.+$", "_", str(of[0])) / "config.json"
     if not file.is_file():
-        return "mean"
+        return MISSING if parts.is_file() else "mean"
     try:
         values = read_json(file)
     except InputError as error:
@@ -97,7 +114,15 @@ def own_pooling(folder: Path) -> str:
 
 
 def write_pooling(folder: Path, pooling: str, width: int) -> None:
-    """Have a new folder say what `own_pooling` is to read there."""
+    """Have a new folder say what `own_pooling` is to read there, and sentence-transformers too."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    parts = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / _PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", "utf-8")
+    if pooling == MISSING:
+        return
     modes = [_NAMES.get(one, one) for one in pooling.split("+")]
     values = {"word_embedding_dimension": width, "pooling_mode": modes if len(modes) > 1 else modes[0]}
     file = folder / POOLING_FILE

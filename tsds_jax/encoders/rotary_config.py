@@ -197,7 +197,8 @@ def _check_counts(read: Mapping[str, Any]) -> None:
         value = read.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"the encoder config's {name} must be a positive whole number, not {value!r:.60}")
-    check_activation(read.get("hidden_activation", read.get("hidden_act")))
+    key = "hidden_activation" if "hidden_activation" in read else "hidden_act"
+    check_activation(read.get(key), key)
 
 
 def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:

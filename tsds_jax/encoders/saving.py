@@ -76,6 +76,11 @@ def save_folder(
         if tokenizer is not None:
             if encoder.config.type_vocab_size > 1:
                 _name_segments(tokenizer)
+            # Else it would cut, in whatever reads its file by itself, where a text was last cut here.
+            backend = getattr(tokenizer, "backend_tokenizer", None)
+            if backend is not None:
+                backend.no_truncation()
+                backend.no_padding()
             tokenizer.save_pretrained(temporary)
         if encoder.pooling != own_pooling(temporary):
             write_pooling(temporary, encoder.pooling, encoder.config.hidden_size)

@@ -66,7 +66,7 @@ def steps_for(options: FineTuneOptions, rows: int) -> int:
     """Gradient steps of a run on that many training rows."""
     # Rounded, for 1.1 times 1,600 rows are a little more than 1,760 in floats.
     passes = round(options.epochs * rows / options.batch_size, 9)
-    return options.steps if options.steps is not None else math.ceil(passes)
+    return options.steps if options.steps is not None else max(1, math.ceil(passes))
 
 
 def _whole(value: object) -> bool:
