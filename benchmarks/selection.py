@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", help="files of your own in place of the tweets; writes no file")
     parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
     given = parser.parse_args()
+    if given.quick:
+        given.seeds = min(given.seeds, 2)
     measured: dict[str, Any] = {}
     tuned = TUNED[: given.methods] if given.finetune is not None else ()
     how: dict[str, Any] = {
@@ -105,13 +107,14 @@ def main() -> None:
     for name, classes in CLASSES.items():
         if given.only not in (None, name):
             continue
-        rows = {"train": 500, "validation": 300, "test": 1000} if given.quick else {}
+        rows = {"train": 500, "validation": 300, "test": 300} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = named(name, given.noise, given.finetune if tuned else None)
         about = provenance(*MEASURED)
         # Runs of other code are not gone on with: they would get the commit and the date of this one.
         code = "-".join(about["code"].values())
-        out = Path(tempfile.gettempdir()) / f"tsds-selection-{case}-{len(splits.train)}-{code}"
+        place = tempfile.mkdtemp() if given.quick else tempfile.gettempdir()  # a trial goes on with none
+        out = Path(place) / f"tsds-selection-{case}-{len(splits.train)}-{code}"
         began = time.perf_counter()
         evaluate(
             {name: splits},

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,16 @@ _COMPILED = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdt
 if _COMPILED:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+# Files of few tests that take long: at the end one worker would be alone with them.
+LONG = ("test_killed", "test_processes", "test_spread", "test_finetuning_options", "test_pipeline", "test_memory")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together; those files come first, and then those of most tests."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.stem not in LONG, -tests[item.path], str(item.path)))
 
 
 def pytest_unconfigure() -> None:

@@ -1,5 +1,6 @@
 """The valuation problem: positive against negative tweets, as MiniLM represents them."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -40,9 +41,16 @@ def tweets(folder: Path, points: int) -> Arrays:
         splits = load_tweets(train=points, validation=ROWS, test=1, seed=0)
         made = represented(splits, str(minilm_folder()))
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **made._asdict())
+        whole_or_absent(file, lambda place: np.savez(place, **made._asdict()))
     with np.load(file) as found:
         return Arrays(*(found[name] for name in Arrays._fields))
+
+
+def whole_or_absent(file: Path, write: Callable[[Path], None]) -> None:
+    """What is written is there at once: another script may look for it meanwhile."""
+    place = file.with_name(f"{os.getpid()}-{file.name}")
+    write(place)
+    place.replace(file)
 
 
 def represented(splits: Any, model: str) -> Arrays:

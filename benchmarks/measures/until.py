@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from measures.code import stamp
 from measures.cold import run_cold
-from measures.problem import Arrays, in_turn, say, timed
+from measures.problem import Arrays, in_turn, say, timed, whole_or_absent
 from measures.rows import Until
 from peers.environment import Peer
 from scipy.stats import spearmanr
@@ -99,7 +99,7 @@ def _kept(
     if not kept.exists():
         made = make()
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(kept, made)
+        whole_or_absent(kept, lambda place: np.save(place, made))
     return np.load(kept)
 
 
