@@ -181,24 +181,6 @@ def test_a_signal_waits_for_the_next_write_and_the_handlers_are_given_back(tmp_p
     assert Checkpoint(tmp_path / "x.npz", {"one": 1}).read()["reached"].tolist() == [0, 1, 2]
 
 
-def test_a_signal_to_another_process_of_the_job_ends_this_one_too_and_only_where_all_have_heard_of_it(
-    tmp_path, monkeypatch
-):
-    heard = iter([False, True])  # by all processes, at the first agreement and at the second
-    monkeypatch.setattr("tsds_jax.runtime.signals.any_says", lambda asked, late: (next(heard), late))
-
-    def work():
-        with Checkpoint(tmp_path / "x.npz", {}, every=3600) as kept:
-            os.kill(os.getpid(), signal.SIGTERM)
-            kept.offer({"reached": np.arange(1)})  # the others go on with what comes next, and wait for this one
-            kept.offer({"reached": np.arange(2)})
-            raise AssertionError("went on")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert Checkpoint(tmp_path / "x.npz", {}).read()["reached"].tolist() == [0, 1]
-
-
 def test_a_second_signal_does_not_wait(tmp_path):
     def work():
         with Checkpoint(tmp_path / "x.npz", {}, every=3600):

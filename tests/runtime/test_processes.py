@@ -60,25 +60,6 @@ for name in names:
         print(name)
 """
 
-# A valuation of which the second process alone is asked to end, while it goes on.
-STOPPED = """
-import os, signal, sys
-import numpy as np
-import tsds_jax as tsds
-from tsds_jax.runtime.processes import join_job
-file, place, number = sys.argv[1:]
-assert join_job(place, 2, int(number))
-x = np.random.default_rng(0).normal(size=(40, 4))
-told = []
-def asked(event):
-    told.append(event.done)
-    if number == "1" and len(told) == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
-try:
-    tsds.value(x, x[:, 0] > 0, x, x[:, 0] > 0, samples=10**6, checkpoint=file, checkpoint_every=3600, progress=asked)
-except KeyboardInterrupt:
-    print("ended", len(told))
-"""
 
 # What the library says that processes on CPUs talk through: a line for each connection, in pieces, which mix where two
 # are made at once.
@@ -179,17 +160,6 @@ def test_of_several_processes_that_call_the_python_functions_the_first_alone_wri
     assert len(steps) == 6  # a line a step, and one a look, of one process
     assert json.loads((out / "run" / "manifest.json").read_text())["status"] == "finished"
     assert not list(out.rglob(".*"))
-
-
-@pytest.mark.slow
-def test_one_process_that_is_asked_to_end_ends_a_valuation_in_all_and_the_first_writes(free_place, tmp_path):
-    file = tmp_path / "values.npz"
-    codes, printed, errors = ends([["-c", STOPPED, file, free_place, number] for number in range(2)], limit=120)
-    assert codes == [0, 0], errors
-    assert printed[0].startswith("ended")
-    assert printed[0] == printed[1]
-    with np.load(file) as stored:
-        assert 0 < stored["seconds"] < 100
 
 
 def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):

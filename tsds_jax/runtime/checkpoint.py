@@ -73,17 +73,16 @@ class Checkpoint(PutOff):
         return arrays
 
     def offer(self, arrays: Arrays, *, last: bool = False) -> None:
-        """Writes the arrays if the last time was long enough ago, or if there will be no other; all processes call it.
+        """Writes the arrays if the last time was long enough ago, or if there will be no other.
 
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
         """
-        due = self.agree(time.monotonic() - self._written >= self.every)
-        if not (due or last):
+        if not (last or self.asked) and time.monotonic() - self._written < self.every:
             return
         # Of a job's processes all have the same to write.
         if is_first():
             write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
-        if self.ends:
+        if self.asked:
             raise KeyboardInterrupt

@@ -5,20 +5,15 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from tsds_jax.runtime.processes import any_says, is_first
-
 
 class PutOff:
     """As a context, in the main thread, takes Ctrl-C and SIGTERM over: they are only noted.
 
-    Whoever holds it calls `agree` now and then, and where that finds that it ends, writes and raises KeyboardInterrupt;
-    a second signal raises it at once. One that was not agreed on raises it at the end of the context, so that none is
-    lost. Of a job's processes, which wait for each other in what they compute, any one's signal ends all at one place,
-    and the first one's clock is all of them's.
+    Whoever holds it looks at ``asked`` now and then, writes, and raises KeyboardInterrupt; a second signal raises it at
+    once. One that nobody looked at raises it at the end of the context, so that none is lost.
     """
 
     asked = False
-    ends = False  # what all processes know
     _before: dict[int, Any]
 
     def __enter__(self) -> Self:
@@ -32,22 +27,11 @@ class PutOff:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Gives them back."""
-        try:
-            if kind is None:
-                self.agree()
-        finally:
-            for one, handler in self._before.items():
-                signal.signal(one, handler or signal.SIG_DFL)
-            self._before = {}
+        for one, handler in self._before.items():
+            signal.signal(one, handler or signal.SIG_DFL)
+        self._before = {}
         if self.asked and kind is None:
             raise KeyboardInterrupt
-
-    def agree(self, late: bool = False) -> bool:
-        """Whether a process was asked to end, which all know from here on, or the first is late; all have to ask."""
-        ends, late = any_says(self.asked, is_first() and late)
-        if ends:  # else a signal that came meanwhile would be forgotten
-            self.asked = self.ends = True
-        return ends or late
 
     def _note(self, number: int, frame: object) -> None:
         if self.asked:
