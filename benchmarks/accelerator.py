@@ -31,7 +31,7 @@ from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Large, Speed, Until, as_json, tables
-from measures.until import WANTED, compiled, converged, plan
+from measures.until import MEASURED, WANTED, compiled, converged, plan
 
 import tsds_jax
 
@@ -153,7 +153,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance("arrays", "games", "estimators", "runtime", "valuation")
+        from_here = provenance(*MEASURED)
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

@@ -42,12 +42,11 @@ from measures.problem import DIMENSIONS, MANY, POINTS, Arrays, say, synthetic, t
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Agreement, Speed, as_json, tables
-from measures.until import WANTED, Plan, cold, compiled, converged, plan
+from measures.until import MEASURED, WANTED, Plan, cold, compiled, converged, plan
 from peers.environment import Peer
 from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results" / "core.json"
-MEASURED = ("arrays", "games", "estimators", "runtime", "valuation")
 
 
 @dataclass(frozen=True, eq=False)

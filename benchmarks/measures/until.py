@@ -23,6 +23,8 @@ from scipy.stats import spearmanr
 
 import tsds_jax
 
+# Of the package, what values are computed by.
+MEASURED = ("arrays", "games", "estimators", "runtime", "valuation")
 WANTED = 0.95
 SUBSET = 200
 EXTRAPOLATED = "pyDVL, extrapolated"
@@ -92,7 +94,7 @@ def _kept(
 ) -> np.ndarray:
     """What is made of these arrays, from the folder if it is there. Neither other arrays nor other code get it."""
     digest = hashlib.sha256(json.dumps([tsds_jax.__version__, *how]).encode())
-    digest.update(json.dumps(stamp("arrays", "games", "estimators", "runtime", "valuation")["code"]).encode())
+    digest.update(json.dumps(stamp(*MEASURED)["code"]).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     kept = cache / f"{name}-{digest.hexdigest()[:16]}.npy"

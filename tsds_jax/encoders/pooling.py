@@ -115,10 +115,9 @@ def own_pooling(folder: Path) -> str:
 
 def write_pooling(folder: Path, pooling: str, width: int) -> None:
     """Have a new folder say what `own_pooling` is to read there, and sentence-transformers too."""
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
     parts = [
-        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for place, (path, kind) in enumerate(kinds.items())
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     ]
     (folder / _PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", "utf-8")
     if pooling == MISSING:
