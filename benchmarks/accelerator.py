@@ -31,7 +31,7 @@ from measures.ours import Logistic, RidgePrefixes
 from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Large, Speed, Until, as_json, tables
-from measures.until import MEASURED, WANTED, compiled, converged, plan
+from measures.until import MEASURED, TRIAL_GOAL, TRIAL_SAMPLES, WANTED, compiled, converged, plan
 
 import tsds_jax
 
@@ -73,8 +73,8 @@ def rate(bench: Bench, kind: type[Logistic] | type[RidgePrefixes], points: int, 
 def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
     """Seconds until the goal, everything compiled; converged values by so many samples of the estimator."""
     data = bench.points(points)
-    reference = converged(data, bench.cache, estimator, 400 if bench.dry else samples)
-    found = plan(data, reference, 0.7 if bench.dry else WANTED, bench.cache, seeds=3, peers_seeds=0)
+    reference = converged(data, bench.cache, estimator, TRIAL_SAMPLES if bench.dry else samples)
+    found = plan(data, reference, TRIAL_GOAL if bench.dry else WANTED, bench.cache, seeds=3, peers_seeds=0)
     return compiled(data, found, None, 0, repeats=bench.repeats, quick=bench.dry)
 
 

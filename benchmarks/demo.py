@@ -26,7 +26,7 @@ MEASURED = (
     *("report", "runtime", "selection", "valuation"),
 )
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
-SMALL = {"train-rows": 300, "validation-rows": 200, "test-rows": 200, "samples": 20, "steps": 10, "check-steps": 10}
+SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}
 README = Path(__file__).parents[1] / "README.md"
 SHOWN = """<!-- demo -->
 What it printed in {minutes:.1f} minutes with at most {memory} GiB of memory on {cores} cores of an {processor}, without

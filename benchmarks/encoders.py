@@ -89,11 +89,11 @@ def gpu(bench: Bench) -> list[Encoded]:
 
 CASES: dict[str, Callable[[Bench], Any]] = {
     "product": lambda bench: product(1024, bench.encoder.config, repeats=bench.repeats),
-    "embed": lambda bench: embedding(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
-    "embed-text": lambda bench: from_text(bench.encoder, bench.size(2048, 128), repeats=bench.repeats),
-    "train-32": lambda bench: training(bench.encoder, 32, bench.size(32, 4), repeats=bench.repeats),
-    "train-64": lambda bench: training(bench.encoder, 64, bench.size(16, 4), repeats=bench.repeats),
-    "memory": lambda bench: growth(bench.encoder.folder, bench.size(100_000, 300), repeats=1),
+    "embed": lambda bench: embedding(bench.encoder, bench.size(2048, 64), repeats=bench.repeats),
+    "embed-text": lambda bench: from_text(bench.encoder, bench.size(2048, 64), repeats=bench.repeats),
+    "train-32": lambda bench: training(bench.encoder, 32, bench.size(32, 3), repeats=bench.repeats),
+    "train-64": lambda bench: training(bench.encoder, 64, bench.size(16, 3), repeats=bench.repeats),
+    "memory": lambda bench: growth(bench.encoder.folder, bench.size(100_000, 64), repeats=1),
     "gpu": gpu,
 }
 

@@ -24,13 +24,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from measures.problem import say, tweets
+from measures.problem import POINTS, Arrays, say, tweets
 from measures.results import provenance, write
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 CACHE = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
 MEASURED = ("arrays", "encoders", "estimators", "games", "runtime", "valuation")
-POINTS, QUICK_POINTS = 4000, 300
+WHOLE, TRIAL = 4000, 200
 # Processes, and the devices of each.
 PLACES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 4))
 WORK = ("values by add-one", "values by chains", "embedding")
@@ -44,7 +44,7 @@ def main() -> None:
     if given.here:
         worker(given.quick, *given.here)
         return
-    tweets(CACHE, QUICK_POINTS if given.quick else POINTS)
+    points(given.quick)
     runs: list[dict[str, Any]] = []
     for processes, devices in ((1, 1), (2, 1)) if given.quick else PLACES:
         runs.append({"processes": processes, "devices": devices, **measured(processes, devices, given.quick)})
@@ -54,6 +54,11 @@ def main() -> None:
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not given.quick:
         write(RESULTS, {**about, "runs": runs}, table(runs))
+
+
+def points(quick: bool) -> Arrays:
+    """Of a trial the first of those that other trials keep."""
+    return tweets(CACHE, POINTS).first(TRIAL) if quick else tweets(CACHE, WHOLE)
 
 
 def measured(processes: int, devices: int, quick: bool) -> dict[str, Any]:
@@ -94,12 +99,12 @@ def worker(quick: bool, place: str, processes: str, number: str, out: str) -> No
     from tsds_jax.data.tweets import load_tweets
     from tsds_jax.demo import minilm_folder
 
-    data = tweets(CACHE, QUICK_POINTS if quick else POINTS)
-    texts = load_tweets(train=100 if quick else 1000, validation=1, test=1, seed=0).train.texts
+    data = points(quick)
+    texts = load_tweets(train=32 if quick else 1000, validation=1, test=1, seed=0).train.texts
     encoder = tsds.load_encoder(minilm_folder())
     options: dict[str, Any] = {"subset_size": 32 if quick else 128, "utility": "log_likelihood"}
     work = {
-        "values by add-one": lambda: tsds.value(*data, samples=128, **options).values,
+        "values by add-one": lambda: tsds.value(*data, samples=32 if quick else 128, **options).values,
         "values by chains": lambda: tsds.value(*data, samples=1, estimator="permutation", **options).values,
         "embedding": lambda: encoder.embed(texts),
     }

@@ -81,23 +81,27 @@ def main() -> None:
     )
     parser.add_argument("--noise", choices=NOISES, default=NOISES[0], help="how labels are flipped")
     parser.add_argument("--methods", type=int, default=len(TUNED), help="fine-tune for the first so many methods alone")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows; writes no file")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rows, samples, seeds and flips, three classes; writes no file"
+    )
     parser.add_argument("--data", nargs="+", help="files of your own in place of the tweets; writes no file")
     parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
     given = parser.parse_args()
     if given.quick:
-        given.seeds = min(given.seeds, 2)
+        given.seeds, given.only = min(given.seeds, 2), given.only or "three"
+    flips = FLIPS[1:2] if given.quick else FLIPS if given.noise == NOISES[0] else FLIPS[1:]
     measured: dict[str, Any] = {}
     tuned = TUNED[: given.methods] if given.finetune is not None else ()
     how: dict[str, Any] = {
         "methods": tuned or METHODS,
         "noise": given.noise,
-        "flips": (given.finetune,) if tuned else FLIPS if given.noise == NOISES[0] else FLIPS[1:],
+        "flips": (given.finetune,) if tuned else flips,
         "seeds": range(given.seeds),
         "finetuned": tuned,
         "finetuning": TUNING,
         "progress": told,
         "represent_by": "cross_fitted" if tuned else "pretrained",
+        **({"samples": 20} if given.quick else {}),
     }
     if given.data:
         out = Path(tempfile.mkdtemp(prefix="tsds-selection-")) / "run"
@@ -107,7 +111,7 @@ def main() -> None:
     for name, classes in CLASSES.items():
         if given.only not in (None, name):
             continue
-        rows = {"train": 500, "validation": 300, "test": 300} if given.quick else {}
+        rows = {"train": 200, "validation": 150, "test": 150} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = named(name, given.noise, given.finetune if tuned else None)
         about = provenance(*MEASURED)

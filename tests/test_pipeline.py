@@ -669,7 +669,7 @@ def test_where_the_first_group_to_go_is_more_than_the_largest_cut_it_is_said_tha
     head, *rows = Path(tiny_files["train"]).read_text().splitlines()
     lines = [f"{head},source", *(f"{row},{number % 6}" for number, row in enumerate(rows))]
     (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
-    how = {"pca": 8, "samples": 8, "check_seeds": 0, "group": "source", "layer": 0}
+    how = {**QUICK, "subset_size": 4, "samples": 20, "group": "source"}
     for largest, said in ((0.1, True), (0.5, False)):
         found = tsds.select(tmp_path / "a.csv", model=tiny_model, largest_cut=largest, **how)
         assert any("no cut was tried" in warning for warning in found.manifest["warnings"]) == said
@@ -681,11 +681,10 @@ def test_a_text_is_not_to_be_cut_to_fewer_tokens_than_there_can_be(tiny_files, t
 
 
 def test_a_selection_does_not_overwrite_what_it_was_made_from(tiny_files, tiny_model, tmp_path):
-    how = {"pca": 8, "samples": 8, "subset_size": 40, "check_seeds": 0, "layer": 0}
-    folder = tsds.select(tiny_files["train"], model=tiny_model, **how).save(tmp_path / "run")
+    folder = tsds.select(tiny_files["train"], model=tiny_model, **QUICK).save(tmp_path / "run")
     before = (folder / "kept.csv").read_bytes()
     for train in (folder / "kept.csv", tsds.load_data(folder / "kept.csv")):
-        found = tsds.select(train, model=tiny_model, **how)
+        found = tsds.select(train, model=tiny_model, **QUICK)
         with pytest.raises(tsds.InputError, match=r"kept\.csv is of the run in"):
             found.save(folder, overwrite=True)
         with pytest.raises(tsds.InputError, match=r"kept\.csv is of the run in"):
@@ -695,8 +694,8 @@ def test_a_selection_does_not_overwrite_what_it_was_made_from(tiny_files, tiny_m
 
 @pytest.mark.slow
 def test_numbers_of_numpy_are_numbers_in_every_file(tiny_files, tiny_model, tmp_path):
-    given = {"remove_count": np.int64(3), "samples": np.int32(8), "C": np.float32(1), "check_seeds": np.int64(0)}
-    given |= {"layer": list(np.arange(2))}
+    given = {"remove_count": np.int64(3), "samples": np.int32(16), "C": np.float32(1), "check_seeds": np.int64(0)}
+    given |= {"layer": list(np.arange(2)), "utility": "probability"}
     chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=np.int64(40), **given)
     folder = chosen.save(tmp_path / "run")
     assert json.loads((folder / "manifest.json").read_text())["options"]["remove_count"] == 3
@@ -709,7 +708,7 @@ def test_a_selection_is_not_said_to_be_saved_before_its_page_is(tiny_files, tiny
         raise OSError("full")
 
     monkeypatch.setattr("tsds_jax.pipeline.selected.write_report", full)
-    chosen = tsds.select(tiny_files["train"], model=tiny_model, pca=8, subset_size=40, samples=8, check_seeds=0)
+    chosen = tsds.select(tiny_files["train"], model=tiny_model, **QUICK)
     with pytest.raises(OSError, match="full"):
         chosen.save(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "running"
@@ -721,24 +720,22 @@ def test_overlapping_texts_are_told_of_and_that_they_were_left_out(tiny_files, t
     held = tmp_path / "held.csv"
     held.write_text("\n".join([*Path(tiny_files["validation"]).read_text().splitlines(), rows[5]]) + "\n")
     for drop in (False, True):
-        how = {"drop_overlap": drop, "check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40}
-        told = tsds.select(tiny_files["train"], validation=held, model=tiny_model, **how).manifest["warnings"]
+        chosen = tsds.select(tiny_files["train"], validation=held, model=tiny_model, drop_overlap=drop, **QUICK)
         words = "4 train texts also stand in the validation rows" + (", and were left out" if drop else "")
-        assert words in told
+        assert words in chosen.manifest["warnings"]
 
 
 def test_a_run_whose_model_says_how_it_is_pooled_is_that_which_asks_for_that_pooling(tiny_files, tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "1_Pooling").mkdir()
     (model / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
-    how = {"check_seeds": 0, "samples": 8, "pca": 8, "subset_size": 40}
     files = {"validation": tiny_files["validation"], "out": tmp_path / "run"}
-    out = tsds.run(tiny_files["train"], **files, model=model, **how)
+    out = tsds.run(tiny_files["train"], **files, model=model, **QUICK)
     assert json.loads((out / "manifest.json").read_text())["options"]["pooling"] == "cls"
     assert "cls pooling" in (out / "report.html").read_text()
-    tsds.run(tiny_files["train"], **files, model=model, pooling="cls", resume=True, **how)
+    tsds.run(tiny_files["train"], **files, model=model, pooling="cls", resume=True, **QUICK)
     with pytest.raises(tsds.InputError, match="pooling"):
-        tsds.run(tiny_files["train"], **files, model=model, pooling="mean", resume=True, **how)
+        tsds.run(tiny_files["train"], **files, model=model, pooling="mean", resume=True, **QUICK)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from measures.problem import Arrays
 from measures.rows import Coverage
-from measures.until import SUBSET, converged
+from measures.until import SUBSET, TRIAL_SAMPLES, converged
 
 import tsds_jax
 
@@ -27,7 +27,7 @@ def coverage(data: Arrays, cache: Path, *, quick: bool) -> list[Coverage]:
 
     The longer run's own noise, known from its halves, is added to the intervals.
     """
-    reference = converged(data, cache, "add_one", 1000 if quick else 16_000)
+    reference = converged(data, cache, "add_one", TRIAL_SAMPLES if quick else 16_000)
     noise = np.sqrt(np.mean((reference.halves[0] - reference.halves[1]) ** 2) / 4)
     rows = []
     for estimator, samples, runs in RUNS[::3] if quick else RUNS:

@@ -27,6 +27,7 @@ import tsds_jax
 MEASURED = ("arrays", "games", "estimators", "runtime", "valuation")
 WANTED = 0.95
 SUBSET = 200
+TRIAL_SAMPLES, TRIAL_GOAL = 400, 0.7  # so few make converged values that allow no more
 EXTRAPOLATED = "pyDVL, extrapolated"
 _SEARCH, _CHECK, _TIMED, _REFERENCE, _PEER = 0, 100, 200, 1000, 10_000  # first seeds
 _START, _MOST = 16, 8192

@@ -89,7 +89,8 @@ class Peer:
         if not base:
             raise SystemExit(f"{self.name} needs Python 3.11 or 3.12: install one of them")
         subprocess.run([base, "-m", "venv", "--clear", str(self._venv)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet"]
+        # Bytecode comes at the first import, of what is imported alone: most of PyTorch never is.
+        install = [str(python), "-m", "pip", "install", "--quiet", "--no-compile"]
         subprocess.run([*install, "-r", str(requirements)], check=True)
         if bare.exists():
             subprocess.run([*install, "--no-deps", "-r", str(bare)], check=True)

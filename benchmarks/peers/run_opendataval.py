@@ -50,6 +50,7 @@ def valued(given: Given, evaluator) -> dict:
     x, x_val = (torch.tensor(some, dtype=kind) for some in (given.x, given.x_val))
     y, y_val = (torch.eye(classes)[torch.tensor(some)] for some in (given.y, given.y_val))
     how = {"tol": 1e-10, "max_iter": 10_000} if given.options.get("converged") else {}
+    torch.set_num_threads(given.options["jobs"])
     evaluator.input_data(x, y, x_val, y_val)
     if hasattr(evaluator, "input_model_metric"):
         evaluator.input_model_metric(ClassifierSkLearnWrapper(LogisticRegression, classes, **how), accuracy)
