@@ -38,7 +38,7 @@ from measures.machine import machine
 from measures.mapped_memory import mapped
 from measures.memory import memory
 from measures.neighbours import knn_rate
-from measures.problem import DIMENSIONS, MANY, POINTS, Arrays, say, synthetic, tweets
+from measures.problem import DIMENSIONS, MADE_BY, MANY, POINTS, Arrays, say, synthetic, tweets
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Agreement, Speed, as_json, tables
@@ -159,7 +159,7 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    **provenance(*MEASURED, *(["encoders"] if name == "memory-2000000" else [])),
+                    **provenance(*MEASURED, *MADE_BY, "options"),
                     "peers": {peer.name: peer.versions for peer in peers.values() if peer.versions},
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],

@@ -24,7 +24,7 @@ from measures.results import provenance, write
 import tsds_jax as tsds
 
 RESULTS = Path(__file__).parent / "results" / "cost.json"
-MEASURED = ("arrays", "estimators", "games", "runtime", "valuation")
+MEASURED = ("arrays", "estimators", "games", "options", "runtime", "valuation")
 BASE = {"points": 4000, "features": 32, "classes": 2, "rows": 1000, "subset": 128}
 SIZES: dict[str, tuple[int, ...]] = {
     "points": (2000, 4000, 8000, 16_000, 32_000),

@@ -5,7 +5,7 @@
 The whole pipeline in one process, from texts to a report. With --quick on few rows. It writes
 benchmarks/results/demo.json (machine, versions, timings, figures), demo.txt (what was printed), and the README's part
 between the demo marks, but nothing with --quick or options of the demo's; tests/test_readme.py checks that the three
-agree. Some 90 seconds on two cores.
+agree. About two minutes on two cores.
 """
 
 import json
@@ -22,8 +22,8 @@ from measures.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = (
-    *("arrays", "cli", "data", "demo", "encoders", "estimators", "finetuning", "games", "options", "pipeline"),
-    *("report", "runtime", "selection", "valuation"),
+    *("arrays", "cli", "data", "demo", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
+    *("pipeline", "report", "runtime", "selection", "valuation"),
 )
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}

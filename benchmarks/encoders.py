@@ -41,6 +41,7 @@ from tsds_jax.encoders import Encoder, load_encoder
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
 GPU_RESULTS = RESULTS.with_stem("encoders_gpu")
+MEASURED = ("data", "encoders", "finetuning", "options", "runtime")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def main() -> None:
             if not some:  # nothing was measured: there is no result to keep
                 continue
             measured[name] = {
-                **provenance("encoders", "finetuning", "runtime", packages=("flax", "optax", "torch", "transformers")),
+                **provenance(*MEASURED, packages=("flax", "optax", "torch", "transformers")),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],

@@ -29,7 +29,7 @@ from measures.results import provenance, write
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 CACHE = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
-MEASURED = ("arrays", "encoders", "estimators", "games", "runtime", "valuation")
+MEASURED = ("arrays", "data", "encoders", "estimators", "games", "options", "runtime", "valuation")
 WHOLE, TRIAL = 4000, 200
 # Processes, and the devices of each.
 PLACES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 4))

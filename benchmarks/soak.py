@@ -32,7 +32,10 @@ from tsds_jax.encoders import fit_pca
 from tsds_jax.options import FineTuneOptions
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
-MEASURED = ("arrays", "baselines", "encoders", "estimators", "finetuning", "games", "runtime", "valuation")
+MEASURED = (
+    *("arrays", "baselines", "data", "encoders", "estimators", "finetuning", "games", "options", "runtime"),
+    "valuation",
+)
 
 
 def main() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from measures.code import stamp
 
 POINTS, MANY, ROWS, DIMENSIONS = 1000, 10_000, 500, 32
+# Of the package, what the tweets' arrays are made by.
+MADE_BY = ("data", "encoders")
 
 
 class Arrays(NamedTuple):
@@ -31,7 +34,8 @@ class Arrays(NamedTuple):
 
 def tweets(folder: Path, points: int) -> Arrays:
     """So many tweets and `ROWS` validation rows in `DIMENSIONS` components, kept in the folder for the next time."""
-    file = folder / f"tweets-{points}-{ROWS}-{DIMENSIONS}.npz"
+    code = "-".join(stamp(*MADE_BY)["code"].values())
+    file = folder / f"tweets-{points}-{ROWS}-{DIMENSIONS}-{code}.npz"
     if not file.exists():
         # Arrays that are there need no tokenizer.
         from tsds_jax.data.tweets import load_tweets
