@@ -153,7 +153,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance(*MEASURED, *MADE_BY, "options")
+        from_here = provenance(*MEASURED, *MADE_BY)
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

@@ -159,7 +159,7 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    **provenance(*MEASURED, *MADE_BY, "options"),
+                    **provenance(*MEASURED, *MADE_BY),
                     "peers": {peer.name: peer.versions for peer in peers.values() if peer.versions},
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],

@@ -28,7 +28,7 @@ from tsds_jax.demo import minilm_folder
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.evaluation import detection
 from tsds_jax.evaluation.summary import mean_interval
-from tsds_jax.options import DEMO_FINETUNING, SelectOptions
+from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import REPRESENT_BY
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.progress import silent
@@ -47,13 +47,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one draw of few rows and samples; writes no file")
     quick = parser.parse_args().quick
     encoder, runs = load_encoder(minilm_folder()), []
-    few, steps = ({"samples": 20}, 2) if quick else ({}, None)
+    few = {"samples": 20} if quick else {}
+    tuning = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH, steps=2 if quick else None)
     for flips in FLIPS[:1] if quick else FLIPS:
         for seed in range(1 if quick else 3):
             splits = load_tweets(train=100 if quick else 2000, validation=100 if quick else 1000, test=1, seed=seed)
             for by in REPRESENT_BY:
                 runs.append(
-                    {"flips": flips, "seed": seed, "by": by, **found(encoder, splits, flips, seed, by, steps, **few)}
+                    {"flips": flips, "seed": seed, "by": by, **found(encoder, splits, tuning, flips, seed, by, **few)}
                 )
                 say(json.dumps(runs[-1]))
     about = provenance(*MEASURED)
@@ -63,12 +64,11 @@ def main() -> None:
 
 
 def found(
-    encoder: Encoder, splits: Splits, flips: float, seed: int, by: str, steps: int | None, **few: int
+    encoder: Encoder, splits: Splits, tuning: FineTuneOptions, flips: float, seed: int, by: str, **few: int
 ) -> dict[str, Any]:
     """Seconds of the representations, and AUROC and average precision of the two rankings."""
     train, wrong = flip_labels(splits.train, flips, seed)
     options = SelectOptions(represent_by=by, seed=seed, max_length=LENGTH)
-    tuning = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH, steps=steps)
     began = time.perf_counter()
     seen = represent(train, splits.validation, encoder, options, tuning, None, silent)
     seconds = time.perf_counter() - began

@@ -33,7 +33,7 @@ class Arrays(NamedTuple):
 
 
 def tweets(folder: Path, points: int) -> Arrays:
-    """So many tweets and `ROWS` validation rows in `DIMENSIONS` components, kept in the folder for the next time."""
+    """So many tweets and `ROWS` validation rows in `DIMENSIONS` components, kept for this code's next run."""
     code = "-".join(stamp(*MADE_BY)["code"].values())
     file = folder / f"tweets-{points}-{ROWS}-{DIMENSIONS}-{code}.npz"
     if not file.exists():

@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 import tsds_jax
 
 # Of the package, what values are computed by.
-MEASURED = ("arrays", "games", "estimators", "runtime", "valuation")
+MEASURED = ("arrays", "games", "estimators", "options", "runtime", "valuation")
 WANTED = 0.95
 SUBSET = 200
 TRIAL_SAMPLES, TRIAL_GOAL = 400, 0.7  # so few make converged values that allow no more
