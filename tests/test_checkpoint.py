@@ -181,6 +181,36 @@ def test_a_signal_waits_for_the_next_write_and_the_handlers_are_given_back(tmp_p
     assert Checkpoint(tmp_path / "x.npz", {"one": 1}).read()["reached"].tolist() == [0, 1, 2]
 
 
+def test_in_a_job_a_valuation_ends_where_all_have_heard_of_it_and_goes_on_to_the_same_values(tmp_path, monkeypatch):
+    whole, file = tsds.value(X, Y, X_VAL, Y_VAL, **HOW), tmp_path / "values.npz"
+    # This process is never asked itself: another of the job is, before the third call.
+    heard, told = iter([(False,), (False,), (True,), (True,), (True,), (True,), (True,)]), []
+    with monkeypatch.context() as patched:
+        patched.setattr("tsds_jax.runtime.signals.any_says", lambda *asked: next(heard))
+        with pytest.raises(KeyboardInterrupt):
+            tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, checkpoint_every=3600, progress=told.append, **HOW)
+    with np.load(file) as kept:
+        assert kept["counted"][0] == 48
+    assert len(told) == 3  # nothing yet, and after two calls
+    same(tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, **HOW), whole)
+
+
+def test_a_signal_of_one_process_of_a_job_waits_for_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+
+    def work():
+        with Checkpoint(tmp_path / "x.npz", {}, every=3600) as kept:
+            os.kill(os.getpid(), signal.SIGTERM)
+            kept.offer({"reached": np.arange(1)})  # the others go on with what comes next, and wait for this one
+            kept.offer({"reached": np.arange(2)}, ends=True)
+            raise AssertionError("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    monkeypatch.undo()
+    assert Checkpoint(tmp_path / "x.npz", {}).read()["reached"].tolist() == [0, 1]
+
+
 def test_a_second_signal_does_not_wait(tmp_path):
     def work():
         with Checkpoint(tmp_path / "x.npz", {}, every=3600):

@@ -307,6 +307,7 @@ def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
             "checkpoint_every is nan",
         ),
         (["run", "--no-such-flag"], "no-such-flag"),
+        (["demo", "--validation-fraction", "0.3"], "validation-fraction"),
         (["run", "--samples", "many"], "--samples"),
     ],
 )

@@ -133,6 +133,7 @@ def command(
     needs: Iterable[str] = (),
     options: Iterable[type] = (),
     only: Iterable[str] = (),
+    without: Iterable[str] = (),
     switches: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
     meanings: Mapping[str, str] | None = None,
@@ -154,7 +155,7 @@ def command(
         for options_class in options:
             hints = get_type_hints(options_class)
             for item in dataclasses.fields(options_class):
-                if item.name not in kinds and (not only or item.name in only):
+                if item.name not in kinds and item.name not in without and (not only or item.name in only):
                     kinds[item.name] = (_plain(hints[item.name]), item.metadata["help"])
                     shown[item.name] = item.default
         kinds |= {name: (bool, _SWITCHES[name]) for name in switches}
@@ -375,6 +376,7 @@ def run(given: dict[str, Any]) -> None:
 @command(
     places=("out", "train_rows", "validation_rows", "test_rows", "flips", *_JOB),
     options=(SelectOptions, FineTuneOptions),
+    without=("validation_fraction",),  # its tweets are split already
     switches=("resume", "overwrite"),
     defaults=dataclasses.asdict(DEMO_FINETUNING),
 )

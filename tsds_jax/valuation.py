@@ -569,10 +569,11 @@ def value_game(
             spent, following = since.pop("seconds").item(), since.pop("following").item()
     estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, since)
 
-    def keep(state: dict[str, np.ndarray] | None, following: int, last: bool) -> None:
-        if kept is not None and state is not None:
+    def keep(estimate: Estimate, following: int, last: bool) -> None:
+        if kept is not None and estimate.state is not None:
             seconds = np.asarray(spent + time.perf_counter() - began)
-            kept.offer({**state, "following": np.asarray(following), "seconds": seconds}, last=last)
+            state = {**estimate.state, "following": np.asarray(following), "seconds": seconds}
+            kept.offer(state, last=last, ends=estimate.ends)
 
     # Closed at the end of the sampling, whatever ends it: what has been begun beyond an early stop is part of the cost.
     with kept or contextlib.nullcontext(), contextlib.closing(estimates):
@@ -656,7 +657,7 @@ def _last(
     wanted: Stopping | None,
     following: int | None,
     total: int,
-    keep: Callable[[dict[str, np.ndarray] | None, int, bool], None],
+    keep: Callable[[Estimate, int, bool], None],
     progress: ProgressFn,
 ) -> tuple[Estimate, Check | None]:
     """The last estimate of a run, and why it is the last; each is kept from which the run could go on."""
@@ -665,11 +666,11 @@ def _last(
     next_look = following or (0 if wanted is None else wanted.pilot)
     for estimate, check in known:
         next_look = next_look if check is None else check.next
-        keep(estimate.state, next_look, False)
+        keep(estimate, next_look, False)
         reached = "" if check is None else f", reliability {check.reliability:.2f}"
         done = total * estimate.rounds // estimate.planned
         progress(Progress("value", done, total, "marginals", f"{estimate.fits:,} fits{reached}"))
-    keep(estimate.state, next_look, True)
+    keep(estimate, next_look, True)
     if estimate.rounds < estimate.planned:
         progress(Progress("value", total, total, "marginals", "reliable enough"))
     return estimate, check

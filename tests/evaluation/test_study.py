@@ -451,6 +451,7 @@ def test_a_data_set_keeps_its_own_validation_rows(splits, tiny_model, tmp_path):
         ),
         ({"confidence": "crowd"}, "no column 'crowd'"),
         ({"confidence": "crowd", "flips": (0.1,)}, "have 0 among flips"),
+        ({"confident_from": 0.6}, "confident_from is 0.6 of no column: give confidence too"),
         ({"layer": 9}, "layer is 9"),
         ({"pca": 5000}, "pca 5000 is more than"),
         ({"group": "text"}, "option group is not for evaluate"),

@@ -60,6 +60,26 @@ for name in names:
         print(name)
 """
 
+# Valuations of which the second process alone is asked to end, while they go on.
+STOPPED = """
+import os, signal, sys
+import numpy as np
+import tsds_jax as tsds
+from tsds_jax.runtime.processes import join_job
+folder, place, number = sys.argv[1:4]
+assert join_job(place, 2, int(number))
+x = np.random.default_rng(0).normal(size=(40, 4))
+def asked(event):
+    told.append(event.done)
+    if number == "1" and len(told) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+for estimator in sys.argv[4:]:
+    told, how = [], dict(estimator=estimator, source="ridge", samples=10**6, checkpoint_every=3600, progress=asked)
+    try:
+        tsds.value(x, x[:, 0] > 0, x, x[:, 0] > 0, checkpoint=f"{folder}/{estimator}.npz", **how)
+    except KeyboardInterrupt:
+        print(estimator, "ended", len(told))
+"""
 
 # What the library says that processes on CPUs talk through: a line for each connection, in pieces, which mix where two
 # are made at once.
@@ -160,6 +180,21 @@ def test_of_several_processes_that_call_the_python_functions_the_first_alone_wri
     assert len(steps) == 6  # a line a step, and one a look, of one process
     assert json.loads((out / "run" / "manifest.json").read_text())["status"] == "finished"
     assert not list(out.rglob(".*"))
+
+
+@pytest.mark.slow
+def test_one_process_that_is_asked_to_end_ends_a_valuation_in_all_and_the_first_writes(
+    free_place, on_devices, tmp_path
+):
+    names = ["add_one", "permutation", "banzhaf"]
+    commands = [["-c", STOPPED, tmp_path, free_place, number, *names] for number in range(2)]
+    codes, printed, errors = ends(commands, [on_devices(2)] * 2, limit=120)
+    assert codes == [0, 0], errors
+    assert [line.split()[:2] for line in printed[0].splitlines()] == [[name, "ended"] for name in names]
+    assert printed[0] == printed[1]
+    for name in names:
+        with np.load(tmp_path / f"{name}.npz") as stored:
+            assert 0 < stored["counted"][0] < 10**6
 
 
 def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):

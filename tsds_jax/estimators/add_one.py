@@ -15,6 +15,7 @@ from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
 from tsds_jax.games.game import Game, by_player, own_part
 from tsds_jax.runtime.ahead import side_by_side
 from tsds_jax.runtime.memory import halved, with_room
+from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
 
 _TOGETHER = 16
@@ -344,13 +345,14 @@ def add_one(
 
     wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
-    def call(first: int) -> tuple[int, tuple[Round, jax.Array | None]]:
+    def call(first: int) -> tuple[int, bool, tuple[Round, jax.Array | None]]:
         # A thread begins with JAX's defaults, not with the contexts of the one that started it.
         with jax.enable_x64(wide):
+            ends = end_is_asked()
             found = add_one_rounds(*arguments(first), chunk=at_once, **how)
-            return first, jax.block_until_ready(found) if on_cpu else found
+            return first, ends, jax.block_until_ready(found) if on_cpu else found
 
-    def fetched(start: int) -> Iterator[tuple[int, Any, Any]]:
+    def fetched(start: int) -> Iterator[tuple[int, bool, Any, Any]]:
         """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""
         nonlocal at_once
         if start < samples:
@@ -360,20 +362,20 @@ def add_one(
             try:
                 # On a thread of its own, for a call waits for the loops in it: the next rounds are computed while
                 # these are added up.
-                for first, called in side_by_side(calls, threads):
+                for first, ends, called in side_by_side(calls, threads):
                     found = jax.device_get(called)
                     start = first + together * spread.devices
-                    yield first, *found
+                    yield first, ends, *found
                     del called, found  # contributions by row are large
             except jax.errors.JaxRuntimeError as error:
                 at_once = halved(error, at_once, "points")
 
-    def estimate(done: int) -> Estimate:
+    def estimate(done: int, ends: bool = False) -> Estimate:
         mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
         checks = np.array(differences).reshape(-1, 3) if check else None
         state = {**moments.arrays(), "counted": np.array([done, fits, unconverged])}
         state |= {name: part for name, part in (("by_row", by_row), ("checks", checks)) if part is not None}
-        return Estimate(moments, done, fits, 0, unconverged, samples, mean, checks, state)
+        return Estimate(moments, done, fits, 0, unconverged, samples, mean, checks, ends, state)
 
     if since is not None:
         since = copied(since)
@@ -381,7 +383,7 @@ def add_one(
         differences = array("d", since["checks"].ravel() if check else ())
         start, fits, unconverged = since["counted"].tolist()
         yield estimate(start)
-    for first, rounds, split in fetched(start):
+    for first, ends, rounds, split in fetched(start):
         for t in range(min(len(rounds.size), samples - first)):
             size, done = int(rounds.size[t]), first + t + 1
             fits += (3 if check else 1) + (players - size if refits else 0)
@@ -397,7 +399,7 @@ def add_one(
                 by_row = np.zeros(split.shape[1:])[:players] if by_row is None else by_row
                 by_row += split[t // together, :players]
             if done % _TOGETHER == 0 or done == samples:
-                yield estimate(done)
+                yield estimate(done, ends)
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 from tsds_jax.estimators.estimate import Estimate, copied
 from tsds_jax.estimators.moments import Known
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
+from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
 _TOGETHER = 16
@@ -100,10 +101,11 @@ def banzhaf(
     own = part_of(game)
     part = None if own is None else np.asarray(own)
     start = unconverged = 0
+    ends = False
 
     def estimate(done: int) -> Estimate:
         state = {**sums.arrays(), "counted": np.array([done, unconverged])}
-        return Estimate(sums, done, done, 0, unconverged, samples, state=state)
+        return Estimate(sums, done, done, 0, unconverged, samples, ends=ends, state=state)
 
     if since is not None:
         since = copied(since)
@@ -112,6 +114,7 @@ def banzhaf(
         yield estimate(start)
     for first in range(start, samples, together):
         numbers = np.arange(first, first + together, dtype=np.int32)
+        ends = end_is_asked()
         members, found = jax.device_get(_coalitions(played, key, numbers, spread))
         for t in range(min(together, samples - first)):
             utility = found.utility[t, 0].astype(np.float64)

@@ -23,6 +23,7 @@ class Estimate(NamedTuple):
         value by `Moments.mean`. None where the game is no `RowGame`.
       checks: float64 ``[checks, 3]``, of contributions drawn at random the coalition's size, what exact refits say more
         than the game did, and the inverse of the size's chance; None where the game's contributions are exact.
+      ends: whether a process of this job was asked to end, as all found before they computed these rounds.
       state: arrays by name from which the same run goes on after this estimate, when it is given them as ``since``. It
         then yields this estimate again, and those after it to the bit. They are the run's own, not copies.
     """
@@ -35,6 +36,7 @@ class Estimate(NamedTuple):
     planned: int
     by_row: np.ndarray | None = None
     checks: np.ndarray | None = None
+    ends: bool = False
     state: dict[str, np.ndarray] | None = None
 
 

@@ -21,6 +21,7 @@ from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
 from tsds_jax.runtime.memory import halved, with_room
+from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
@@ -286,6 +287,7 @@ def permutation(
     occurrence = np.zeros(players, np.int64)
     by_row = None
     done = fits = truncated = unconverged = 0
+    ends = False
 
     how: dict[str, Any] = {"block": min(block, subset_size), "spread": spread}
 
@@ -305,7 +307,7 @@ def permutation(
         counted = np.array([done, fits, truncated, unconverged])
         state = {**moments.arrays(), "counted": counted, "occurrence": occurrence}
         state |= {} if by_row is None else {"by_row": by_row}
-        return Estimate(moments, done, fits, truncated, unconverged, planned, split, state=state)
+        return Estimate(moments, done, fits, truncated, unconverged, planned, split, ends=ends, state=state)
 
     if since is not None:
         since = copied(since)
@@ -317,6 +319,7 @@ def permutation(
         # Every call has one shape, so there is one compilation: the last may compute rounds that are left out.
         rounds = np.stack(list(islice(drawn, chunk)))
         orders = np.stack([rounds, rounds[:, ::-1]][:each], 1)
+        ends = end_is_asked()
         walk, lanes = walked(orders.reshape(-1, subset_size), lanes)
         walk = Walk(*(array.reshape(chunk, each, *array.shape[1:]) for array in walk))
         if walk.marginals.ndim > 3 and by_row is None:

@@ -49,6 +49,8 @@ from tsds_jax.valuation import source_game, value
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
 METHODS = (OURS, *BASELINES, ORACLE)
+# Labels of which the crowd's share is below are doubtful.
+_CONFIDENT = 0.7
 # Some disk takes them for something else than a letter of a file's name.
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|\0')
 
@@ -115,7 +117,7 @@ def evaluate(
     finetuned_shares: Sequence[float] = (),
     finetuning: FineTuneOptions | None = None,
     confidence: str | None = None,
-    confident_from: float = 0.7,
+    confident_from: float | None = None,
     cache: str | os.PathLike | None = None,
     checkpoint_every: float = 60.0,
     resume: bool = False,
@@ -148,7 +150,7 @@ def evaluate(
       confidence: a column of the training rows with the share of a crowd that agrees with the label, or another number
         that is low where a label is doubtful. Labels as they came (no flips) are then also asked which are doubtful;
         rows without a number are left out of that.
-      confident_from: numbers below this are doubtful.
+      confident_from: numbers below this are doubtful; None takes 0.7.
       cache: see `select`.
       checkpoint_every: seconds between writes of a valuation or a fine-tuning that is under way.
       resume: go on with what the folder's run reached. It may be asked for other methods, flips, seeds and shares than
@@ -176,7 +178,9 @@ def evaluate(
         if isinstance(given, str | int | float):
             raise InputError(f"{name} is {given!r:.60}: give a list")
     flips, seeds, finetuned_shares = (tuple(map(plain, some)) for some in (flips, seeds, finetuned_shares))
-    confident_from = plain(confident_from)
+    if confident_from is not None and confidence is None:
+        raise InputError(f"confident_from is {confident_from!r:.60} of no column: give confidence too, or leave it out")
+    confident_from = _CONFIDENT if confident_from is None else plain(confident_from)
     _check(data, methods, flips, noise, seeds)
     if settings.drop_overlap:
         data = {name: without_overlap(splits) for name, splits in data.items()}

@@ -9,7 +9,7 @@ from typing import Any, Self
 import jax
 
 from tsds_jax.errors import TsdsError
-from tsds_jax.runtime.processes import any_says, is_first
+from tsds_jax.runtime.processes import is_first
 from tsds_jax.runtime.signals import PutOff
 
 # From one save to the next passes at least so many times what the last one took.
@@ -23,8 +23,6 @@ class Checkpoints(PutOff):
     folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised. Of a job's processes,
     which gather together what each has a part of, the first one's clock and any one's signal are all of them's.
     """
-
-    _ends = False
 
     def __init__(self, folder: Path | None, seconds: float):
         """Those in ``folder``, this far apart, or further where saving takes long; at every step where that is 0.
@@ -64,8 +62,6 @@ class Checkpoints(PutOff):
         if self.manager is not None:
             try:
                 self.manager.close()
-                if kind is None:
-                    self._agree()
             finally:
                 super().__exit__(kind, error, trace)
 
@@ -78,7 +74,7 @@ class Checkpoints(PutOff):
     def due(self) -> bool:
         """Whether it is time for another one, for all processes; all have to ask."""
         # The others, which do not write, know less of how long it takes.
-        return self.manager is not None and self._agree(is_first() and time.monotonic() - self.written >= self.rest)
+        return self.manager is not None and self.agree(time.monotonic() - self.written >= self.rest)
 
     def save(self, step: int, fetch: Callable[[], Any], loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of NumPy's arrays, and JSON values. Back when it is on disk.
@@ -101,7 +97,7 @@ class Checkpoints(PutOff):
             )
         self.written = time.monotonic()
         self.rest = max(self.seconds, _REST * (self.written - began)) if self.seconds else 0.0
-        if self._ends:
+        if self.ends:
             raise KeyboardInterrupt
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
@@ -123,10 +119,3 @@ class Checkpoints(PutOff):
             reason = " ".join(str(error).split())[:120]
             raise TsdsError(f"the checkpoint in {self.folder} cannot be read ({reason}): delete that folder") from None
         return jax.tree.unflatten(jax.tree.structure(like), found.arrays), found.loop
-
-    def _agree(self, late: bool = False) -> bool:
-        """Whether one process was asked to end, or is late; the former is known to all from here on."""
-        ends, late = any_says(self.asked, late)
-        if ends:  # else a signal that came meanwhile would be forgotten
-            self.asked = self._ends = True
-        return ends or late

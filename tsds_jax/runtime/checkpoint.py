@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from tsds_jax.arrays import number_in
@@ -20,7 +21,8 @@ _IDENTITY = "identity"
 class Checkpoint(PutOff):
     """One .npz file, whole or absent, with what a computation has reached and what computation that is.
 
-    As a context it puts off Ctrl-C and SIGTERM to the next `offer`, which writes before it raises KeyboardInterrupt.
+    As a context it puts off Ctrl-C and SIGTERM to the next `offer`, which writes before it raises KeyboardInterrupt. In
+    a job of several processes that is the first offer of which all know that one was asked to end.
     """
 
     def __init__(self, file: str | os.PathLike, identity: Mapping[str, Any], every: float = 60.0) -> None:
@@ -72,17 +74,24 @@ class Checkpoint(PutOff):
             )
         return arrays
 
-    def offer(self, arrays: Arrays, *, last: bool = False) -> None:
+    def offer(self, arrays: Arrays, *, last: bool = False, ends: bool = False) -> None:
         """Writes the arrays if the last time was long enough ago, or if there will be no other.
+
+        Args:
+          arrays: what was reached.
+          last: whether there will be no other.
+          ends: whether a process was asked to end (`end_is_asked`), as all found before they computed this.
 
         Raises:
           KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
         """
-        if not (last or self.asked) and time.monotonic() - self._written < self.every:
+        # A process that left by itself would leave the others waiting for it, and with them what they reached.
+        ends |= self.asked and jax.process_count() == 1
+        if not (last or ends) and time.monotonic() - self._written < self.every:
             return
         # Of a job's processes all have the same to write.
         if is_first():
             write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
-        if self.asked:
+        if ends:
             raise KeyboardInterrupt
