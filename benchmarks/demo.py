@@ -27,6 +27,7 @@ MEASURED = (
 )
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}
+SMALL |= {"max-length": 16}
 README = Path(__file__).parents[1] / "README.md"
 SHOWN = """<!-- demo -->
 What it printed in {minutes:.1f} minutes with at most {memory} GiB of memory on {cores} cores of an {processor}, without

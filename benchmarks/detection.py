@@ -91,7 +91,8 @@ def methods(folder: Path, quick: bool) -> list[Method]:
     names = ("pydvl", "valda", "opendataval", "dattri", "cleanlab")
     pydvl, valda, opendataval, dattri, cleanlab = (Peer(name, folder) for name in names)
     samples = (10, 100) if quick else (10, 30, 100, 300)
-    budgets = () if quick else (2, 20)  # core.py tries the peers' permutations
+    # core.py tries the peers' permutations and KNN-Shapley.
+    budgets, neighbours = ((), ()) if quick else ((2, 20), (("dattri", dattri), ("pyDVL", pydvl)))
     return [
         *(Method(f"value, {n} samples", partial(ours, samples=n)) for n in samples),
         *(
@@ -100,8 +101,7 @@ def methods(folder: Path, quick: bool) -> list[Method]:
         ),
         *(Method(name, partial(base, name=name)) for name in ("loss", "confident_learning", "knn_shapley", "data_oob")),
         of("cleanlab", cleanlab, task="label_errors"),
-        of("dattri, KNN-Shapley", dattri, task="knn", k=NEIGHBOURS),
-        of("pyDVL, KNN-Shapley", pydvl, task="knn", k=NEIGHBOURS),
+        *(of(f"{name}, KNN-Shapley", peer, task="knn", k=NEIGHBOURS) for name, peer in neighbours),
         *(
             of(f"{name}, {n} permutations", peer, task="permutations", permutations=n)
             for n in budgets

@@ -48,7 +48,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     encoder, runs = load_encoder(minilm_folder()), []
     few = {"samples": 20} if quick else {}
-    tuning = dataclasses.replace(DEMO_FINETUNING, max_length=LENGTH, steps=2 if quick else None)
+    length = 16 if quick else LENGTH
+    tuning = dataclasses.replace(DEMO_FINETUNING, max_length=length, steps=2 if quick else None)
     for flips in FLIPS[:1] if quick else FLIPS:
         for seed in range(1 if quick else 3):
             splits = load_tweets(train=100 if quick else 2000, validation=100 if quick else 1000, test=1, seed=seed)
@@ -68,7 +69,7 @@ def found(
 ) -> dict[str, Any]:
     """Seconds of the representations, and AUROC and average precision of the two rankings."""
     train, wrong = flip_labels(splits.train, flips, seed)
-    options = SelectOptions(represent_by=by, seed=seed, max_length=LENGTH)
+    options = SelectOptions(represent_by=by, seed=seed, max_length=tuning.max_length)
     began = time.perf_counter()
     seen = represent(train, splits.validation, encoder, options, tuning, None, silent)
     seconds = time.perf_counter() - began

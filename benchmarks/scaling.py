@@ -67,7 +67,7 @@ def measured(processes: int, devices: int, quick: bool) -> dict[str, Any]:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
         free.close()
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         out = Path(folder) / "found.npz"
         how = ["--quick"] if quick else []

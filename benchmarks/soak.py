@@ -49,7 +49,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         while len(rounds) < 2 or (not given.quick and time.monotonic() - began < 60 * given.minutes):
-            one_round(splits, encoder, Path(folder), len(rounds))
+            one_round(splits, encoder, Path(folder), len(rounds), **({"max_length": 16} if given.quick else {}))
             gc.collect()
             rounds.append({"seconds": round(time.monotonic() - began, 1), **held()})
             say(f"round {len(rounds)}: {rounds[-1]}")
@@ -59,7 +59,7 @@ def main() -> None:
         write(RESULTS, {**about, "rounds": rounds}, table(rounds))
 
 
-def one_round(splits: Any, encoder: Any, folder: Path, seed: int) -> None:
+def one_round(splits: Any, encoder: Any, folder: Path, seed: int, **tuning: Any) -> None:
     """One of everything that a long-lived process calls again and again."""
     cache = folder / f"cache-{seed}"
     for _ in range(2):  # computed, and from the cache
@@ -71,7 +71,7 @@ def one_round(splits: Any, encoder: Any, folder: Path, seed: int) -> None:
         tsds.value(*data, samples=32, seed=seed, checkpoint=checkpoint, checkpoint_every=0)
     tsds.value(*data, samples=2, estimator="permutation", seed=seed)
     tsds.baseline("loss", *data)
-    how = FineTuneOptions(steps=2, batch_size=8, head="mean", seed=seed)
+    how = FineTuneOptions(steps=2, batch_size=8, head="mean", seed=seed, **tuning)
     tsds.finetune(encoder, splits.train, evaluation=splits.validation, options=how, folder=folder / f"tuned-{seed}")
     for left in (cache, folder / f"tuned-{seed}"):
         shutil.rmtree(left)

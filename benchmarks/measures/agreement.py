@@ -16,7 +16,7 @@ from tsds_jax.valuation import source_game
 
 def agreement(data: Arrays, pydvl: Peer, valda: Peer, opendataval: Peer, *, quick: bool) -> list[Agreement]:
     """Enumeration of both, then permutations of each against our enumeration."""
-    small, larger = (data.first(6), data.first(7)) if quick else (data.first(10), data.first(12))
+    small, larger = (data.first(7), data.first(7)) if quick else (data.first(10), data.first(12))
     permutations = 50 if quick else 500
     theirs = pydvl.run(*small.double(), task="exact", converged=True)
     how_peers: dict[str, Any] = {"task": "permutations", "permutations": permutations, "seed": 0, "converged": True}

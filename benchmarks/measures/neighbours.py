@@ -29,20 +29,16 @@ def knn_rate(data: Arrays, peers: Sequence[Peer], wanted: float, *, repeats: int
         return checked("ours", *timed(lambda: knn_shapley(*data, k=K)))
 
     def of(peer: Peer) -> float:
-        found = peer.run(*double, task="knn", k=K)
-        return checked(peer.name, found["values"], found["seconds"])
-
-    sides = {"ours": ours}
-    for peer in peers:
         try:
-            peer.run(*double.first(200), task="knn", k=K)
+            found = None if peer.name in cannot else peer.run(*double, task="knn", k=K)
         except CannotError as error:
-            cannot[peer.name] = str(error)
-        else:
-            sides[peer.name] = lambda _, peer=peer: of(peer)
+            found, cannot[peer.name] = None, str(error)
+        return float("nan") if found is None else checked(peer.name, found["values"], found["seconds"])
+
+    sides = {"ours": ours} | {peer.name: lambda _, peer=peer: of(peer) for peer in peers}
     sides["reference"] = lambda _: checked("reference", *timed(lambda: plain(*double, k=K)))
     _, first = timed(lambda: ours(0))
-    rates = in_turn(repeats, sides)
+    rates = {name: found for name, found in in_turn(repeats, sides).items() if name not in cannot}
     say(f"knn, largest differences from the reference: {differences}")
     fastest = max(rates.keys() - {"ours"}, key=lambda name: median(rates[name]))
     return Speed(
