@@ -183,10 +183,12 @@ def test_a_signal_waits_for_the_next_write_and_the_handlers_are_given_back(tmp_p
 
 def test_in_a_job_a_valuation_ends_where_all_have_heard_of_it_and_goes_on_to_the_same_values(tmp_path, monkeypatch):
     whole, file = tsds.value(X, Y, X_VAL, Y_VAL, **HOW), tmp_path / "values.npz"
-    # This process is never asked itself: another of the job is, before the third call.
-    heard, told = iter([(False,), (False,), (True,), (True,), (True,), (True,), (True,)]), []
+    # This process is never asked itself: another of the job is, during the third call.
+    heard, told = iter([(False,), (False,), (True,), (True,), (True,), (True, False)]), []
     with monkeypatch.context() as patched:
         patched.setattr("tsds_jax.runtime.signals.any_says", lambda *asked: next(heard))
+        # Calls on one thread, as in a job: they ask in their order.
+        patched.setattr(sys.modules["tsds_jax.estimators.add_one"], "_CPU_CALLS", 1)
         with pytest.raises(KeyboardInterrupt):
             tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, checkpoint_every=3600, progress=told.append, **HOW)
     with np.load(file) as kept:
@@ -195,8 +197,21 @@ def test_in_a_job_a_valuation_ends_where_all_have_heard_of_it_and_goes_on_to_the
     same(tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, **HOW), whole)
 
 
+def test_in_a_job_a_signal_behind_the_last_call_ends_a_finished_valuation_in_all(tmp_path, monkeypatch):
+    whole, file = tsds.value(X, Y, X_VAL, Y_VAL, **HOW), tmp_path / "values.npz"
+    with monkeypatch.context() as patched:
+        # Each call asks whether to end; at the end they agree on that and on whether it is late.
+        patched.setattr("tsds_jax.runtime.signals.any_says", lambda *told: (len(told) == 2, False)[: len(told)])
+        with pytest.raises(KeyboardInterrupt):
+            tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, **HOW)
+    with np.load(file) as kept:
+        assert kept["counted"][0] == 100
+    same(tsds.value(X, Y, X_VAL, Y_VAL, checkpoint=file, **HOW), whole)
+
+
 def test_a_signal_of_one_process_of_a_job_waits_for_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr("tsds_jax.runtime.signals.any_says", lambda *told: told)
 
     def work():
         with Checkpoint(tmp_path / "x.npz", {}, every=3600) as kept:

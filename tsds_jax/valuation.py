@@ -567,7 +567,8 @@ def value_game(
         since = kept.read()
         if since is not None:
             spent, following = since.pop("seconds").item(), since.pop("following").item()
-    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, since)
+    going_on = {"since": since} if kept is None else {"since": since, "asks_end": kept.asked_of_any}
+    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, **going_on)
 
     def keep(estimate: Estimate, following: int, last: bool) -> None:
         if kept is not None and estimate.state is not None:
@@ -627,10 +628,10 @@ def _sampled(
     seed: int,
     truncation: float,
     antithetic: bool,
-    since: dict[str, np.ndarray] | None,
+    **going_on: Any,
 ) -> Generator[Estimate, None, None]:
     if estimator == "banzhaf":
-        return banzhaf(game, samples=samples, seed=seed, since=since)
+        return banzhaf(game, samples=samples, seed=seed, **going_on)
     plain = plain_game(game)
     if estimator in ("add_one", "banzhaf_add_one"):
         if isinstance(plain, LogisticGame):
@@ -640,9 +641,9 @@ def _sampled(
             # Of two classes there is one score a row.
             rows = len(getattr(plain, "y_val", (0,))) * (classes if classes > 2 else 1)
         half = estimator == "banzhaf_add_one"
-        return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half, since=since)
+        return add_one(game, subset_size=size, samples=samples, seed=seed, rows=rows, half=half, **going_on)
     how: dict[str, Any] = {"truncation": truncation, "antithetic": antithetic, "block": chain_block(plain, size)}
-    return permutation(game, subset_size=size, samples=samples, seed=seed, **how, since=since)
+    return permutation(game, subset_size=size, samples=samples, seed=seed, **how, **going_on)
 
 
 def chain_block(game: Game, size: int) -> int:

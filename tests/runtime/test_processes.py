@@ -75,8 +75,9 @@ def asked(event):
         os.kill(os.getpid(), signal.SIGTERM)
 for estimator in sys.argv[4:]:
     told, how = [], dict(estimator=estimator, source="ridge", samples=10**6, checkpoint_every=3600, progress=asked)
+    file = f"{folder}/{estimator}-{number}.npz"
     try:
-        tsds.value(x, x[:, 0] > 0, x, x[:, 0] > 0, checkpoint=f"{folder}/{estimator}.npz", **how)
+        tsds.value(x, x[:, 0] > 0, x, x[:, 0] > 0, checkpoint=file, **how)
     except KeyboardInterrupt:
         print(estimator, "ended", len(told))
 """
@@ -192,8 +193,9 @@ def test_one_process_that_is_asked_to_end_ends_a_valuation_in_all_and_the_first_
     assert codes == [0, 0], errors
     assert [line.split()[:2] for line in printed[0].splitlines()] == [[name, "ended"] for name in names]
     assert printed[0] == printed[1]
+    assert {file.name for file in tmp_path.iterdir()} == {f"{name}-0.npz" for name in names}
     for name in names:
-        with np.load(tmp_path / f"{name}.npz") as stored:
+        with np.load(tmp_path / f"{name}-0.npz") as stored:
             assert 0 < stored["counted"][0] < 10**6
 
 

@@ -1,7 +1,7 @@
 """Add-one marginals: one fit of a random coalition values every point outside it."""
 
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.estimators.estimate import Estimate, copied
+from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
 from tsds_jax.games.game import Game, by_player, own_part
 from tsds_jax.runtime.ahead import side_by_side
 from tsds_jax.runtime.memory import halved, with_room
-from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
 
 _TOGETHER = 16
@@ -269,6 +268,7 @@ def add_one(
     chunk: int | None = None,
     cut: bool | None = None,
     since: dict[str, np.ndarray] | None = None,
+    asks_end: Callable[[], bool] = no_end,
 ) -> Generator[Estimate, None, None]:
     """Estimates every player's size-truncated Shapley value from random coalitions, one fit each.
 
@@ -299,6 +299,7 @@ def add_one(
         with ``per_player``, without ``half``. None where the rows would fill a quarter of a device's memory. The
         estimate does not depend on it.
       since: see `Estimate.state`.
+      asks_end: called behind each call, on the thread that makes them; see `Estimate.ends`.
 
     Yields:
       An `Estimate` after every 16 coalitions, and at the end.
@@ -348,9 +349,9 @@ def add_one(
     def call(first: int) -> tuple[int, bool, tuple[Round, jax.Array | None]]:
         # A thread begins with JAX's defaults, not with the contexts of the one that started it.
         with jax.enable_x64(wide):
-            ends = end_is_asked()
             found = add_one_rounds(*arguments(first), chunk=at_once, **how)
-            return first, ends, jax.block_until_ready(found) if on_cpu else found
+            found = jax.block_until_ready(found) if on_cpu else found
+            return first, asks_end(), found
 
     def fetched(start: int) -> Iterator[tuple[int, bool, Any, Any]]:
         """Calls from this round on: the number of the first round, a `Round` and contributions by row, as NumPy's."""

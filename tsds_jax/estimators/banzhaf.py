@@ -1,16 +1,15 @@
 """Data Banzhaf by maximum sample reuse: every coalition's utility counts for every player."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import numpy as np
 
-from tsds_jax.estimators.estimate import Estimate, copied
+from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Known
 from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
-from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
 _TOGETHER = 16
@@ -75,7 +74,12 @@ class InAndOut:
 
 
 def banzhaf(
-    game: Game, *, samples: int, seed: int, since: dict[str, np.ndarray] | None = None
+    game: Game,
+    *,
+    samples: int,
+    seed: int,
+    since: dict[str, np.ndarray] | None = None,
+    asks_end: Callable[[], bool] = no_end,
 ) -> Generator[Estimate, None, None]:
     """Estimates every player's Banzhaf value from coalitions that each player joins with probability one half.
 
@@ -87,6 +91,7 @@ def banzhaf(
       samples: coalitions.
       seed: decides them.
       since: see `Estimate.state`.
+      asks_end: see `add_one`.
 
     Yields:
       An `Estimate` after every 16 coalitions, and at the end, whose ``moments`` are `InAndOut`.
@@ -114,8 +119,8 @@ def banzhaf(
         yield estimate(start)
     for first in range(start, samples, together):
         numbers = np.arange(first, first + together, dtype=np.int32)
-        ends = end_is_asked()
         members, found = jax.device_get(_coalitions(played, key, numbers, spread))
+        ends = asks_end()
         for t in range(min(together, samples - first)):
             utility = found.utility[t, 0].astype(np.float64)
             # Parts that are nobody's own add up.

@@ -5,7 +5,7 @@ A chain walks its subset in order. Position ``i`` gives the player there the mar
 ``truncation`` of the whole chain's, the players after it get zero without a fit.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsds_jax.estimators.chains import balanced_chains
-from tsds_jax.estimators.estimate import Estimate, copied
+from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
 from tsds_jax.games.game import Game, own_part, part_of
 from tsds_jax.runtime.memory import halved, with_room
-from tsds_jax.runtime.signals import end_is_asked
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
 # Prefixes in one compiled call where nothing is asked: long enough to hide the call, short enough to show progress.
@@ -237,6 +236,7 @@ def permutation(
     block: int = 64,
     lanes: int | None = None,
     since: dict[str, np.ndarray] | None = None,
+    asks_end: Callable[[], bool] = no_end,
 ) -> Generator[Estimate, None, None]:
     """Estimates every player's size-truncated Shapley value by sampling chains.
 
@@ -262,6 +262,7 @@ def permutation(
       lanes: chains walked together on a device; None takes 1 on a CPU, and elsewhere up to 128, and half as many
         where the device has no memory left, with a warning. Only rounding depends on it.
       since: see `Estimate.state`.
+      asks_end: see `add_one`.
 
     Yields:
       An `Estimate` whenever every player has been drawn once more, to the remainder of a pass, and at the end.
@@ -319,8 +320,8 @@ def permutation(
         # Every call has one shape, so there is one compilation: the last may compute rounds that are left out.
         rounds = np.stack(list(islice(drawn, chunk)))
         orders = np.stack([rounds, rounds[:, ::-1]][:each], 1)
-        ends = end_is_asked()
         walk, lanes = walked(orders.reshape(-1, subset_size), lanes)
+        ends = asks_end()
         walk = Walk(*(array.reshape(chunk, each, *array.shape[1:]) for array in walk))
         if walk.marginals.ndim > 3 and by_row is None:
             by_row = np.zeros((players, walk.marginals.shape[3]))

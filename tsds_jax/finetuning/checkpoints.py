@@ -10,7 +10,7 @@ import jax
 
 from tsds_jax.errors import TsdsError
 from tsds_jax.runtime.processes import is_first
-from tsds_jax.runtime.signals import PutOff
+from tsds_jax.runtime.signals import Ended, PutOff
 
 # From one save to the next passes at least so many times what the last one took.
 _REST = 20
@@ -20,7 +20,7 @@ class Checkpoints(PutOff):
     """The newest checkpoint under a folder: written while the run goes on, whole or absent.
 
     Arrays are kept as a list of leaves, so that no name or number of a path is turned into something else. With a
-    folder, Ctrl-C and SIGTERM make one due, and it is written before KeyboardInterrupt is raised. Of a job's processes,
+    folder, Ctrl-C and SIGTERM make one due, and it is written before `Ended` is raised. Of a job's processes,
     which gather together what each has a part of, the first one's clock and any one's signal are all of them's.
     """
 
@@ -85,7 +85,7 @@ class Checkpoints(PutOff):
           loop: the values.
 
         Raises:
-          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before it was due.
+          Ended: after writing, where Ctrl-C or SIGTERM made it due.
         """
         began, args = time.monotonic(), self.orbax.args
         leaves = jax.tree.leaves(fetch())
@@ -97,8 +97,8 @@ class Checkpoints(PutOff):
             )
         self.written = time.monotonic()
         self.rest = max(self.seconds, _REST * (self.written - began)) if self.seconds else 0.0
-        if self.ends:
-            raise KeyboardInterrupt
+        if self.agreed:
+            raise Ended
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state, with arrays in the shape of ``like``; None where there is none.

@@ -13,7 +13,7 @@ from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
 from tsds_jax.runtime.processes import first_says, from_first, is_first
-from tsds_jax.runtime.signals import PutOff
+from tsds_jax.runtime.signals import Ended, PutOff
 
 _IDENTITY = "identity"
 
@@ -21,8 +21,8 @@ _IDENTITY = "identity"
 class Checkpoint(PutOff):
     """One .npz file, whole or absent, with what a computation has reached and what computation that is.
 
-    As a context it puts off Ctrl-C and SIGTERM to the next `offer`, which writes before it raises KeyboardInterrupt. In
-    a job of several processes that is the first offer of which all know that one was asked to end.
+    As a context it puts off Ctrl-C and SIGTERM to the next `offer`, which writes before it raises `Ended`. In a job of
+    several processes that is the first offer of which all know that one was asked to end.
     """
 
     def __init__(self, file: str | os.PathLike, identity: Mapping[str, Any], every: float = 60.0) -> None:
@@ -75,15 +75,15 @@ class Checkpoint(PutOff):
         return arrays
 
     def offer(self, arrays: Arrays, *, last: bool = False, ends: bool = False) -> None:
-        """Writes the arrays if the last time was long enough ago, or if there will be no other.
+        """Writes the arrays if the last time was long enough ago, if there will be no other, or at the end of all.
 
         Args:
           arrays: what was reached.
           last: whether there will be no other.
-          ends: whether a process was asked to end (`end_is_asked`), as all found before they computed this.
+          ends: whether a process was asked to end (`asked_of_any`), as all found behind what they computed for this.
 
         Raises:
-          KeyboardInterrupt: after writing, where Ctrl-C or SIGTERM came before.
+          Ended: after writing, where that is so, or Ctrl-C or SIGTERM came to a process that is alone.
         """
         # A process that left by itself would leave the others waiting for it, and with them what they reached.
         ends |= self.asked and jax.process_count() == 1
@@ -94,4 +94,4 @@ class Checkpoint(PutOff):
             write_arrays(self.file, {_IDENTITY: np.asarray(json.dumps(self.identity)), **arrays})
         self._written = time.monotonic()
         if ends:
-            raise KeyboardInterrupt
+            raise Ended
