@@ -564,12 +564,6 @@ def test_fine_tuning_options_are_checked_where_nothing_is_fine_tuned_too(tiny_fi
         tsds.select(tiny_files["train"], model=tiny_model, finetuning=tsds.FineTuneOptions(batch_size=0), **QUICK)
 
 
-def test_a_metric_that_would_choose_no_step_is_refused(tiny_files, tiny_model):
-    choosing = tsds.FineTuneOptions(best_by="loss")
-    with pytest.raises(tsds.InputError, match="best_by chooses a step, and what is fine-tuned here"):
-        tsds.select(tiny_files["train"], model=tiny_model, finetuning=choosing, represent_by="fine_tuned", **QUICK)
-
-
 def test_patience_that_a_selection_would_not_heed_is_refused(tiny_files, tiny_model):
     impatient = tsds.FineTuneOptions(patience=2)
     with pytest.raises(tsds.InputError, match="patience would give the compared models different numbers of steps"):

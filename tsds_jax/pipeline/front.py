@@ -9,7 +9,6 @@ from typing import Any
 from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.errors import InputError
 from tsds_jax.finetuning import check_fits, check_options
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
@@ -80,8 +79,6 @@ def select(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)
-    if finetuning.best_by is not None:
-        raise InputError("best_by chooses a step, and what is fine-tuned here is taken at its last: leave it out")
     check_options(finetuning)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
