@@ -29,11 +29,14 @@ def knn_rate(data: Arrays, peers: Sequence[Peer], wanted: float, *, repeats: int
         return checked("ours", *timed(lambda: knn_shapley(*data, k=K)))
 
     def of(peer: Peer) -> float:
+        if peer.name in cannot:
+            return float("nan")
         try:
-            found = None if peer.name in cannot else peer.run(*double, task="knn", k=K)
+            found = peer.run(*double, task="knn", k=K)
         except CannotError as error:
-            found, cannot[peer.name] = None, str(error)
-        return float("nan") if found is None else checked(peer.name, found["values"], found["seconds"])
+            cannot[peer.name] = str(error)
+            return float("nan")
+        return checked(peer.name, found["values"], found["seconds"])
 
     sides = {"ours": ours} | {peer.name: lambda _, peer=peer: of(peer) for peer in peers}
     sides["reference"] = lambda _: checked("reference", *timed(lambda: plain(*double, k=K)))
