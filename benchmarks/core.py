@@ -34,7 +34,7 @@ from typing import Any
 
 from measures.agreement import agreement
 from measures.coverage import coverage
-from measures.machine import machine
+from measures.machine import compile_anew, machine
 from measures.mapped_memory import mapped
 from measures.memory import memory
 from measures.neighbours import knn_rate
@@ -144,6 +144,8 @@ def main() -> None:
     kept = "where representations, converged values and the peers' environments are kept"
     parser.add_argument("--cache", type=Path, default=cache, help=kept)
     given = parser.parse_args()
+    if not given.quick:
+        compile_anew()
 
     peers = {name: Peer(name, given.cache) for name in ("pydvl", "valda", "dattri", "opendataval")}
     bench = Bench(given.cache, peers, 1 if given.quick else 5, given.quick)

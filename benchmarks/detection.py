@@ -117,6 +117,8 @@ def main() -> None:
     parser.add_argument("--data", help="rows of your own in place of the tweets, of two classes; writes no file")
     parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
     given = parser.parse_args()
+    if given.model and given.data is None:
+        parser.error("--model is for --data: the tweets' results are MiniLM's")
     quick, folder = given.quick, Path(tempfile.gettempdir()) / "tsds-core-benchmark"
     data = tweets(folder, POINTS) if given.data is None else named(given.data, given.model)
     data = data.first(200) if quick else data.first(POINTS)

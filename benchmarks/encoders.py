@@ -31,7 +31,7 @@ import jax
 from measures.accelerated_encoder import encoded
 from measures.embedding_memory import growth
 from measures.encoding import embedding, folder_of, from_text, product, training
-from measures.machine import machine
+from measures.machine import compile_anew, machine
 from measures.problem import say, timed
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Encoded, as_json, tables
@@ -41,7 +41,7 @@ from tsds_jax.encoders import Encoder, load_encoder
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
 GPU_RESULTS = RESULTS.with_stem("encoders_gpu")
-MEASURED = ("data", "encoders", "finetuning", "options", "runtime")
+MEASURED = ("arrays", "data", "encoders", "finetuning", "options", "runtime")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +109,16 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="with --only: these cases anew in the file, others kept")
     parser.add_argument("--model", help="the folder of another BERT, instead of MiniLM; writes no file")
     given = parser.parse_args()
+    if not given.quick:
+        compile_anew()
 
     peer.on_cores(os.cpu_count() or 1)
     bench = Bench(given.model, given.quick)
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     on_gpu, here = jax.default_backend() == "gpu", machine()
+    if jax.default_backend() != "cpu" and set(given.only or []) - {"gpu"}:
+        parser.error("these cases stand beside PyTorch on the CPU: set JAX_PLATFORMS=cpu, or take --only gpu")
     file = GPU_RESULTS if on_gpu else RESULTS
     every = ["gpu"] if on_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
     for name, case in CASES.items():

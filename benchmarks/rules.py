@@ -23,6 +23,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from measures.code import alike
 from measures.problem import say
 from measures.results import provenance, write
 
@@ -47,7 +48,7 @@ def main() -> None:
     about = provenance(
         *("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation")
     )
-    runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{'-'.join(about['code'].values())}.jsonl"
+    runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{alike(about)}.jsonl"
     known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     sizes, few = ((200, 200, 300), {"samples": 20}) if quick else ((5000, 1000, 4000), {})
     for name, classes in CLASSES.items():

@@ -68,7 +68,8 @@ def measured(processes: int, devices: int, quick: bool) -> dict[str, Any]:
         place = f"127.0.0.1:{free.getsockname()[1]}"
         free.close()
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        # As the `tsds` command: a second thread of SciPy's OpenBLAS is waited for wherever another holds its core.
+        environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         out = Path(folder) / "found.npz"
         how = ["--quick"] if quick else []
         running = [

@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measures.code import where
+from measures.code import alike, where
 from measures.problem import say
 from measures.results import merged, provenance, write
 
@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", help="files of your own in place of the tweets; writes no file")
     parser.add_argument("--model", help="folder of the model that represents them; the tweets' MiniLM if not given")
     given = parser.parse_args()
+    if given.model and not given.data:
+        parser.error("--model is for --data: the tweets' results are MiniLM's")
     if given.quick:
         given.seeds, given.only = min(given.seeds, 2), given.only or "three"
     flips = FLIPS[1:2] if given.quick else FLIPS if given.noise == NOISES[0] else FLIPS[1:]
@@ -115,28 +117,27 @@ def main() -> None:
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = named(name, given.noise, given.finetune if tuned else None)
         about = provenance(*MEASURED)
-        # Runs of other code are not gone on with: they would get the commit and the date of this one.
-        code = "-".join(about["code"].values())
+        # Runs of other code, versions or machines are not gone on with: they would get what this one is stamped with.
         place = tempfile.mkdtemp() if given.quick else tempfile.gettempdir()  # a trial goes on with none
-        out = Path(place) / f"tsds-selection-{case}-{len(splits.train)}-{code}"
-        began = time.perf_counter()
+        out = Path(place) / f"tsds-selection-{case}-{len(splits.train)}-{alike(about)}"
+        began, resumed = time.perf_counter(), out.exists()
         evaluate(
             {name: splits},
             model=minilm_folder(),
             out=out,
-            resume=out.exists(),
+            resume=resumed,
             max_length=128,
             **how,
         )
-        seconds = time.perf_counter() - began
+        # Of what was done before nobody knows how long it took.
+        seconds = None if resumed else round(time.perf_counter() - began, 1)
         found = json.loads((out / "evaluation.json").read_text("utf-8"))
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
         page = (out / "evaluation.md").read_text("utf-8")
-        about["seconds"] = round(seconds, 1)
-        measured[case] = {**about, "summary": found["summary"], "table": page, "runs": runs}
-        print(f"{about['machine']['processor']}, {about['date']}, {seconds:.0f} s\n")
-        print(page)
+        measured[case] = {**about, "seconds": seconds, "summary": found["summary"], "table": page, "runs": runs}
+        took = "gone on with" if seconds is None else f"{seconds:.0f} s"
+        print(f"{about['machine']['processor']}, {about['date']}, {took}\n\n{page}")
         if given.seeds == SEEDS and not given.quick:
             order = [named(name, noise, share) for name in CLASSES for noise in NOISES for share in (None, *FLIPS)]
             result = merged(RESULTS, order, measured)

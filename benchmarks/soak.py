@@ -33,8 +33,8 @@ from tsds_jax.options import FineTuneOptions
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 MEASURED = (
-    *("arrays", "baselines", "data", "encoders", "estimators", "finetuning", "games", "options", "runtime"),
-    "valuation",
+    *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
+    *("runtime", "valuation"),
 )
 
 

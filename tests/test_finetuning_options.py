@@ -21,7 +21,7 @@ from datasets import Dataset
 from flax import nnx
 
 from tsds_jax.data import TextData, load_data
-from tsds_jax.encoders import Encoder, load_encoder
+from tsds_jax.encoders import Encoder, embed, load_encoder
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.finetuning import FineTuned, finetune, finetune_seeds, load_target, training
 from tsds_jax.finetuning import checkpoints as checkpoints_module
@@ -578,6 +578,28 @@ def test_a_slow_save_is_no_more_than_a_twentieth_of_the_time_unless_every_step_i
             if found[-1]:
                 checkpoints.save(step, lambda: [np.zeros(3)], {})
     assert found == due
+
+
+def test_a_run_that_took_long_is_kept_whole_at_its_end(encoder, tmp_path, monkeypatch):
+    """What follows, its test rows and whoever saves the model, may fail, and no step is taken twice for that."""
+    monkeypatch.setattr(checkpoints_module, "_WORTH", 0.0)
+    given = {"held": films(20, 1), "dropout": 0.1, "folder": tmp_path, "checkpoint_every": 3600.0}
+    first, steps = tune(encoder, **given), []
+    again = tune(encoder, **given, resume=True, progress=steps.append)
+    assert steps == []
+    np.testing.assert_array_equal(again.probabilities, first.probabilities)
+    assert (again.history, again.best_step, again.steps) == (first.history, first.best_step, first.steps)
+
+
+def test_numbers_of_numpy_are_numbers(encoder, tmp_path):
+    given = {"steps": np.int64(2), "batch_size": np.int32(8), "learning_rate": np.float32(1e-4)}
+    options = dataclasses.replace(OPTIONS, **given)
+    runs = finetune_seeds(encoder, films(20), seeds=np.arange(2), options=options, folder=tmp_path)
+    assert [run.steps for run in runs.runs] == [2, 2]
+    one = embed(encoder, ["a good film was good"], max_length=np.int64(6), layer=np.int64(-1), batch_size=np.int64(1))
+    two = embed(encoder, ["a good film was good"], max_length=6, batch_size=1)
+    np.testing.assert_array_equal(one.values, two.values)
+    assert one.truncated == 1
 
 
 def test_a_signal_that_comes_after_the_last_step_is_not_lost(tmp_path):

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
-from tsds_jax.pipeline.checks import judged_apart, training_units, validation_units
+from tsds_jax.pipeline.checks import held_out_units, judged_apart, training_units
 from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
@@ -354,6 +354,28 @@ def test_a_single_group_in_two_splits_is_spoken_of_as_one(marked, tiny_files, ti
     assert "1 group of column 'source' has training and validation rows" in told
 
 
+def told_of(marked, validation, tiny_model, **options):
+    splits = tsds.load_splits(marked, validation)
+    about = (splits, tsds.load_encoder(tiny_model), tsds.SelectOptions(**options), Limits.none(splits.train.labels))
+    return manifest_of(*about, None, {}, None)["warnings"]
+
+
+def test_a_class_that_no_validation_row_speaks_for_is_warned_of(marked, tiny_model):
+    positive = [row for row, label in enumerate(marked["label"]) if label == marked["label"][0]]
+    (found,) = (one for one in told_of(marked, marked.select(positive), tiny_model) if one.startswith("class "))
+    assert (
+        f"has {len(marked) - len(positive)} training rows and no validation row: its values are low whatever" in found
+    )
+    assert not any(one.startswith("class ") for one in told_of(marked, marked, tiny_model))
+
+
+def test_validation_rows_of_one_group_alone_are_warned_of(marked, tiny_model):
+    one = told_of(marked, marked.select(range(0, 120, 6)), tiny_model, group="source")
+    assert any(f"all validation rows are of group {marked['source'][0]} of column 'source'" in told for told in one)
+    several = told_of(marked, marked.select(range(12)), tiny_model, group="source")
+    assert not any("all validation rows are of group" in told for told in several)
+
+
 def test_too_few_validation_rows_to_judge_each_other_are_refused_before_the_work(marked, tiny_files, tiny_model):
     validation = tsds.load_data(tiny_files["validation"]).rows
     for rows in ([0], [0, 0, 0]):
@@ -365,7 +387,7 @@ def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny
     validation = tsds.load_data(tiny_files["validation"]).rows
     validation = validation.add_column("source", [f"critic {row % 5}" for row in range(len(validation))])
     data, settings = tsds.load_data(validation), tsds.SelectOptions(group="source")
-    folds = validation_folds(settings, data.labels, validation_units(data, settings))
+    folds = validation_folds(settings, data.labels, held_out_units(data, settings))
     assert all(len(set(folds[np.arange(len(data)) % 5 == critic])) == 1 for critic in range(5))
     assert set(folds) == {0, 1}
 
@@ -387,13 +409,13 @@ def test_validation_rows_of_no_group_are_no_group_and_a_space_makes_none(tiny_fi
     rows = len(validation)
     named = [("critic", "critic ", None, "", " ")[row % 5] for row in range(rows)]
     data, settings = tsds.load_data(validation.add_column("source", named)), tsds.SelectOptions(group="source")
-    units = validation_units(data, settings)
+    units = held_out_units(data, settings)
     assert len(set(units[np.arange(rows) % 5 < 2])) == 1
     alone = units[np.arange(rows) % 5 >= 2]
     assert len(set(alone)) == len(alone)
     assert units[0] not in alone
     blank = tsds.load_data(validation.add_column("source", [""] * rows))
-    assert len(set(validation_units(blank, settings))) == rows
+    assert len(set(held_out_units(blank, settings))) == rows
 
 
 def test_copies_do_not_judge_each_other_where_they_are_not_removed_together_either(tiny_files):
@@ -401,7 +423,7 @@ def test_copies_do_not_judge_each_other_where_they_are_not_removed_together_eith
     twice = validation.select(np.repeat(np.arange(len(validation)), 2))
     twice = dataclasses.replace(twice, labels=np.arange(len(twice), dtype=np.int32) % 2)  # whatever their labels
     settings = tsds.SelectOptions(tie_duplicates=False)
-    for units in (validation_units(twice, settings), judged_apart(twice, settings)):
+    for units in (held_out_units(twice, settings), judged_apart(twice, settings)):
         assert np.array_equal(units[::2], units[1::2])
     assert len(set(training_units(twice, settings))) == len(twice)
 

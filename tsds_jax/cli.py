@@ -403,7 +403,7 @@ def demo(given: dict[str, Any]) -> None:
     switches=("overwrite",),
 )
 def select(given: dict[str, Any]) -> None:
-    """Text in, the training rows worth keeping out; fine-tunes only to check what it would remove."""
+    """Text in, the training rows worth keeping out; fine-tunes as --represent-by says, and to check a cut."""
     from tsds_jax import pipeline
     from tsds_jax.runtime.console import console_progress
     from tsds_jax.runtime.folder import check_place

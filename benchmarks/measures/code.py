@@ -60,11 +60,21 @@ def stamp(*parts: str) -> dict[str, Any]:
     Args:
       parts: of the package, that it measures: folders and modules, such as "games" and "valuation".
     """
+    # A process that a measurement started has run what lay there by then.
+    changed = [part for part in parts if part in _BEGAN_WITH and code_digest(part) != _BEGAN_WITH[part]]
+    if changed:
+        raise SystemExit(f"{', '.join(changed)} changed while it was measured: measure a checkout that is left alone")
     return {
         "date": date.today().isoformat(),
         "commit": _BEGAN_AT,
         "code": {part: _BEGAN_WITH.get(part) or code_digest(part) for part in parts},
     }
+
+
+def alike(about: dict[str, Any]) -> str:
+    """A name for a folder of runs that may be gone on with: of one code, on one machine, with the same versions."""
+    what = [about["code"], about["machine"]["processor"], about["machine"]["cores"], about["versions"]]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code_digest(part: str, package: Path = PACKAGE) -> str:

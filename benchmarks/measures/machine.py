@@ -27,6 +27,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def compile_anew() -> None:
+    """Takes JAX's cache of compiled programs from this process and what it starts: read from it nothing takes time."""
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Of ours, what it stands on, and these."""
     names = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", *packages)

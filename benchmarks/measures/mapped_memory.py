@@ -8,6 +8,7 @@ which mapped pages count while they are held.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import numpy as np
 
 # Its own folder is where Python looks first in a process that is this file.
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measures.cold import peak_memory
+from measures.cold import ONE_BLAS_THREAD, peak_memory
 from measures.rows import Memory
 
 COMPONENTS, AT_ONCE = 32, 20_000
@@ -30,7 +31,8 @@ def mapped(points: int, coalitions: int, features: int, rows: int) -> Memory:
         file = Path(folder) / "features.npy"
         written(file, points + rows, features)
         command = [sys.executable, "-P", __file__, str(file), str(rows), str(coalitions)]
-        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        environment = os.environ | ONE_BLAS_THREAD
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     answer = json.loads(found)
     return Memory(
         f"N = {points:,} rows of {features} features in a file, {COMPONENTS} of their components valued by {rows:,} "

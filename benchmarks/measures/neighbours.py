@@ -32,7 +32,7 @@ def knn_rate(data: Arrays, peers: Sequence[Peer], wanted: float, *, repeats: int
         if peer.name in cannot:
             return float("nan")
         try:
-            found = peer.run(*double, task="knn", k=K)
+            found = peer.run(*double, task="knn", k=K, warm=True)
         except CannotError as error:
             cannot[peer.name] = str(error)
             return float("nan")

@@ -10,6 +10,8 @@ from tsds_jax.data import carve_validation, count_overlap, load_data, load_split
 from tsds_jax.data.reading import no_progress_bars, read_source
 from tsds_jax.data.splitting import _drawn_units, own_split
 from tsds_jax.errors import InputError
+from tsds_jax.finetuning.tuning import read_rows
+from tsds_jax.options import FineTuneOptions
 
 
 def rows(labels, prefix="t", texts=None):
@@ -282,6 +284,15 @@ def test_a_chosen_split_leaves_the_others_alone(tmp_path, train):
     splits = load_splits(f"{tmp_path}/d@train")
     assert len(splits.train) + len(splits.validation) == 52
     assert splits.test is None
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "all"])
+def test_an_only_split_is_that_of_the_training_rows_and_no_other_besides(train, name):
+    splits = load_splits(DatasetDict({name: train}))
+    assert len(splits.train) + len(splits.validation) == 52
+    assert splits.set_apart
+    assert splits.test is None
+    assert read_rows(DatasetDict({name: train}), None, None, None, None, FineTuneOptions())[1:] == (None, None)
 
 
 def test_without_a_validation_split_validation_is_carved(train):

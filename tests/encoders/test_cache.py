@@ -16,7 +16,7 @@ import pytest
 
 from tsds_jax.encoders import embed, load_encoder
 from tsds_jax.encoders.cache import Since, cache_key, read_entry, write_entry
-from tsds_jax.encoders.embed import _sections
+from tsds_jax.encoders.embed import _section_tokens, _sections, batch_rows
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime.progress import Progress
 
@@ -226,6 +226,18 @@ def test_an_interrupted_embedding_goes_on_to_the_same_bits(encoder, tmp_path, mo
     np.testing.assert_array_equal(again.values, whole.values)
     assert (again.truncated, again.tokens) == (whole.truncated, whole.tokens)
     assert len(entries(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "batch_size", "most"),
+    [(512, None, 1024), (8192, None, 1024), (32768, None, 1024), (512, 64, 1024), (128, 4096, 131_072)],
+)
+def test_a_section_is_no_longer_for_texts_that_an_encoder_could_take_or_batches_that_it_fills(limit, batch_size, most):
+    tokens = _section_tokens(batch_rows(limit, batch_size, 1), 85, 1024)
+    assert 32 * 768 <= tokens <= 85 * most
+    # Of short texts a few batches are full.
+    rows = batch_rows(limit, batch_size, 1)
+    assert tokens >= 32 * min(length * rows[length] for length in rows)
 
 
 def test_a_section_is_as_much_work_whether_texts_are_long_or_short():

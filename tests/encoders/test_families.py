@@ -135,9 +135,25 @@ def test_a_decoder_has_no_use_for_the_token_of_padding(pad):
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"use_sliding_window": True, "max_window_layers": 32},
+        {"use_sliding_window": True, "sliding_window": None},
+        {"use_sliding_window": True, "layer_types": ["full_attention"] * 32},
+    ],
+)
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_a_window_that_no_layer_has_is_none(said, family):
+    config = {"model_type": family}
+    assert config_from_dict(config | said) == config_from_dict(config)
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"model_type": "qwen2", "use_sliding_window": True}, ["use_sliding_window"]),
+        ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 31}, ["use_sliding_window"]),
+        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, ["layer_types"]),
         ({"model_type": "llama", "rope_scaling": {"rope_type": "yarn"}}, ["yarn", "llama3"]),
         ({"model_type": "modernbert", "rope_scaling": {"rope_type": "yarn"}}, ["yarn", "llama3"]),
         (

@@ -296,6 +296,19 @@ def test_a_head_without_names_is_taken_over_only_where_classes_are_its_places_or
     assert new_target(load_encoder(single), 1, (), "own", seed=0)[2] == ()
 
 
+@pytest.mark.parametrize("kind", ["ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"])
+def test_a_head_that_is_not_for_texts_is_refused_whatever_its_parts_are_called(golden, tmp_path, kind):
+    tuned("bert", "own", golden).save_pretrained(tmp_path)
+    configured(tmp_path, architectures=[f"Bert{kind}"])
+    with pytest.raises(InputError, match=f"is a Bert{kind}, whose head is for no text's class: fine-tune the model"):
+        load_target(tmp_path)
+
+
+def test_a_loaded_target_model_has_its_weights_once(golden, tmp_path):
+    target = load_target(tuned("bert", "own", golden).save_pretrained(tmp_path))
+    assert target.base.model is target.module.encoder
+
+
 def test_a_folder_without_a_head_is_no_target_model(folder):
     with pytest.raises(InputError, match=r"no head \(classifier\.weight\): fine-tune the model first"):
         load_target(folder)

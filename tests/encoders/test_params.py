@@ -140,6 +140,13 @@ def test_a_missing_parameter_is_named(folder):
     message = refused(folder)
     assert "layers.1.down.bias" in message
     assert "does not fit its config" in message
+    assert message.endswith(f"it lacks {key}")
+
+
+def test_weights_of_a_wrapped_model_are_told_by_the_name_that_they_stand_under(folder):
+    rewrite(folder, lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()})
+    first = "embeddings.LayerNorm.bias"
+    assert refused(folder).endswith(f"lacks {first}, but has module.{first}: save the model out of its wrapper")
 
 
 def test_a_wrong_shape_is_named_with_both_shapes_as_stored(folder):

@@ -86,6 +86,48 @@ def test_pairing_makes_the_interval_narrower_than_two_separate_ones():
     assert paired.high - paired.low < 0.6 * np.hypot(of_a.high - of_a.low, of_b.high - of_b.low)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_rows_that_all_stand_twice_are_no_surer_than_once(metric):
+    rng = np.random.default_rng(12)
+    labels = rng.integers(0, 3, 300)
+    a, b = noisy(rng, labels, 0.75, 3), noisy(rng, labels, 0.65, 3)
+    how = {"metric": metric, "classes": 3}
+    once = paired_difference(labels, a, b, **how)
+    assert paired_difference(labels, a, b, units=rng.permutation(300), **how) == once  # units of a row are none
+    place = rng.permutation(np.repeat(np.arange(300), 2))
+    twice = paired_difference(labels[place], a[place], b[place], units=place, **how)
+    assert twice.estimate == pytest.approx(once.estimate)
+    assert [twice.low, twice.high] == pytest.approx([once.low, once.high], abs=0.01)
+    counted = paired_difference(labels[place], a[place], b[place], **how)
+    assert counted.high - counted.low < 0.8 * (once.high - once.low)
+
+
+def test_intervals_of_documents_hold_what_other_documents_would_say():
+    """Of 30 documents, in each of which the models differ in another way, against the mean over all documents."""
+    rng = np.random.default_rng(13)
+    documents = np.repeat(np.arange(30), 20)
+    labels, hits = np.zeros(600, int), {"units": 0, "rows": 0}
+    for repeat in range(150):
+        better = rng.normal(0.0, 0.25, 30)[documents]  # of mean zero over documents
+        a = (rng.random(600) > 0.5 + better / 2).astype(int)
+        b = (rng.random(600) > 0.5 - better / 2).astype(int)
+        for name, units in (("units", documents), ("rows", None)):
+            found = paired_difference(labels, a, b, units=units, resamples=400, seed=repeat)
+            hits[name] += found.low <= 0 <= found.high
+    assert hits["units"] >= 0.9 * 150
+    assert hits["rows"] < 0.8 * 150
+
+
+def test_a_few_documents_that_all_favour_one_model_are_not_enough():
+    """As the sign test of documents: four of four are chance in one case of eight."""
+    for documents, sure in ((4, False), (8, True)):
+        units = np.repeat(np.arange(documents), 50)
+        labels = np.zeros(len(units), int)
+        b = (np.arange(len(units)) % 50 < 5).astype(int)
+        assert paired_difference(labels, labels, b, units=units).excludes_zero is sure
+        assert paired_difference(labels, labels, b).excludes_zero
+
+
 def test_a_higher_level_gives_a_wider_interval():
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, 300)
@@ -207,6 +249,7 @@ def test_few_rows_that_differ_exclude_zero_only_where_the_sign_test_does(metric)
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], "auc"), "metric is 'auc'"),
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], level=95), "level is 95"),
         (lambda: paired_difference([0, 1], [0, 1], [0, 1], resamples=1), "resamples is 1"),
+        (lambda: paired_difference([0, 1], [0, 1], [0, 1], units=[0]), "units must be one whole number for each of"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, message):

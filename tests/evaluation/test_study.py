@@ -378,6 +378,22 @@ def test_doubts_of_the_crowd_are_what_natural_labels_are_asked_for(splits, tiny_
         assert flipped["auroc"] == pytest.approx(tsds.detection(stored["values"], wrong).auroc)
 
 
+@pytest.mark.parametrize(
+    ("sure", "words"),
+    [
+        (lambda row: 55 + row % 45, "column 'crowd' is from 55 to 99, so confident_from 0.7 doubts no labels"),
+        (lambda row: 0.5, "column 'crowd' is from 0.5 to 0.5, so confident_from 0.7 doubts all labels"),
+    ],
+)
+def test_a_crowd_that_is_sure_of_all_or_of_nothing_is_refused_before_the_work(sure, words, splits, tmp_path):
+    column = np.array([sure(row) for row in range(len(splits.train))], float)
+    train = dataclasses.replace(splits.train, rows=splits.train.rows.add_column("crowd", column))
+    data = {"tiny": tsds.Splits(train, splits.validation, splits.test)}
+    with pytest.raises(tsds.InputError, match=words):
+        tsds.evaluate(data, model="none", out=tmp_path / "out", methods=("random",), flips=(0,), confidence="crowd")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_whose_crowd_has_changed_its_mind_is_another(splits, tiny_model, tmp_path):
     def study(doubtful, **how):
         sure = [0.5 if row % doubtful == 0 else 1.0 for row in range(len(splits.train))]

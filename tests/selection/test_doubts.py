@@ -112,6 +112,24 @@ def test_utilities_that_agree_are_not_said_to_disagree_whatever_is_removed():
     assert any("disagree" in one for one in doubts_about_values(apart, order[:10], apart))
 
 
+def test_whether_utilities_agree_is_asked_of_all_rows_that_may_go_and_of_no_other():
+    """Behind those that may go the others stand in the order of the data, which says nothing of their values."""
+    apart = dataclasses.replace(VALUED, values=np.arange(60.0))
+    # A floor lets a fifth of each class go. Both put the last thirty rows in the lower half, each in its own order.
+    floor = Limits(np.arange(60) % 2, np.arange(60), np.zeros(60, bool), class_floor=0.8)
+    last = dataclasses.replace(VALUED, values=-np.arange(60.0))
+    other = dataclasses.replace(VALUED, values=np.where(np.arange(60) < 30, 0.0, np.arange(60) - 100.0))
+    lowest = floor.removal_order(last.values).points[:12]
+    assert not any("disagree" in one for one in doubts_about_values(last, lowest, other, floor))
+    # Half may never go: the others' own lower half is what counts.
+    protected = Limits(np.arange(60) % 2, np.arange(60), np.arange(60) >= 30)
+    opposite = dataclasses.replace(VALUED, values=-apart.values)
+    lowest = protected.removal_order(apart.values).points[:6]
+    assert any(
+        "only 0% are in the lower half" in one for one in doubts_about_values(apart, lowest, opposite, protected)
+    )
+
+
 def test_fits_that_did_not_converge_and_rows_never_drawn_twice_are_named():
     odd = dataclasses.replace(PLAIN, unconverged=3, stderr=np.full(60, np.nan))
     found = doubts_about_values(odd, LOWEST, VALUED)

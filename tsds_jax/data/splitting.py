@@ -82,12 +82,16 @@ def load_splits(
 def read_training(
     train: Any, *, text: TextColumns | None, label: str | None, task: Task = "classification"
 ) -> tuple[TextData, Mapping[str, Table], TextColumns | None, str | None]:
-    """The training rows of a source, its splits by name where it has several, and the columns of the other rows."""
+    """The training rows of a source, its other splits by name, and the columns of all rows.
+
+    An only split is that of the training rows, whatever its name: it is no test split besides.
+    """
     if isinstance(train, TextData):
         return train, {}, text or train.text_columns, label or train.label_column
     found = read_source(train)
-    rows = label_texts(pick_split(found, "train"), text=text, label=label, role="train", task=task)
-    return rows, {} if isinstance(found, Table) else found, text, label
+    picked = pick_split(found, "train")
+    others = {} if isinstance(found, Table) else {name: table for name, table in found.items() if table is not picked}
+    return label_texts(picked, text=text, label=label, role="train", task=task), others, text, label
 
 
 def own_split(

@@ -114,8 +114,7 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     Raises:
       InputError: the folder cannot be written, or has no room.
     """
-    check_writable(file.parent)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_room(file.parent, shape)
     with contextlib.ExitStack() as locks:
         part, values, since = _begun(file, shape, locks, go_on)
         marks = _marks(part)
@@ -161,6 +160,14 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     with atomic(file.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"counts": counts, "sha256": seal}) + "\n", "utf-8")
     return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
+
+
+def check_room(cache: Path, shape: tuple[int, int]) -> None:
+    """Makes the folder of a cache; raises InputError where it cannot be written or has no room for such an array."""
+    check_writable(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(cache).free < _size(shape):
+        raise _full(cache, shape, os.strerror(errno.ENOSPC))
 
 
 def _begun(
@@ -233,16 +240,22 @@ def _seal(file: Path, counts: Counts) -> str:
 
 
 def _new_array(file: Path, shape: tuple[int, int]) -> np.memmap:
-    size = 4 * shape[0] * shape[1]
     try:
-        if shutil.disk_usage(file.parent).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         values: np.memmap = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
         if hasattr(os, "posix_fallocate"):
             # Its room is taken now: to run out of it while writing to a mapped file would kill the process.
             with open(file, "r+b") as opened:
-                os.posix_fallocate(opened.fileno(), 0, size)
+                os.posix_fallocate(opened.fileno(), 0, _size(shape))
     except OSError as error:
-        wanted = f"{size / 2**20:,.0f} MiB ({error.strerror})"
-        raise InputError(f"cache {file.parent} has no room for {wanted}: make room or give another place") from None
+        raise _full(file.parent, shape, str(error.strerror)) from None
     return values
+
+
+def _size(shape: tuple[int, int]) -> int:
+    """Bytes of a float32 array."""
+    return 4 * shape[0] * shape[1]
+
+
+def _full(cache: Path, shape: tuple[int, int], why: str) -> InputError:
+    wanted = f"{_size(shape) / 2**20:,.0f} MiB ({why})"
+    return InputError(f"cache {cache} has no room for {wanted}: make room or give another place")

@@ -7,6 +7,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
@@ -15,16 +16,17 @@ import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.encoders.batches import SHORTEST, fill_batches, ladder
-from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, read_entry, write_entry
+from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, check_room, read_entry, write_entry
 from tsds_jax.encoders.pooling import POOLINGS, chosen_pooling
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
 from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.options import plain
 from tsds_jax.runtime.ahead import ahead, one_behind
 from tsds_jax.runtime.folder import as_path
 from tsds_jax.runtime.memory import halved
-from tsds_jax.runtime.processes import all_say, is_first
+from tsds_jax.runtime.processes import all_say, first_says, is_first
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
@@ -103,8 +105,8 @@ def embed(
       True
     """
     pooling = chosen_pooling(pooling, encoder.pooling)
-    layers = _layer_indices(layer, encoder.config.num_hidden_layers)
-    limit = token_limit(encoder.config, max_length)
+    layers = _layer_indices(plain(layer), encoder.config.num_hidden_layers)
+    limit = token_limit(encoder.config, plain(max_length))
     if batch_size is not None:
         number_in("batch_size", batch_size, 1, math.inf)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
@@ -129,12 +131,24 @@ def embed(
     entry = read_entry(file, shape)
     everywhere = all_say(entry is not None)
     if entry is None or not everywhere:
+        if refused := first_says(_refusal(file.parent, shape)):  # before the others wait for what the first never does
+            raise InputError(refused)
         # Several processes share each batch, and only the first has what an earlier one wrote.
         alone = jax.process_count() == 1
         entry = write_entry(file, shape, fill, checkpoint_every, go_on=alone) if is_first() else filled()
     else:
         progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
     return Representations(entry.values, **entry.counts)
+
+
+def _refusal(cache: Path, shape: tuple[int, int]) -> str:
+    """Why this process, if it is the one that writes, cannot write such an array there; empty where it can."""
+    try:
+        if is_first():
+            check_room(cache, shape)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 class _How(NamedTuple):
@@ -182,8 +196,8 @@ def _fill(
         nonlocal reached, done, truncated, tokens
         done, truncated, tokens = reached.rows, reached.counts.get("truncated", 0), reached.counts.get("tokens", 0)
         # Batches are filled anew in each section, so that a run that goes on after one has the batches of one that did
-        # not stop. A section is long enough that its last batches, which are not full, cost little.
-        section = batches * max(length * rows for length, rows in sizes.items())
+        # not stop.
+        section = _section_tokens(sizes, batches, batch_tokens() * spread.devices)
         for first, portions in itertools.groupby(ahead(tokenised(done, section)), operator.itemgetter(0)):
             submitted = (
                 (first + rows, batch, encoded(batch)) for rows, batch in fill_batches(counted(portions), sizes)
@@ -198,6 +212,17 @@ def _fill(
 
     with_room_for_rows(go_on, batch_rows(how.max_length, batch_size, spread.devices), spread.devices)
     return reached.counts
+
+
+def _section_tokens(sizes: dict[int, int], batches: int, usual: int) -> int:
+    """Tokens of a section: of so many batches, so that its last ones, which are not full, cost little.
+
+    A batch's are those of the longest texts that there are batches of, and no more than ``usual``: most texts are far
+    shorter than the longest that an encoder takes, and until a section ends a cut run has nothing of it. But a few
+    batches are filled where these were asked to be large.
+    """
+    tokens = [length * rows for length, rows in sizes.items()]
+    return max(batches * min(max(tokens), usual), min(batches, _LEAST) * min(tokens))
 
 
 def _sections(texts: Texts, since: int, limit: int, tokens: int) -> Iterator[tuple[int, int]]:

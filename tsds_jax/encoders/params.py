@@ -287,9 +287,11 @@ def load_model(folder: Path, config: Config, settings: Mapping[str, Any], dtype:
         values.append((path, param.replace(jnp.asarray(value, dtype))))
     missing = sorted(set(empty) - set(filled))
     if missing:
+        wanted, _ = _checkpoint_name(empty[missing[0]][0], table)
+        wrapped = next((f", but has {key}: save the model out of its wrapper" for key in skipped if wanted in key), "")
         raise InputError(
             f"the checkpoint in {folder} does not fit its config: nothing for {missing[0]} "
-            f"({len(missing)} of {len(empty)} parameters are missing)"
+            f"({len(missing)} of {len(empty)} parameters are missing); it lacks {wanted}{wrapped}"
         )
     model = nnx.merge(graphdef, nnx.from_flat_state(values))
     set_table_dtype(model, dtype)
@@ -306,14 +308,18 @@ def head_names(config: HeadConfig) -> dict[str, tuple[str, Transform]]:
 
 def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, jax.Array]:
     """The encoder's weights as a checkpoint of its family has them, by their names without prefix."""
-    # Both transforms undo themselves.
-    back = {path: (name, transform) for name, (path, transform) in NAME_TABLES[model_type].names.items()}
     tensors: dict[str, Any] = {}
     for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        layer = next((str(part) for part in path if isinstance(part, int)), "")
-        name, transform = back[".".join("{i}" if isinstance(part, int) else str(part) for part in path)]
-        tensors[name.format(i=layer)] = transform(param[...])
+        name, transform = _checkpoint_name(path, NAME_TABLES[model_type])
+        tensors[name] = transform(param[...])  # both transforms undo themselves
     return tensors
+
+
+def _checkpoint_name(path: tuple[Any, ...], table: NameTable) -> tuple[str, Transform]:
+    """Of a parameter, its canonical name in a checkpoint of the family, and what was done to the array."""
+    wanted = ".".join("{i}" if isinstance(part, int) else str(part) for part in path)
+    name, transform = next((name, transform) for name, (path, transform) in table.names.items() if path == wanted)
+    return name.format(i=next((part for part in path if isinstance(part, int)), "")), transform
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -245,8 +245,16 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
 
 
 def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
-    if read.get("use_sliding_window") or "sliding_attention" in (values.get("layer_types") or ()):
-        raise InputError("the encoder config has use_sliding_window set; only full attention is supported here")
+    kinds = values.get("layer_types")
+    # As transformers reads it: of layers without a kind, those from max_window_layers on have a window.
+    slides = read.get("use_sliding_window") and values.get("sliding_window", 4096) is not None
+    first = values.get("max_window_layers", 28)
+    windowed = slides and not (isinstance(first, int) and first >= read["num_hidden_layers"])
+    if "sliding_attention" in kinds if kinds else windowed:
+        raise InputError(
+            "the encoder config has layers of sliding attention (use_sliding_window, layer_types); only full attention"
+            " is supported here"
+        )
     if "AutoModel" in _object(values, "auto_map") and "is_causal" not in values:
         # Several embedders are such files: the same weights, read in both directions.
         raise InputError(

@@ -3,7 +3,8 @@
 Two models are compared on the *same* test rows, so their scores rise and fall together from one test set to
 the next. A paired bootstrap keeps that: it draws rows, and each row brings both models' predictions with it.
 The metrics here depend on the rows only through how often each (label, prediction a, prediction b) occurs, so
-a resample is one multinomial draw of those counts and no row is ever copied.
+a resample is one multinomial draw of those counts and no row is ever copied. Rows that are not independent, of one
+document or of one text, are drawn together: a draw is then of whole units, those with the same rows counted as one.
 
 References:
   Efron, Better bootstrap confidence intervals, JASA 1987 (BCa).
@@ -16,8 +17,10 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
+from tsds_jax.arrays import whole_numbers
 from tsds_jax.errors import InputError
 
 Metric = Literal["accuracy", "macro_f1"]
@@ -92,8 +95,8 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
     0.7333
     """
     labels, predictions = _class_numbers(labels, classes=classes, predictions=predictions)
-    cells, counts = _cells(labels, predictions)
-    return float(_macro_f1_of_counts(counts[None, :], cells[:, 0], cells[:, 1], classes)[0])
+    cells, cell = _cells(labels, predictions)
+    return float(_macro_f1_of_counts(np.bincount(cell)[None, :], cells[:, 0], cells[:, 1], classes)[0])
 
 
 def paired_difference(
@@ -103,6 +106,7 @@ def paired_difference(
     metric: Metric = "accuracy",
     *,
     classes: int | None = None,
+    units: ArrayLike | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -120,6 +124,8 @@ def paired_difference(
       predictions_b: the second model's, ``[rows]``.
       metric: ``"accuracy"`` or ``"macro_f1"``.
       classes: number of classes; macro-F1 needs it.
+      units: whole numbers, ``[rows]``: rows of one unit (a document, copies of a text) are drawn and swapped together;
+        None takes every row by itself.
       level: wanted coverage, between 0 and 1.
       resamples: bootstrap resamples, at least 100.
       seed: seed of the resamples; the same seed gives the same interval.
@@ -129,7 +135,7 @@ def paired_difference(
 
     Raises:
       InputError: if there are no rows, lengths differ, a class number is not below ``classes``, macro-F1 is
-        asked for without ``classes``, or an option is out of range.
+        asked for without ``classes``, units are not one whole number a row, or an option is out of range.
 
     >>> paired_difference([0, 1, 1, 0] * 50, [0, 1, 1, 0] * 50, [0, 1, 0, 0] * 50).estimate
     0.25
@@ -137,7 +143,7 @@ def paired_difference(
     _check_options(metric, classes, level, resamples)
     labels, a, b = _class_numbers(labels, classes=classes, predictions_a=predictions_a, predictions_b=predictions_b)
     if metric == "accuracy":
-        cells, counts = _cells((a == labels).astype(np.int64) - (b == labels))
+        cells, cell = _cells((a == labels).astype(np.int64) - (b == labels))
         swapped = -cells
 
         def of(cells: np.ndarray) -> Statistic:
@@ -146,7 +152,7 @@ def paired_difference(
     else:
         assert classes is not None
         size = classes
-        cells, counts = _cells(labels, a, b)
+        cells, cell = _cells(labels, a, b)
         swapped = cells[:, [0, 2, 1]]
 
         def of(cells: np.ndarray) -> Statistic:
@@ -156,7 +162,8 @@ def paired_difference(
 
             return statistic
 
-    found = _bca(of(cells), counts, level, resamples, seed)
+    kinds, counts = _kinds(cell, None if units is None else whole_numbers(units, "units", len(cell), "the rows"))
+    found = _bca(lambda weights: of(cells)(weights @ kinds), counts, level, resamples, seed)
     if not found.excludes_zero:
         return found
 
@@ -165,14 +172,38 @@ def paired_difference(
         return np.concatenate([counts - other, other], axis=1)
 
     both = of(np.concatenate([cells, swapped]))
-    draws = _draws(both, swaps, 2 * len(counts), resamples, [seed, 1])
+
+    def swapped_or_not(weights: np.ndarray) -> np.ndarray:
+        return both(np.concatenate([part @ kinds for part in np.split(weights, 2, axis=1)], axis=1))
+
+    draws = _draws(swapped_or_not, swaps, 2 * len(counts), resamples, [seed, 1])
     chance = (1 + np.sum(np.abs(draws) >= abs(found.estimate) - _TIE)) / (1 + resamples)
     return found if chance <= 1 - level else Interval(found.estimate, min(found.low, 0.0), max(found.high, 0.0))
 
 
 def _cells(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows of the columns ``[cells, columns]`` and how often each occurs ``[cells]``."""
-    return np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    """Distinct rows of the columns ``[cells, columns]``, and which of them each row is ``[rows]``."""
+    cells, cell = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return cells, cell.reshape(-1)
+
+
+def _kinds(cell: np.ndarray, units: np.ndarray | None) -> tuple[csr_array, np.ndarray]:
+    """What kinds of units there are, by how many rows of each cell one has, and how many of each kind.
+
+    Returns:
+      Counts of rows ``[kinds, cells]``, and of units ``[kinds]``: without units each cell is a kind, in its order.
+    """
+    order = np.arange(len(cell)) if units is None else np.lexsort((cell, units))
+    starts = order if units is None else np.flatnonzero(np.diff(units[order], prepend=units.min() - 1))
+    if len(starts) == len(cell):
+        number = int(cell.max()) + 1
+        return csr_array((np.ones(number), (np.arange(number), np.arange(number)))), np.bincount(cell)
+    found: dict[bytes, int] = {}
+    unit_kind = [found.setdefault(part.tobytes(), len(found)) for part in np.split(cell[order], starts[1:])]
+    members = [np.frombuffer(key, cell.dtype) for key in found]
+    rows = np.repeat(np.arange(len(members)), [len(part) for part in members])
+    table = csr_array((np.ones(len(rows)), (rows, np.concatenate(members))), shape=(len(members), int(cell.max()) + 1))
+    return table, np.bincount(unit_kind)
 
 
 def _macro_f1_of_counts(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:

@@ -326,11 +326,20 @@ def _check_finetuned(finetuned: Sequence[str], shares: Sequence[float], methods:
 
 
 def _doubted(train: TextData, confidence: str | None, confident_from: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which labels the crowd was not sure of, and of which rows that is known."""
+    """Which labels the crowd was not sure of, and of which rows that is known.
+
+    Raises InputError where that parts no row from the others, for there would be nothing to find.
+    """
     if confidence is None:
         return np.zeros(len(train), bool), np.ones(len(train), bool)
     sure = numbers(train, confidence)
-    return sure < confident_from, np.isfinite(sure)
+    doubted, known = sure < confident_from, np.isfinite(sure)
+    if doubted[known].all() or not doubted.any():
+        raise InputError(
+            f"{train.source}: column {confidence!r} is from {np.nanmin(sure):g} to {np.nanmax(sure):g}, so"
+            f" confident_from {confident_from:g} doubts {'all' if doubted.any() else 'no'} labels: give another"
+        )
+    return doubted, known
 
 
 def _hash(*arrays: np.ndarray) -> str:

@@ -14,6 +14,8 @@ from tsds_jax.runtime.signals import Ended, PutOff
 
 # From one save to the next passes at least so many times what the last one took.
 _REST = 20
+# Seconds of steps that are worth one at the end: test rows are still to be predicted, and files to be written.
+_WORTH = 10.0
 
 
 class Checkpoints(PutOff):
@@ -75,6 +77,12 @@ class Checkpoints(PutOff):
         """Whether it is time for another one, for all processes; all have to ask."""
         # The others, which do not write, know less of how long it takes.
         return self.manager is not None and self.agree(time.monotonic() - self.written >= self.rest)
+
+    @property
+    def due_at_the_end(self) -> bool:
+        """The same after the last step, behind which no later one keeps what this one has reached."""
+        late = time.monotonic() - self.written >= min(self.rest, _WORTH)
+        return self.manager is not None and self.agree(late)
 
     def save(self, step: int, fetch: Callable[[], Any], loop: dict[str, Any]) -> None:
         """Write the state after a step: a pytree of NumPy's arrays, and JSON values. Back when it is on disk.

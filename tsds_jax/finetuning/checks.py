@@ -14,7 +14,7 @@ from tsds_jax.encoders.precision import check_dtype
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.finetuning.scores import METRICS
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import FineTuneOptions, build
 
 
 def check_options(options: FineTuneOptions) -> None:
@@ -31,6 +31,15 @@ def check_options(options: FineTuneOptions) -> None:
         )
     if options.task == "regression" and options.label_smoothing:
         raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
+
+
+def checked_options(options: FineTuneOptions | None) -> FineTuneOptions:
+    """The options, by default the defaults, with NumPy's numbers as Python's; raises InputError as `check_options`."""
+    if options is not None:
+        check_kind(options, "options")
+    found = build(FineTuneOptions, vars(options or FineTuneOptions()))
+    check_options(found)
+    return found
 
 
 def check_kind(options: object, name: str) -> None:

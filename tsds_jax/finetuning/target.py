@@ -164,6 +164,8 @@ _PROBLEM_TYPES = {
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
+# Ends of the names of transformers' classes whose heads have parts of the same names: of tokens, answers, choices.
+_NOT_OF_TEXTS = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 # Where config.json says what transformers has no key for.
 _OURS = "tsds_jax"
 
@@ -175,7 +177,8 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
       name: a folder, or a hub name, as in `load_encoder`.
 
     Raises:
-      InputError: as `load_encoder`, or a part of the head is missing, or it gives several numbers a text.
+      InputError: as `load_encoder`, or a part of the head is missing, it is one of tokens (``architectures`` in
+        config.json says so), or it gives several numbers a text.
 
     Example:
       >>> from tsds_jax import finetune
@@ -188,6 +191,10 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
     ours = ours if isinstance(ours, dict) else {}
     head = ours.get("head", "own")
     config = head_config(head, base.settings, base.config)
+    named = base.settings.get("architectures") or ()
+    for name in named if isinstance(named, list) else ():
+        if head == "own" and str(name).endswith(_NOT_OF_TEXTS):
+            raise InputError(f"{base.folder} is a {name}, whose head is for no text's class: fine-tune the model first")
     if f"{config.out}.weight" not in base.head:
         raise InputError(f"{base.folder} has no head ({config.out}.weight): fine-tune the model first")
     outputs = len(base.head[f"{config.out}.weight"])
@@ -206,7 +213,9 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
     graphdef, params, fresh = new_target(base, outputs, classes, head, seed=0)
     if fresh:
         raise InputError(f"the head in {base.folder} lacks {fresh[0]}: fine-tune the model first")
-    return TargetModel(nnx.merge(graphdef, params), base, head, classes, limit, task)
+    module = nnx.merge(graphdef, params)
+    # Not the weights a second time.
+    return TargetModel(module, base.with_model(module.encoder), head, classes, limit, task)
 
 
 def class_names(settings: Mapping[str, Any], outputs: int) -> tuple[str, ...]:

@@ -179,7 +179,12 @@ def train(
             arrays = batch, targets[chosen][places], (places >= 0).astype(np.float32)
             yield chosen, spread.by_rows(arrays, axis=1), jax.random.fold_in(key, step)
 
-    made = batches()
+    def save() -> None:
+        spent = loop.seconds + time.perf_counter() - started
+        fetch = functools.partial(spread.fetched, (state, best))
+        checkpoints.save(loop.step, fetch, dataclasses.asdict(loop) | {"seconds": spent})
+
+    saved, made = loop.step, batches()
     following = next(made, None)
     while following is not None and not loop.stopped:
         (chosen, arrays, drops), began = following, time.perf_counter()
@@ -218,9 +223,10 @@ def train(
                 best = jax.tree.map(jnp.copy, state.trained)
             log(loop.history[-1])
         if checkpoints.due:
-            spent = loop.seconds + time.perf_counter() - started
-            fetch = functools.partial(spread.fetched, (state, best))
-            checkpoints.save(loop.step, fetch, dataclasses.asdict(loop) | {"seconds": spent})
+            save()
+            saved = loop.step
+    if saved < loop.step and checkpoints.due_at_the_end:
+        save()
     found = state.trained if best is None else best
     return Outcome(all_parameters(found), loop, trained_count(found))
 

@@ -23,7 +23,7 @@ from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
-from tsds_jax.finetuning.checks import check_fits, check_options, lasting
+from tsds_jax.finetuning.checks import check_fits, checked_options, lasting
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
 from tsds_jax.finetuning.training import Log, Rows
@@ -153,8 +153,7 @@ def finetune(
       ['accuracy', 'loss', 'macro_f1']
     """
     started = time.perf_counter()
-    options = options or FineTuneOptions()
-    check_options(options)
+    options = checked_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     if folder is not None:
         check_outside(folder, (model, train, validation, evaluation), overwrite=overwrite)
@@ -270,11 +269,8 @@ def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> li
     """
     if isinstance(seeds, str | int | float) or len(seeds) == 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must be a list of different whole numbers, at least one, not {seeds!r:.60}")
-    check_options(options or FineTuneOptions())
-    each = [dataclasses.replace(options or FineTuneOptions(), seed=seed) for seed in seeds]
-    for one in each:
-        check_options(one)
-    return each
+    common = checked_options(options)
+    return [checked_options(dataclasses.replace(common, seed=seed)) for seed in seeds]
 
 
 def over_runs(metrics: Sequence[dict[str, float]]) -> tuple[dict[str, float], dict[str, float | None]]:

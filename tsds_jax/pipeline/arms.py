@@ -10,7 +10,8 @@ from tsds_jax import evaluation
 from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune, steps_for
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline.checks import held_out_units
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, RunFolder
 from tsds_jax.runtime.progress import Progress, ProgressFn
@@ -25,6 +26,7 @@ def compare_arms(
     encoder: Encoder,
     selection: Selection,
     limits: Limits,
+    settings: SelectOptions,
     options: FineTuneOptions,
     progress: ProgressFn,
 ) -> tuple[float, int]:
@@ -97,6 +99,7 @@ def compare_arms(
         }
         arms.append(arm)
     differences = []
+    units = held_out_units(test, settings)
     for a, b in (("selection", "full"), ("selection", "random"), ("random", "full")):
         for metric in ("accuracy", "macro_f1"):
             between = evaluation.paired_difference(
@@ -105,6 +108,7 @@ def compare_arms(
                 predictions[b],
                 metric,
                 classes=len(test.classes),
+                units=units,
                 seed=options.seed,
             )
             differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})

@@ -98,12 +98,16 @@ def judged_apart(train: TextData, settings: SelectOptions) -> np.ndarray:
     return text_codes(train) if settings.group is None else group_codes(train, settings.group)
 
 
-def validation_units(validation: TextData, settings: SelectOptions) -> np.ndarray:
-    """Rows that must not be in both halves, int ``[rows]``: of one group where that is known, or of one text."""
-    copies = text_codes(validation)
-    if settings.group is None or settings.group not in validation.rows.column_names:
+def held_out_units(held_out: TextData, settings: SelectOptions) -> np.ndarray:
+    """Rows that say what they say together, int ``[rows]``: of one group where that is known, or of one text.
+
+    They are in one half of the validation rows, and drawn together where an interval is of them. Where all are of one
+    group, which `manifest_of` warns of, nothing is known beyond it, and rows go by their texts.
+    """
+    copies = text_codes(held_out)
+    if settings.group is None or settings.group not in held_out.rows.column_names:
         return copies
-    named = group_names(validation, settings.group)
+    named = group_names(held_out, settings.group)
     # A row of no group goes with its copies.
     units = codes_of(name or copy for name, copy in zip(named, copies.tolist(), strict=True))
     return units if units.any() else copies
@@ -181,7 +185,7 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     check_points(players, settings.subset_size, settings.estimator)
     check_classes(splits.train)
     classes = len(splits.train.classes)
-    halves = validation_folds(settings, splits.validation.labels, validation_units(splits.validation, settings))
+    halves = validation_folds(settings, splits.validation.labels, held_out_units(splits.validation, settings))
     if len(splits.validation) < 2 or (halves is not None and len(np.unique(halves)) < FOLDS):
         raise InputError(
             f"{len(splits.validation)} validation rows cannot judge: give more that are no copies of each other"

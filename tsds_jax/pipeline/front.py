@@ -170,7 +170,7 @@ def run(
     # From now on there is something to report, with its warnings, while models are fine-tuned for long.
     folder.write_json("manifest.json", {**manifest, "status": "running"})
     if splits.test is not None:
-        seconds, cut = compare_arms(folder, splits, encoder, selection, limits, finetuning, progress)
+        seconds, cut = compare_arms(folder, splits, encoder, selection, limits, settings, finetuning, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
         if cut:
             manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning, encoder)]

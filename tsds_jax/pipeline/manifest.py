@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsds_jax import __version__
-from tsds_jax.data import Splits, TextData, shared_groups
+from tsds_jax.data import Splits, TextData, group_names, shared_groups
 from tsds_jax.data.messages import counted
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.checks import lasting
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import validation_units
+from tsds_jax.pipeline.checks import held_out_units
 from tsds_jax.runtime.environment import environment
 from tsds_jax.selection import Limits
 
@@ -52,7 +52,7 @@ def manifest_of(
         "parameters": encoder.parameters,
         "sha256": encoder.fingerprint(),
     }
-    warnings = splits.shared_texts()
+    warnings = [*splits.shared_texts(), *_unheard(splits, settings)]
     for role, part in (("validation", splits.validation), ("test", splits.test)):
         if settings.group is not None and part is not None:
             shared = shared_groups(splits.train, part, settings.group)
@@ -72,7 +72,7 @@ def manifest_of(
             "head": encoder.head_fingerprint(),
             "data": {role: part and {key: part[key] for key in _IDENTITY} for role, part in data.items()},
             "limits": hashlib.sha256(limits.units.tobytes() + limits.protected.tobytes()).hexdigest(),
-            "validation_groups": hashlib.sha256(validation_units(splits.validation, settings).tobytes()).hexdigest(),
+            "validation_groups": hashlib.sha256(held_out_units(splits.validation, settings).tobytes()).hexdigest(),
         },
         "seed": settings.seed,
         "options": options,
@@ -84,6 +84,27 @@ def manifest_of(
         "stages": {name: round(seconds, 3) for name, seconds in stages.items()},
         "warnings": warnings,
     }
+
+
+def _unheard(splits: Splits, settings: SelectOptions) -> list[str]:
+    """Classes and groups that no validation row speaks for."""
+    train, validation = splits.train, splits.validation
+    found = []
+    for name, many in train.class_counts.items():
+        if many and not validation.class_counts[name]:
+            rows = counted(many, "training row")
+            found.append(
+                f"class {name} has {rows} and no validation row: its values are low whatever its labels, for nothing"
+                " shows what these rows are good for: give validation rows of it, or protect it"
+            )
+    if settings.group is not None and settings.group in validation.rows.column_names:
+        names = set(group_names(validation, settings.group))
+        if len(names) == 1 and "" not in names:
+            found.append(
+                f"all validation rows are of group {names.pop()} of column {settings.group!r}: what they say of a cut,"
+                " and how surely, is about that group alone"
+            )
+    return found
 
 
 def majority_share(data: TextData) -> float:

@@ -13,7 +13,7 @@ from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import judged_apart, validation_units, value_options
+from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
@@ -56,7 +56,7 @@ def select_rows(
     """
     train, validation = splits.train, splits.validation
     groups = None if settings.group is None else limits.units
-    units = validation_units(validation, settings)
+    units = held_out_units(validation, settings)
     folds = validation_folds(settings, validation.labels, units)
     what = (train, validation, encoder, settings, finetuning, cache, progress)
     seen = keep("representations", functools.partial(represent, *what, part=part("representations")))

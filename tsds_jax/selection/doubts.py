@@ -1,5 +1,6 @@
 """What a reader must know before trusting a selection: warnings, in words."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,7 +55,11 @@ def doubts_about_values(
             f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
         )
     if len(removed):
-        order = other.ranking if limits is None else limits.removal_order(other.values).points
+        order = other.ranking
+        if limits is not None:
+            # All that may go at all: behind them, or beyond a floor, rows stand in the order of the data.
+            may_go = dataclasses.replace(limits, class_floor=0.0).removal_order(other.values)
+            order = may_go.points[: may_go.ends[-1]]
         half = len(order) // 2
         agreed = float(np.isin(removed, order[: max(half, len(removed))]).mean())
         where = "in the lower half" if len(removed) <= half else "among as many lowest"
