@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from measures.machine import compile_anew
 from measures.ours import Logistic, RidgePrefixes
-from measures.problem import MADE_BY, MANY, POINTS, Arrays, say, synthetic, timed, tweets
+from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Large, Speed, Until, as_json, tables
 from measures.until import MEASURED, TRIAL_GOAL, TRIAL_SAMPLES, WANTED, compiled, converged, plan
@@ -157,7 +157,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance(*MEASURED, *MADE_BY)
+        from_here = provenance(*MEASURED) | {"tweets": tweets(given.cache, POINTS).digest()}
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

@@ -38,7 +38,7 @@ from measures.machine import compile_anew, machine
 from measures.mapped_memory import mapped
 from measures.memory import memory
 from measures.neighbours import knn_rate
-from measures.problem import DIMENSIONS, MADE_BY, MANY, POINTS, Arrays, say, synthetic, tweets
+from measures.problem import DIMENSIONS, MANY, POINTS, Arrays, say, synthetic, tweets
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Agreement, Speed, as_json, tables
@@ -153,6 +153,8 @@ def main() -> None:
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     every = [name for name in CASES if not (given.quick and name in ALIKE)]
+    # What they are given is told apart by itself: how it was made is not what they measure.
+    given_tweets = tweets(given.cache, POINTS).digest()
     with threadpool_limits(1):
         for name, case in CASES.items():
             if name in (given.only or every):
@@ -162,7 +164,8 @@ def main() -> None:
                 rows += some
                 say(f"{name}: {time.perf_counter() - started:.0f} s")
                 measured[name] = {
-                    **provenance(*MEASURED, *MADE_BY),
+                    **provenance(*MEASURED),
+                    "tweets": given_tweets,
                     "peers": {peer.name: peer.versions for peer in peers.values() if peer.versions},
                     "seconds": round(time.perf_counter() - started, 1),
                     "load_average_before_and_after": [load, os.getloadavg()[0]],

@@ -38,8 +38,8 @@ _PLACES: dict[str, tuple[Any, str]] = {
         str,
         "Training rows: a csv, tsv, jsonl or parquet file, a saved data set's folder, or a hub name (glue:sst2@train).",
     ),
-    "validation": (str, "Validation rows; set apart from the training rows where not given."),
-    "test": (str, "Test rows; nothing is decided on them."),
+    "validation": (str, "Validation rows; else --train's own validation split, else set apart from the training rows."),
+    "test": (str, "Test rows, on which nothing is decided; else --train's own test split."),
     "data": (str, "Rows; kinds of files as for --train of run."),
     "text": (str, "Text column (text if not given), or two joined by a comma for sentence pairs."),
     "label": (str, "Label column (label if not given)."),
@@ -56,7 +56,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "methods": (
         str,
         "Methods joined by commas: shapley (ours), oracle (told the flips), and others such as loss, knn_shapley, "
-        "data_oob, random (a name that is none has all listed).",
+        "data_oob, random (an unknown name has all listed).",
     ),
     "noise": (str, "How labels are flipped: uniform or class_dependent."),
     "flip_shares": (str, "Shares of training labels to flip, joined by commas (0,0.1)."),

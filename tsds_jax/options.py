@@ -39,9 +39,9 @@ class SelectOptions:
       utility: what it is scored by on the validation rows. The paper takes accuracy, which a linear classifier keeps
         in spite of many wrong labels; ``"log_likelihood"`` finds more of them.
       estimator: how values are estimated.
-      subset_size: points in a chain; None takes four times the features, from 64 to 512.
-      samples: marginal contributions sampled per point, or with ``reliability`` at most so many.
-      reliability: how reliable the values must be for sampling to stop early.
+      subset_size: points in a chain; None takes four times the features plus one, from 64 to 512.
+      samples: coalitions (of ``"permutation"`` contributions per point), or with ``reliability`` at most so many.
+      reliability: the rank correlation to expect with another seed (`Valuation.split_half`) at which sampling stops.
       C: inverse L2 strength of the source classifier.
       truncation: how close to the whole chain's utility ends a chain's walk, of a mean squared error in units of the
         variance of ``y_val``; 0 never.

@@ -24,7 +24,7 @@ _HEAD = """# What was measured, and whether it is still so
 
 Made by `python -m benchmarks index` from the files beside it. A result is *stale* where a part of the package that it
 measured has other code now than at its commit; comments and docstrings do not count. The figures stay true of that
-commit; one with a + had changes in the package besides, which are in a later one.
+commit; a + marks changes in the package that were not in it yet, and are in a later one.
 
 | result | case | measured | commit | jax | on | now |
 |---|---|---|---|---|---|---|

@@ -209,8 +209,8 @@ def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Enc
 
     Args:
       name: a Hugging Face folder, or a hub name such as ``"bert-base-uncased"``.
-      dtype: "float32", multiplied as such; or "bfloat16", half the memory and faster on hardware that has it, for two
-        or three digits: weights and products, while norms, softmax and pooling stay in float32, and so do the vectors.
+      dtype: "float32", multiplied as such; or "bfloat16", half the memory and faster on hardware that has it, exact to
+        two or three digits: weights and products; norms, softmax and pooling stay in float32, and so do the vectors.
 
     Raises:
       InputError: there is no such model, or it is none that is supported, or its weights do not fit

@@ -139,8 +139,8 @@ def finetune(
       folder: where metrics.jsonl, a line a step and a line a look, and checkpoints go; None keeps neither.
       resume: go on after the last checkpoint of this very run in ``folder``.
       overwrite: remove the run that ``folder`` holds.
-      checkpoint_every: seconds from one checkpoint to the next, more where that is not 20 times what writing one takes;
-        0 writes one after each step. Ctrl-C and SIGTERM have one written first.
+      checkpoint_every: seconds from one checkpoint to the next, and at least 20 times what writing one takes; 0 writes
+        one after each step. Ctrl-C and SIGTERM have one written first.
       progress: called after each step with its loss, stage "finetune".
 
     Raises:

@@ -54,7 +54,7 @@ def select(
     Args:
       train: a `datasets.Dataset`, a csv, tsv, jsonl or parquet file, a ``save_to_disk`` folder, a hub name
         ``NAME[:CONFIG][@SPLIT]``, or `TextData`.
-      validation: the same kinds; None sets rows of ``train`` apart.
+      validation: the same kinds; None takes ``train``'s own validation split, else sets rows of it apart.
       model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
       text: the text column, or two of them for pairs; ``"text"`` if not given.
       label: the label column; ``"label"`` if not given.
@@ -121,7 +121,8 @@ def run(
     Args:
       train: as in `select`; so are ``validation``, ``model``, ``text``, ``label`` and ``options``.
       validation: see `select`.
-      test: labelled rows that nothing is decided on; the fine-tuned models are compared on them.
+      test: labelled rows that nothing is decided on; the fine-tuned models are compared on them. None takes
+        ``train``'s own test split, if it has labels.
       model: see `select`.
       out: the run's folder.
       text: see `select`.
