@@ -148,6 +148,7 @@ def main() -> None:
 
     bench = Bench(given.cache, given.dry_run)
     where = {"device": jax.devices()[0].device_kind, "precision": PRECISION, "jax": jax.__version__}
+    given_tweets = tweets(given.cache, POINTS).digest()
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     for name, case in CASES.items():
@@ -157,7 +158,7 @@ def main() -> None:
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance(*MEASURED) | {"tweets": tweets(given.cache, POINTS).digest()}
+        from_here = provenance(*MEASURED) | {"tweets": given_tweets}
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

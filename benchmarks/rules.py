@@ -23,7 +23,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from measures.code import alike
+from measures.code import alike, stamp
 from measures.problem import say
 from measures.results import provenance, write
 
@@ -39,15 +39,14 @@ RESULTS = Path(__file__).parent / "results" / "rules.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, DIMENSIONS = (0.0, 0.1, 0.2), 32
 UTILITIES = ("log_likelihood", "accuracy")
+MEASURED = ("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What each rule for the removal index gains.")
     parser.add_argument("--quick", action="store_true", help="one draw of few rows and samples; writes no file")
     quick = parser.parse_args().quick
-    about = provenance(
-        *("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation")
-    )
+    about = provenance(*MEASURED)
     runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{alike(about)}.jsonl"
     known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     sizes, few = ((200, 200, 300), {"samples": 20}) if quick else ((5000, 1000, 4000), {})
@@ -65,6 +64,7 @@ def main() -> None:
                     say(json.dumps(runs[-1]))
     print(f"{about['machine']['processor']}, {about['date']}\n\n{tables(runs)}")
     if not quick:
+        about |= stamp(*MEASURED)  # of the end: what has changed meanwhile is marked
         write(RESULTS, {**about, "runs": runs}, tables(runs))
 
 

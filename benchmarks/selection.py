@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measures.code import alike, where
+from measures.code import alike, stamp, where
 from measures.problem import say
 from measures.results import merged, provenance, write
 
@@ -135,6 +135,7 @@ def main() -> None:
         curves = ("kept", "highest_kept", "lowest_kept")
         runs = [{key: entry for key, entry in run.items() if key not in curves} for run in found["runs"]]
         page = (out / "evaluation.md").read_text("utf-8")
+        about |= stamp(*MEASURED)  # of the end: what has changed meanwhile is marked
         measured[case] = {**about, "seconds": seconds, "summary": found["summary"], "table": page, "runs": runs}
         took = "gone on with" if seconds is None else f"{seconds:.0f} s"
         print(f"{about['machine']['processor']}, {about['date']}, {took}\n\n{page}")

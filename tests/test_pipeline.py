@@ -354,26 +354,30 @@ def test_a_single_group_in_two_splits_is_spoken_of_as_one(marked, tiny_files, ti
     assert "1 group of column 'source' has training and validation rows" in told
 
 
-def told_of(marked, validation, tiny_model, **options):
-    splits = tsds.load_splits(marked, validation)
-    about = (splits, tsds.load_encoder(tiny_model), tsds.SelectOptions(**options), Limits.none(splits.train.labels))
+def told_of(marked, validation, tiny_model, test=None, protected=(), **options):
+    splits = tsds.load_splits(marked, validation, test)
+    limits = Limits.none(splits.train.labels)
+    limits.protected[list(protected)] = True
+    about = (splits, tsds.load_encoder(tiny_model), tsds.SelectOptions(**options), limits)
     return manifest_of(*about, None, {}, None)["warnings"]
 
 
 def test_a_class_that_no_validation_row_speaks_for_is_warned_of(marked, tiny_model):
     positive = [row for row, label in enumerate(marked["label"]) if label == marked["label"][0]]
     (found,) = (one for one in told_of(marked, marked.select(positive), tiny_model) if one.startswith("class "))
-    assert (
-        f"has {len(marked) - len(positive)} training rows and no validation row: its values are low whatever" in found
-    )
+    assert "has training rows and no validation row: their values are low whatever their labels" in found
     assert not any(one.startswith("class ") for one in told_of(marked, marked, tiny_model))
+    others = sorted(set(range(120)) - set(positive))
+    safe = told_of(marked, marked.select(positive), tiny_model, protected=others)
+    assert not any(one.startswith("class ") for one in safe)
 
 
 def test_validation_rows_of_one_group_alone_are_warned_of(marked, tiny_model):
     one = told_of(marked, marked.select(range(0, 120, 6)), tiny_model, group="source")
     assert any(f"all validation rows are of group {marked['source'][0]} of column 'source'" in told for told in one)
-    several = told_of(marked, marked.select(range(12)), tiny_model, group="source")
+    several = told_of(marked, marked.select(range(12)), tiny_model, marked.select(range(0, 60, 6)), group="source")
     assert not any("all validation rows are of group" in told for told in several)
+    assert any(f"all test rows are of group {marked['source'][0]}" in told for told in several)
 
 
 def test_too_few_validation_rows_to_judge_each_other_are_refused_before_the_work(marked, tiny_files, tiny_model):

@@ -21,7 +21,7 @@ from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
-from tsds_jax.finetuning import check_options, finetune
+from tsds_jax.finetuning import checked_options, finetune
 from tsds_jax.finetuning.checks import check_fits
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
@@ -145,8 +145,7 @@ def finetune_files(
     test rows there are no predictions and no metrics. A resumed run goes on after its last checkpoint; of a finished
     one everything is there.
     """
-    options = options or FineTuneOptions()
-    check_options(options)
+    options = checked_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     check_place(out, (train, model, validation, test), resume=resume, overwrite=overwrite)
     data, encoder = _read_and_fitting(train, model, validation, test, text, label, options)

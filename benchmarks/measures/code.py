@@ -61,12 +61,10 @@ def stamp(*parts: str) -> dict[str, Any]:
       parts: of the package, that it measures: folders and modules, such as "games" and "valuation".
     """
     # A process that a measurement started has run what lay there by then.
-    changed = [part for part in parts if part in _BEGAN_WITH and code_digest(part) != _BEGAN_WITH[part]]
-    if changed:
-        raise SystemExit(f"{', '.join(changed)} changed while it was measured: measure a checkout that is left alone")
+    changed = any(code_digest(part) != _BEGAN_WITH.get(part, "gone") for part in parts)
     return {
         "date": date.today().isoformat(),
-        "commit": _BEGAN_AT,
+        "commit": f"{_BEGAN_AT}+" if changed and _BEGAN_AT and not _BEGAN_AT.endswith("+") else _BEGAN_AT,
         "code": {part: _BEGAN_WITH.get(part) or code_digest(part) for part in parts},
     }
 

@@ -121,7 +121,7 @@ def test_intervals_of_documents_hold_what_other_documents_would_say():
 def test_a_few_documents_that_all_favour_one_model_are_not_enough():
     """As the sign test of documents: four of four are chance in one case of eight."""
     for documents, sure in ((4, False), (8, True)):
-        units = np.repeat(np.arange(documents), 50)
+        units = np.repeat(np.arange(documents, dtype=np.uint8), 50)
         labels = np.zeros(len(units), int)
         b = (np.arange(len(units)) % 50 < 5).astype(int)
         assert paired_difference(labels, labels, b, units=units).excludes_zero is sure

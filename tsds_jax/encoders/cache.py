@@ -114,7 +114,8 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     Raises:
       InputError: the folder cannot be written, or has no room.
     """
-    check_room(file.parent, shape)
+    check_writable(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as locks:
         part, values, since = _begun(file, shape, locks, go_on)
         marks = _marks(part)
@@ -162,12 +163,12 @@ def write_entry(file: Path, shape: tuple[int, int], fill: Fill, every: float = 6
     return Entry(np.lib.format.open_memmap(file, mode="r"), counts)
 
 
-def check_room(cache: Path, shape: tuple[int, int]) -> None:
-    """Makes the folder of a cache; raises InputError where it cannot be written or has no room for such an array."""
-    check_writable(cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(cache).free < _size(shape):
-        raise _full(cache, shape, os.strerror(errno.ENOSPC))
+def check_room(file: Path, shape: tuple[int, int]) -> None:
+    """Raises InputError, as `write_entry` would, where the folder cannot be written or has no room for a new array."""
+    check_writable(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(file)
+    _check_free(file.parent, shape)
 
 
 def _begun(
@@ -240,6 +241,7 @@ def _seal(file: Path, counts: Counts) -> str:
 
 
 def _new_array(file: Path, shape: tuple[int, int]) -> np.memmap:
+    _check_free(file.parent, shape)
     try:
         values: np.memmap = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
         if hasattr(os, "posix_fallocate"):
@@ -249,6 +251,11 @@ def _new_array(file: Path, shape: tuple[int, int]) -> np.memmap:
     except OSError as error:
         raise _full(file.parent, shape, str(error.strerror)) from None
     return values
+
+
+def _check_free(cache: Path, shape: tuple[int, int]) -> None:
+    if shutil.disk_usage(cache).free < _size(shape):
+        raise _full(cache, shape, os.strerror(errno.ENOSPC))
 
 
 def _size(shape: tuple[int, int]) -> int:

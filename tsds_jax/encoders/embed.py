@@ -91,8 +91,8 @@ def embed(
         same encoder and options, they come from there as a read-only memory-mapped array, and nothing is computed.
         Where an earlier call was killed or interrupted, this one goes on from what it had marked as written (one
         process alone does; several begin anew).
-      checkpoint_every: seconds between such marks, of which one comes after 32 to 512 batches at the earliest, fewer of
-        larger encoders.
+      checkpoint_every: seconds between such marks, of which one comes at the earliest when some dozens of batches are
+        done, of small encoders some hundreds.
       progress: called after each batch.
 
     Raises:
@@ -131,21 +131,21 @@ def embed(
     entry = read_entry(file, shape)
     everywhere = all_say(entry is not None)
     if entry is None or not everywhere:
-        if refused := first_says(_refusal(file.parent, shape)):  # before the others wait for what the first never does
-            raise InputError(refused)
         # Several processes share each batch, and only the first has what an earlier one wrote.
         alone = jax.process_count() == 1
+        if not alone and (refused := first_says(_refusal(file, shape))):
+            raise InputError(refused)  # in all of them, which else would wait for what the first never does
         entry = write_entry(file, shape, fill, checkpoint_every, go_on=alone) if is_first() else filled()
     else:
         progress(Progress("embed", len(texts), len(texts), "texts", "from the cache"))
     return Representations(entry.values, **entry.counts)
 
 
-def _refusal(cache: Path, shape: tuple[int, int]) -> str:
+def _refusal(file: Path, shape: tuple[int, int]) -> str:
     """Why this process, if it is the one that writes, cannot write such an array there; empty where it can."""
     try:
         if is_first():
-            check_room(cache, shape)
+            check_room(file, shape)
     except InputError as error:
         return str(error)
     return ""
@@ -215,14 +215,14 @@ def _fill(
 
 
 def _section_tokens(sizes: dict[int, int], batches: int, usual: int) -> int:
-    """Tokens of a section: of so many batches, so that its last ones, which are not full, cost little.
+    """Tokens of a section: of so many batches, so that its last ones, one of each length not full, cost little.
 
     A batch's are those of the longest texts that there are batches of, and no more than ``usual``: most texts are far
-    shorter than the longest that an encoder takes, and until a section ends a cut run has nothing of it. But a few
-    batches are filled where these were asked to be large.
+    shorter than the longest that an encoder takes, and until a section ends a cut run has nothing of it. Where batches
+    were asked to be large it is four of each length at least.
     """
     tokens = [length * rows for length, rows in sizes.items()]
-    return max(batches * min(max(tokens), usual), min(batches, _LEAST) * min(tokens))
+    return batches * max(tokens) if max(tokens) <= usual else max(batches * usual, 4 * sum(tokens))
 
 
 def _sections(texts: Texts, since: int, limit: int, tokens: int) -> Iterator[tuple[int, int]]:

@@ -163,7 +163,8 @@ def paired_difference(
             return statistic
 
     kinds, counts = _kinds(cell, None if units is None else whole_numbers(units, "units", len(cell), "the rows"))
-    found = _bca(lambda weights: of(cells)(weights @ kinds), counts, level, resamples, seed)
+    width = max(kinds.shape)
+    found = _bca(lambda weights: of(cells)(weights @ kinds), counts, width, level, resamples, seed)
     if not found.excludes_zero:
         return found
 
@@ -176,7 +177,7 @@ def paired_difference(
     def swapped_or_not(weights: np.ndarray) -> np.ndarray:
         return both(np.concatenate([part @ kinds for part in np.split(weights, 2, axis=1)], axis=1))
 
-    draws = _draws(swapped_or_not, swaps, 2 * len(counts), resamples, [seed, 1])
+    draws = _draws(swapped_or_not, swaps, 2 * width, resamples, [seed, 1])
     chance = (1 + np.sum(np.abs(draws) >= abs(found.estimate) - _TIE)) / (1 + resamples)
     return found if chance <= 1 - level else Interval(found.estimate, min(found.low, 0.0), max(found.high, 0.0))
 
@@ -194,7 +195,7 @@ def _kinds(cell: np.ndarray, units: np.ndarray | None) -> tuple[csr_array, np.nd
       Counts of rows ``[kinds, cells]``, and of units ``[kinds]``: without units each cell is a kind, in its order.
     """
     order = np.arange(len(cell)) if units is None else np.lexsort((cell, units))
-    starts = order if units is None else np.flatnonzero(np.diff(units[order], prepend=units.min() - 1))
+    starts = order if units is None else np.flatnonzero(np.append(True, np.diff(units[order]) != 0))
     if len(starts) == len(cell):
         number = int(cell.max()) + 1
         return csr_array((np.ones(number), (np.arange(number), np.arange(number)))), np.bincount(cell)
@@ -215,12 +216,12 @@ def _macro_f1_of_counts(counts: np.ndarray, labels: np.ndarray, predictions: np.
     return np.mean(2 * hits / np.maximum(named, 1e-12), axis=1)
 
 
-def _bca(statistic: Statistic, counts: np.ndarray, level: float, resamples: int, seed: int) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval of a statistic of cell counts.
+def _bca(statistic: Statistic, counts: np.ndarray, width: int, level: float, resamples: int, seed: int) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval of a statistic of how many units there are of each kind.
 
     Against the plain percentile interval this moves both ends for the bias of macro-F1 under resampling and
-    for skewness, which matter where a class has few rows. All rows of a cell have the same jackknife value,
-    so the acceleration needs one evaluation a cell, not one a row.
+    for skewness, which matter where a class has few rows. All units of a kind have the same jackknife value,
+    so the acceleration needs one evaluation a kind, not one a unit. On the way each resample takes ``width`` numbers.
     """
     rows = int(counts.sum())
     estimate = float(statistic(counts[None, :].astype(float))[0])
@@ -228,14 +229,14 @@ def _bca(statistic: Statistic, counts: np.ndarray, level: float, resamples: int,
     def resampled(rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.multinomial(rows, counts / rows, size=size)
 
-    draws = np.sort(_draws(statistic, resampled, len(counts), resamples, seed))
+    draws = np.sort(_draws(statistic, resampled, width, resamples, seed))
     if draws[0] == draws[-1]:
         return Interval(estimate, min(estimate, float(draws[0])), max(estimate, float(draws[0])))
     normal = NormalDist()
     # Ties count half: a difference of accuracies takes few values, and many draws equal the estimate.
     below = np.mean(draws < estimate - _TIE) + 0.5 * np.mean(np.abs(draws - estimate) <= _TIE)
     shift = normal.inv_cdf(float(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
-    acceleration = _acceleration(statistic, counts, rows)
+    acceleration = _acceleration(statistic, counts, width, rows)
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = shift + normal.inv_cdf(tail)
@@ -247,21 +248,21 @@ def _bca(statistic: Statistic, counts: np.ndarray, level: float, resamples: int,
 def _draws(
     statistic: Statistic,
     draw: Callable[[np.random.Generator, int], np.ndarray],
-    cells: int,
+    width: int,
     resamples: int,
     seed: int | list[int],
 ) -> np.ndarray:
-    """The statistic on so many draws of counts ``[size, cells]``, in blocks that bound memory."""
-    rng, block = np.random.default_rng(seed), max(1, _BLOCK // cells)
+    """The statistic on so many draws of counts ``[size, kinds]``, in blocks that bound memory."""
+    rng, block = np.random.default_rng(seed), max(1, _BLOCK // width)
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
     return np.concatenate([statistic(draw(rng, size).astype(float)) for size in sizes])
 
 
-def _acceleration(statistic: Statistic, counts: np.ndarray, rows: int) -> float:
-    """Skewness of the jackknife values over six: each row left out once, all rows of a cell at once."""
+def _acceleration(statistic: Statistic, counts: np.ndarray, width: int, rows: int) -> float:
+    """Skewness of the jackknife values over six: each unit left out once, all of a kind at once."""
     if rows < 2:
         return 0.0
-    block = max(1, _BLOCK // len(counts))
+    block = max(1, _BLOCK // width)
     values = []
     for start in range(0, len(counts), block):
         stop = min(start + block, len(counts))

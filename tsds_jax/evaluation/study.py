@@ -21,7 +21,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
-from tsds_jax.finetuning import check_fits, check_options, finetune, steps_for
+from tsds_jax.finetuning import check_fits, checked_options, finetune, steps_for
 from tsds_jax.finetuning.checks import lasting
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
@@ -187,7 +187,7 @@ def evaluate(
     _check_finetuned(finetuned, finetuned_shares, methods)
     tuning = finetuning or FineTuneOptions()
     check_for_comparison(tuning)
-    check_options(tuning)
+    tuning = checked_options(tuning)
     for method, splits in itertools.product(methods, data.values()):
         check_baseline(method, len(splits.train))
     number_in("confident_from", confident_from, -1e30, 1e30, whole=False)

@@ -12,10 +12,9 @@ from tsds_jax.errors import TsdsError
 from tsds_jax.runtime.processes import is_first
 from tsds_jax.runtime.signals import Ended, PutOff
 
-# From one save to the next passes at least so many times what the last one took.
-_REST = 20
-# Seconds of steps that are worth one at the end: test rows are still to be predicted, and files to be written.
-_WORTH = 10.0
+# From one save to the next passes at least so many times what the last one took, but for one at the end: that is worth
+# it where as much as it takes would be lost, and so much of the time from one to the next.
+_REST, _WORTH = 20, 0.5
 
 
 class Checkpoints(PutOff):
@@ -32,7 +31,7 @@ class Checkpoints(PutOff):
         Without a folder nothing is written or read.
         """
         self.manager: Any = None
-        self.folder, self.seconds, self.rest = folder, seconds, seconds
+        self.folder, self.seconds, self.rest, self.took = folder, seconds, seconds, 0.0
         self.written = time.monotonic()
         if folder is not None:
             import orbax.checkpoint as ocp  # a second, that a run without a folder does not need
@@ -80,8 +79,8 @@ class Checkpoints(PutOff):
 
     @property
     def due_at_the_end(self) -> bool:
-        """The same after the last step, behind which no later one keeps what this one has reached."""
-        late = time.monotonic() - self.written >= min(self.rest, _WORTH)
+        """The same after the last step, sooner: what follows the training may fail, or be ended."""
+        late = time.monotonic() - self.written >= max(_WORTH * self.seconds, self.took)
         return self.manager is not None and self.agree(late)
 
     def save(self, step: int, fetch: Callable[[], Any], loop: dict[str, Any]) -> None:
@@ -104,7 +103,8 @@ class Checkpoints(PutOff):
                 force=True,
             )
         self.written = time.monotonic()
-        self.rest = max(self.seconds, _REST * (self.written - began)) if self.seconds else 0.0
+        self.took = self.written - began
+        self.rest = max(self.seconds, _REST * self.took) if self.seconds else 0.0
         if self.agreed:
             raise Ended
 

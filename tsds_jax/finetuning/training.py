@@ -1,5 +1,6 @@
 """The steps of fine-tuning: one jitted function, and the loop that calls it and keeps the best state."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -226,7 +227,8 @@ def train(
             save()
             saved = loop.step
     if saved < loop.step and checkpoints.due_at_the_end:
-        save()
+        with contextlib.suppress(OSError):  # a disk that is full must not take what was learned
+            save()
     found = state.trained if best is None else best
     return Outcome(all_parameters(found), loop, trained_count(found))
 

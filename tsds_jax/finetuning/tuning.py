@@ -140,7 +140,8 @@ def finetune(
       resume: go on after the last checkpoint of this very run in ``folder``.
       overwrite: remove the run that ``folder`` holds.
       checkpoint_every: seconds from one checkpoint to the next, and at least 20 times what writing one takes; 0 writes
-        one after each step. Ctrl-C and SIGTERM have one written first.
+        one after each step. Half of it after the last there is one at the end. Ctrl-C and SIGTERM have one written
+        first.
       progress: called after each step with its loss, stage "finetune".
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
-from tsds_jax.finetuning import check_fits, check_options
+from tsds_jax.finetuning import check_fits, checked_options
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
@@ -79,7 +79,7 @@ def select(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)
-    check_options(finetuning)
+    finetuning = checked_options(finetuning)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, None, text, label, settings, progress)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
@@ -146,7 +146,7 @@ def run(
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)
-    check_options(finetuning)
+    finetuning = checked_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     check_place(out, (train, validation, test, model), resume=resume, overwrite=overwrite)
     check_cache(cache)

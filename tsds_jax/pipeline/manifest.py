@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tsds_jax import __version__
 from tsds_jax.data import Splits, TextData, group_names, shared_groups
 from tsds_jax.data.messages import counted
@@ -52,7 +54,7 @@ def manifest_of(
         "parameters": encoder.parameters,
         "sha256": encoder.fingerprint(),
     }
-    warnings = [*splits.shared_texts(), *_unheard(splits, settings)]
+    warnings = [*splits.shared_texts(), *_unheard(splits, settings, limits)]
     for role, part in (("validation", splits.validation), ("test", splits.test)):
         if settings.group is not None and part is not None:
             shared = shared_groups(splits.train, part, settings.group)
@@ -86,24 +88,25 @@ def manifest_of(
     }
 
 
-def _unheard(splits: Splits, settings: SelectOptions) -> list[str]:
-    """Classes and groups that no validation row speaks for."""
-    train, validation = splits.train, splits.validation
-    found = []
-    for name, many in train.class_counts.items():
-        if many and not validation.class_counts[name]:
-            rows = counted(many, "training row")
-            found.append(
-                f"class {name} has {rows} and no validation row: its values are low whatever its labels, for nothing"
-                " shows what these rows are good for: give validation rows of it, or protect it"
-            )
-    if settings.group is not None and settings.group in validation.rows.column_names:
-        names = set(group_names(validation, settings.group))
-        if len(names) == 1 and "" not in names:
-            found.append(
-                f"all validation rows are of group {names.pop()} of column {settings.group!r}: what they say of a cut,"
-                " and how surely, is about that group alone"
-            )
+def _unheard(splits: Splits, settings: SelectOptions, limits: Limits) -> list[str]:
+    """Classes and groups that no held-out row speaks for."""
+    found, held = [], splits.validation.class_counts
+    may_go = np.bincount(splits.train.labels, ~limits.protected, minlength=len(held))
+    unseen = [name for number, name in enumerate(held) if may_go[number] and not held[name]]
+    if unseen:
+        some = f"class {unseen[0]} has" if len(unseen) == 1 else f"{len(unseen)} classes ({unseen[0]} is one) have"
+        found.append(
+            f"{some} training rows and no validation row: their values are low whatever their labels, for nothing shows"
+            " what they are good for: give validation rows, or protect these"
+        )
+    for role, part in (("validation", splits.validation), ("test", splits.test)):
+        if settings.group is not None and part is not None and settings.group in part.rows.column_names:
+            names = set(group_names(part, settings.group))
+            if len(names) == 1 and "" not in names:
+                found.append(
+                    f"all {role} rows are of group {names.pop()} of column {settings.group!r}: what they say, and how"
+                    " surely, is about that group alone"
+                )
     return found
 
 
