@@ -39,7 +39,7 @@ class SelectOptions:
       utility: what it is scored by on the validation rows. The paper takes accuracy, which a linear classifier keeps
         in spite of many wrong labels; ``"log_likelihood"`` finds more of them.
       estimator: how values are estimated.
-      subset_size: points in a chain; None takes four times the features plus one, from 64 to 512.
+      subset_size: points in a chain; None takes four times (features + 1), from 64 to 512.
       samples: coalitions (of ``"permutation"`` contributions per point), or with ``reliability`` at most so many.
       reliability: the rank correlation to expect with another seed (`Valuation.split_half`) at which sampling stops.
       C: inverse L2 strength of the source classifier.
