@@ -103,6 +103,7 @@ def test_kernel_values_are_measured_neither_by_the_rounding_of_copies_nor_by_one
 
 def test_out_of_bag_values_are_shares_with_their_errors():
     found = baseline("data_oob", *TWO, samples=30)
+    assert found.stopped == "samples"
     assert ((found.values >= 0) & (found.values <= 1)).all()
     np.testing.assert_allclose(found.values * found.counts, np.round(found.values * found.counts), atol=1e-9)
     np.testing.assert_allclose(found.stderr, np.sqrt(found.values * (1 - found.values) / (found.counts - 1)))

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.games import TableGame
-from tsds_jax.valuation import default_subset_size
+from tsds_jax.valuation import default_subset_size, source_game
 
 RNG = np.random.default_rng(0)
 DIRECTION = RNG.normal(size=6)
@@ -350,6 +350,23 @@ def with_entry(array, place, entry):
         ({"y_train": with_entry(Y, 9, "x")}, "y_train mixes strings and integers, first at row 9"),
         ({"y_val": with_entry(Y_VAL, 5, 7)}, "y_val is 7 at row 5, which y_train lacks"),
         ({"y_val": np.array(["no", "yes"])[Y_VAL]}, "y_val holds strings and y_train integers"),
+        ({"y_train": [[0], [1, 2]] * 80}, "y_train has lists of labels: give one label a row"),
+        (
+            {"y_train": pandas.Series([np.array([0]), np.array([1, 2])] * 80)},
+            r"y_train is '\[0\]' at row 0: labels are",
+        ),
+        ({"y_train": [5, 2**63, *Y[2:]]}, "y_train is .* at row 1, too large for a number: give labels as strings"),
+        ({"y_train": [5, 2**64, *Y[2:]]}, "y_train is 18446744073709551616 at row 1, too large for a number"),
+        ({"y_train": with_entry(Y, 9, 1e19)}, "y_train is 1e.19 at row 9, too large for a number"),
+        ({"y_train": np.uint64(2**63) + Y.astype(np.uint64)}, "y_train is .* at row 0, too large for a number"),
+        (
+            {"source": "ridge", "utility": "r2", "intercept": "none", "y_train": 1.7e9 + Y, "y_val": 1.7e9 + Y_VAL},
+            "y differs by 0.*, of which float32 keeps little at 1.7e.09: take the same number off y and y_val",
+        ),
+        (
+            {"source": "ridge", "utility": "neg_mean_squared_error", "y_val": 1.7e9 + Y_VAL},
+            "y_val differs by 0.*, of which float32 keeps little",
+        ),
         ({"subset_size": 161}, "subset_size 161 is more than the 160 training points: give at most 160"),
         ({"subset_size": 0}, "subset_size is 0: give a whole number of at least 1"),
         ({"samples": 1.5}, "samples is 1.5: give a whole number"),
@@ -364,6 +381,7 @@ def with_entry(array, place, entry):
         ({"source": "ridge", "utility": "r2", "y_train": ["a"] * 160}, "y_train holds no numbers"),
         ({"source": "kernel"}, r"k_train has shape \[160, 6\] for 160 points"),
         ({"source": "kernel", "intercept": "penalised"}, "intercept 'penalised' is not for source 'kernel'"),
+        ({"source": "kernel", "intercept": "maybe"}, "intercept 'maybe' is unknown"),
         ({"intercept": "maybe"}, "intercept 'maybe' is unknown: use one of free, penalised, none"),
         ({"reliability": 1.0}, "reliability is 1.0: give a number from 0 to 0.999"),
         ({"top_overlap": 0.5}, "top_overlap is given without reliability: give both"),
@@ -378,6 +396,8 @@ def with_entry(array, place, entry):
         ),
         ({"estimator": "magic"}, "estimator 'magic' is unknown"),
         ({"estimator": "exact"}, "160 points are too many to enumerate"),
+        ({"groups": np.arange(160) // 4, "subset_size": 41}, "subset_size 41 is more than the 40 groups: give at most"),
+        ({"groups": np.arange(160) // 4, "estimator": "exact"}, "40 groups are too many to enumerate"),
     ],
 )
 def test_bad_input_gets_one_line_that_names_it_and_the_way_out(change, words):
@@ -385,6 +405,61 @@ def test_bad_input_gets_one_line_that_names_it_and_the_way_out(change, words):
     with pytest.raises(tsds.InputError, match=words) as caught:
         tsds.value(**{**good, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["logistic", "ridge"])
+def test_a_column_far_from_zero_keeps_the_digits_that_float32_has_not(source):
+    how = {"source": source, "utility": "log_likelihood", "samples": 20, "subset_size": 20}
+    offset = 2.0**28 * np.arange(1, 7)  # float32 steps by 16 and more there
+    near = tsds.value(np.asarray(X, np.float64), Y, np.asarray(X_VAL, np.float64), Y_VAL, **how)
+    far = tsds.value(X + offset, Y, X_VAL + offset, Y_VAL, **how)
+    np.testing.assert_allclose(far.values, near.values, atol=1e-4 * np.abs(near.values).max())
+
+
+def test_whole_numbers_beyond_those_of_float32_are_told_apart():
+    far = 2**40 + np.arange(12)[:, None]
+    y = (np.arange(12) > 5).astype(int)
+    found = tsds.value(far, y, far[::3], y[::3], samples=20, utility="log_likelihood")
+    near = tsds.value(far - 2**40, y, far[::3] - 2**40, y[::3], samples=20, utility="log_likelihood")
+    np.testing.assert_allclose(found.values, near.values, atol=1e-4 * np.abs(near.values).max())
+
+
+@pytest.mark.parametrize("estimator", ["add_one", "permutation"])
+def test_of_a_point_that_was_never_drawn_nothing_is_known_by_row_either(estimator):
+    # One chain draws all its points, in which none is left out; one coalition values whoever is outside it.
+    game = source_game(X[:12], Y[:12], X_VAL, Y_VAL)
+    found = tsds.value_game(game, estimator=estimator, samples=1, per_validation_point=True, seed=3)
+    np.testing.assert_array_equal(np.isnan(found.by_row).all(1), found.counts == 0)
+    np.testing.assert_array_equal(np.isnan(found.by_row).any(1), np.isnan(found.values))
+    assert estimator == "permutation" or (found.counts == 0).any()
+
+
+def test_labels_of_unsigned_numbers_are_those_of_signed_ones():
+    huge = 2**60 + np.arange(2)
+    plain = tsds.value(X, huge[Y], X_VAL, huge[Y_VAL], **COMMON, samples=16)
+    mixed = tsds.value(X, huge.astype(np.uint64)[Y], X_VAL, huge[Y_VAL].tolist(), **COMMON, samples=16)
+    np.testing.assert_array_equal(mixed.values, plain.values)
+
+
+@pytest.mark.parametrize("estimator", ["add_one", "permutation", "banzhaf", "banzhaf_add_one"])
+def test_which_coalitions_are_drawn_does_not_hang_on_the_width_of_numbers(estimator):
+    game = source_game(X[:20], Y[:20], X_VAL, Y_VAL)
+    size = None if estimator.startswith("banzhaf") else 7
+    narrow = tsds.value_game(game, estimator=estimator, subset_size=size, samples=3)
+    with jax.enable_x64(True):
+        wide = tsds.value_game(game, estimator=estimator, subset_size=size, samples=3)
+    np.testing.assert_array_equal(wide.counts, narrow.counts)
+    np.testing.assert_allclose(wide.values, narrow.values, atol=1e-4, equal_nan=True)
+
+
+def test_enumerated_values_are_split_by_as_many_rows_as_there_are():
+    rows = np.resize(np.arange(len(Y_VAL)), 300)  # more than are taken at a time
+    arrays = X[:6], Y[:6], X_VAL[rows], Y_VAL[rows]
+    split = tsds.value(*arrays, estimator="exact", per_validation_point=True).by_row
+    assert split.shape == (6, 300)
+    for row in (0, 255, 256, 299):
+        alone = tsds.value(*arrays, estimator="exact", weight_val=np.arange(300) == row)
+        np.testing.assert_allclose(300 * split[:, row], alone.values, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [2.5, True, np.nan, "3", 0, 4])

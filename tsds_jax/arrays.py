@@ -12,7 +12,9 @@ LARGEST = 1e15
 
 
 def feature_matrix(x: object, name: str) -> np.ndarray:
-    """``x`` as finite float32 ``[points, features]``.
+    """``x`` as ``[points, features]`` that float32 can hold; of float64 and whole numbers all digits are kept.
+
+    A column far from zero has its digits behind those that float32 keeps, until its offset is taken off.
 
     Raises:
       InputError: not a matrix of numbers, empty, or with a NaN or infinity, whose place is named.
@@ -21,21 +23,27 @@ def feature_matrix(x: object, name: str) -> np.ndarray:
         array = np.asarray(x)
         if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
             raise ValueError
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is named below
-            array = array.astype(np.float32)
+        short = array.dtype.itemsize <= (2 if array.dtype.kind in "iu" else 4)  # float32 holds all of them
+        array = array.astype(np.float32 if short else np.float64, copy=False)
     except (TypeError, ValueError):
         raise InputError(f"{name} holds no numbers: give an array [points, features] of floats") from None
     if array.ndim != 2:
         raise InputError(f"{name} has shape {list(array.shape)}: give [points, features]")
     if 0 in array.shape:
         raise InputError(f"{name} is empty, of shape {list(array.shape)}: give at least one row and one feature")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise InputError(
-            f"{name} is {array[row, column]} at row {row}, feature {column}: remove or impute it (float32 is used)"
-        )
+    largest = np.finfo(np.float32).max
+    good = (array <= largest) & (array >= -largest)
+    if not good.all():
+        row, column = first_place(~good)
+        with np.errstate(over="ignore"):
+            found = np.float32(array[row, column])
+        raise InputError(f"{name} is {found} at row {row}, feature {column}: remove or impute it (float32 is used)")
     return array
+
+
+def first_place(bad: np.ndarray) -> tuple[np.intp, ...]:
+    """The indices of the first entry that is true, without a list of all."""
+    return np.unravel_index(np.argmax(bad), bad.shape)
 
 
 def feature_matrices(x_train: object, x_val: object, *, largest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +55,7 @@ def feature_matrices(x_train: object, x_val: object, *, largest: float) -> tuple
     x, x_rows = feature_matrix(x_train, "x_train"), feature_matrix(x_val, "x_val")
     for array, name in ((x, "x_train"), (x_rows, "x_val")):
         if max(array.max(), -array.min()) > largest:
-            row, column = np.argwhere(np.abs(array) > largest)[0]
+            row, column = first_place(np.abs(array) > largest)
             raise InputError(
                 f"{name} is {array[row, column]} at row {row}, feature {column}: scale features to at most {largest:g}"
             )
@@ -64,13 +72,16 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
     """
     if not isinstance(y, np.ndarray) and isinstance(y, Sequence) and len({isinstance(label, str) for label in y}) > 1:
         y = np.array(y, dtype=object)  # else NumPy turns the numbers among them into strings
-    array = np.asarray(y)
+    try:
+        array = np.asarray(y)
+    except ValueError:  # lists of unlike lengths
+        raise InputError(f"{name} has lists of labels: give one label a row") from None
     if array.ndim != 1 or len(array) != rows:
         raise InputError(f"{name} has shape {list(array.shape)} for {rows} rows of features: give one label a row")
     if array.dtype.kind == "O":
         for row, label in enumerate(array):
-            # A NaN is not even itself, and pandas' NA does not say whether it is.
-            if label is None or type(label).__name__ == "NAType" or label != label:
+            # A NaN is not even itself, pandas' NA does not say whether it is, and an array says it of each entry.
+            if label is None or type(label).__name__ == "NAType" or (not hasattr(label, "__len__") and label != label):
                 raise InputError(f"{name} has no label at row {row}: remove the row or label it")
             if not isinstance(label, str | int | np.integer):
                 raise InputError(f"{name} is {str(label)[:60]!r} at row {row}: labels are integers or strings")
@@ -78,7 +89,11 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
         if len(kinds) > 1:
             row = next(i for i, label in enumerate(array) if isinstance(label, str) != isinstance(array[0], str))
             raise InputError(f"{name} mixes strings and integers, first at row {row}: use one type of label")
-        array = array.astype(str if kinds == {True} else np.int64)
+        if kinds == {True}:
+            array = array.astype(str)
+        else:
+            _check_size(array, name)
+            array = array.astype(np.int64)
     if array.dtype.kind == "U":
         blank = np.char.strip(array) == ""
         if blank.any():
@@ -88,12 +103,37 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
         if bad.any():
             row = int(np.argmax(bad))
             raise InputError(f"{name} is {array[row]} at row {row}: labels are integers or strings")
+        _check_size(array, name)
         array = array.astype(np.int64)
-    if array.dtype.kind == "b":
+    if array.dtype == np.uint64:
+        _check_size(array, name)
+    if array.dtype.kind == "b" or array.dtype == np.uint64:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iuU":
         raise InputError(f"{name} has type {array.dtype}: labels are integers or strings")
     return array
+
+
+def _check_size(labels: np.ndarray, name: str) -> None:
+    """Raises InputError for whole numbers that their type may have rounded, or that an int64 does not hold."""
+    largest = 2**53 if labels.dtype.kind == "f" else 2**63 - 1
+    bad = (labels > largest) | (labels < -largest)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{name} is {labels[row]} at row {row}, too large for a number: give labels as strings")
+
+
+def class_numbers(y: object, name: str, rows: int, classes: int) -> np.ndarray:
+    """``y`` as one class from 0 to ``classes - 1`` a row, int32; raises InputError where it is something else."""
+    given = np.asarray(y)
+    if given.dtype.kind == "b" or (given.dtype.kind == "f" and (given == np.round(given)).all()):
+        given = given.astype(np.int64)
+    array = whole_numbers(given, name, rows, f"{rows} rows")
+    bad = (array < 0) | (array >= classes)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{name} is {array[row]} at row {row}: classes are numbered from 0 to {classes - 1}")
+    return array.astype(np.int32)
 
 
 def real_array(y: object, name: str, rows: int) -> np.ndarray:

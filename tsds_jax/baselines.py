@@ -116,7 +116,8 @@ def baseline(
 
     Returns:
       A `Valuation`; of a method that `value` does not know, ``estimator`` is its name, standard errors are 0 where the
-      values are exact, and NaN where there is no sampling whose error they could be.
+      values are exact (and of ``"data_oob"`` where all fits agree, few as they may be), and NaN where there is no
+      sampling whose error they could be.
 
     Raises:
       InputError: an unknown method, or as `value`; more than 1,000 classes only of methods that fit a regression.
@@ -155,7 +156,7 @@ def baseline(
         C=float(C),
         truncation=0.0,
         seed=seed,
-        stopped="exact",
+        stopped="samples" if method == "data_oob" else "exact",
         fits=found.fits,
         truncated_share=0.0,
         unconverged=found.unconverged,

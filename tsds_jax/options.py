@@ -89,8 +89,12 @@ class SelectOptions:
     )
     estimator: str = _option("add_one", "add_one, permutation (the paper's chains), exact, banzhaf or banzhaf_add_one.")
     subset_size: int | None = _option(None, "Points in a sampling chain.")
-    samples: int = _option(300, "Marginal contributions sampled per point.")
-    reliability: float | None = _option(None, "Stop sampling at this reliability, 0 to 0.999.")
+    samples: int = _option(
+        300, "Coalitions drawn, each of which values all points outside it; of permutation, contributions per point."
+    )
+    reliability: float | None = _option(
+        None, "Stop sampling once another seed would rank alike: their rank correlation, 0 to 0.999."
+    )
     C: float = _option(1.0, "Inverse L2 strength of the source classifier.")
     truncation: float = _option(
         1e-3, "A chain of --estimator permutation ends this close to its full utility; 0 never."
@@ -183,7 +187,7 @@ class FineTuneOptions:
     lora_rank: int = _option(8, "Rank of a LoRA adapter.")
     lora_alpha: float = _option(16.0, "A LoRA adapter is scaled by this over its rank.")
     lora_on: str = _option("query_value", "Maps that LoRA adapts: query_value or all.")
-    dtype: str = _option("float32", "Precision of the encoder: float32 or bfloat16.")
+    dtype: str = _option("float32", "What the encoder computes in while it is tuned: float32 or bfloat16.")
     remat: bool = _option(False, "Compute layers again in the backward pass, to save memory.")
     shard: bool = _option(False, "Each device keeps its part alone of the parameters, to save memory.")
     max_length: int = _option(128, "Tokens a longer text is cut to.")

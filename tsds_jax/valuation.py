@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -35,12 +35,14 @@ from tsds_jax.estimators import (
     add_one,
     banzhaf,
     enumerate_coalitions,
+    no_end,
     permutation,
     run_until,
     semivalue_weights,
     split_half_reliability,
 )
 from tsds_jax.games import (
+    INTERCEPTS,
     REGRESSION_UTILITIES,
     UTILITIES,
     KernelGame,
@@ -376,7 +378,9 @@ def value(
       per_validation_point: whether values are also split by validation row, which takes ``8 points rows`` bytes, and
         some six times as many while they are estimated.
       row_groups: int ``[rows]``, from 0: values are also split by these groups of validation rows, in the same run: the
-        parts of all groups but one rank the points as the rows outside that group do.
+        parts of all groups but one rank the points as the rows outside that group do (of balanced accuracy with the
+        weights that classes have in all rows). Each contribution costs as many multiplications more as there are rows
+        times groups: it is for a few of these, not for thousands.
       groups: int ``[points]``, from 0 without a gap: groups of points (documents, sources, annotators) are the players,
         each in a coalition as a whole or not at all, so that the valuation is of groups and not of points;
         ``subset_size`` counts groups, and is by default as many as hold the points of the default, 16 or all at least.
@@ -501,7 +505,7 @@ def value_game(
     points = grouped.players
     whole = estimator.startswith("banzhaf")
     number_in("subset_size", points if subset_size is None else subset_size, 1, np.inf)
-    check_points(points, subset_size, estimator)
+    check_points(points, subset_size, estimator, groups=groups is not None)
     size = points if subset_size is None else int(subset_size)
     if top_overlap is not None:
         number_in("top_overlap", top_overlap, 0, 1, whole=False)
@@ -567,8 +571,9 @@ def value_game(
         since = kept.read()
         if since is not None:
             spent, following = since.pop("seconds").item(), since.pop("following").item()
-    going_on = {"since": since} if kept is None else {"since": since, "asks_end": kept.asked_of_any}
-    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, **going_on)
+    asks_end = no_end if kept is None else kept.asked_of_any
+    going_on = _GoingOn(since=since, asks_end=asks_end)
+    estimates = _sampled(played, estimator, size, int(samples), int(seed), float(truncation), antithetic, going_on)
 
     def keep(estimate: Estimate, following: int, last: bool) -> None:
         if kept is not None and estimate.state is not None:
@@ -620,6 +625,11 @@ def _game_identity(game: Any) -> dict[str, Any]:
     return {"game": about, "arrays": {jax.tree_util.keystr(path): digest(leaf) for path, leaf in named}}
 
 
+class _GoingOn(TypedDict):
+    since: dict[str, np.ndarray] | None
+    asks_end: Callable[[], bool]
+
+
 def _sampled(
     game: Any,
     estimator: str,
@@ -628,7 +638,7 @@ def _sampled(
     seed: int,
     truncation: float,
     antithetic: bool,
-    **going_on: Any,
+    going_on: _GoingOn,
 ) -> Generator[Estimate, None, None]:
     if estimator == "banzhaf":
         return banzhaf(game, samples=samples, seed=seed, **going_on)
@@ -745,14 +755,17 @@ def _check_sampling(estimator: str, samples: int, reliability: float | None, tru
     number_in("seed", seed, 0, 2**32 - 1)
 
 
-def check_points(points: int, subset_size: int | None, estimator: str) -> None:
-    """Raises InputError where so many training points do not suit the options."""
-    if subset_size is not None and subset_size > points:
-        raise InputError(f"subset_size {subset_size} is more than the {points} training points: give at most {points}")
-    if subset_size is not None and subset_size < points and estimator.startswith("banzhaf"):
-        raise InputError(f"subset_size {subset_size} is not for {estimator!r}, which takes all points: leave it out")
-    if estimator == "exact" and points > MAX_PLAYERS:
-        raise InputError(f"{points} points are too many to enumerate: use at most {MAX_PLAYERS}, or another estimator")
+def check_points(players: int, subset_size: int | None, estimator: str, *, groups: bool = False) -> None:
+    """Raises InputError where so many training points, or groups of them, do not suit the options."""
+    what, training = ("groups", "") if groups else ("points", "training ")
+    if subset_size is not None and subset_size > players:
+        raise InputError(
+            f"subset_size {subset_size} is more than the {players} {training}{what}: give at most {players}"
+        )
+    if subset_size is not None and subset_size < players and estimator.startswith("banzhaf"):
+        raise InputError(f"subset_size {subset_size} is not for {estimator!r}, which takes all {what}: leave it out")
+    if estimator == "exact" and players > MAX_PLAYERS:
+        raise InputError(f"{players} {what} are too many to enumerate: use at most {MAX_PLAYERS}, or another estimator")
 
 
 def source_game(
@@ -774,6 +787,7 @@ def source_game(
       InputError: an array or option that cannot be used.
     """
     _check_source(source, utility, C)
+    one_of("intercept", intercept, INTERCEPTS)
     x, xv = feature_matrices(x_train, x_val, largest=np.inf if source == "kernel" else LARGEST)
     weights = {"sample_weight": sample_weight, "weight_val": weight_val}
     if utility in REGRESSION_UTILITIES:

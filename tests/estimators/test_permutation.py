@@ -146,6 +146,24 @@ def test_truncation_gives_zero_from_the_first_prefix_within_tolerance_on(mean_al
             assert int(walk.fits[t]) == 2 + min(40, -(-first // step) * step)
 
 
+def test_fewer_chains_make_a_call_where_contributions_are_split_by_many_rows(monkeypatch, last):
+    x, y = np.random.default_rng(0).normal(size=(16, 2)), np.arange(16) % 2
+    game = by_row(ridge_game(x, y, x, y, classes=2))
+
+    def walked():
+        calls = []
+        found = last(permutation(game, subset_size=8, samples=6, seed=0, asks_end=lambda: bool(calls.append(1))))
+        return found, len(calls)
+
+    whole, at_once = walked()
+    module = sys.modules["tsds_jax.estimators.permutation"]  # the name in the package is the function
+    monkeypatch.setattr(module, "numbers_at_once", lambda: 3 * 8 * 16)
+    parts, several = walked()
+    assert (at_once, several) == (1, 4)  # 12 chains, then three a call
+    np.testing.assert_allclose(parts.by_row, whole.by_row, atol=1e-6)
+    np.testing.assert_array_equal(parts.moments.counts, whole.moments.counts)
+
+
 @pytest.mark.parametrize("kind", ["points", "rows", "groups"])
 @pytest.mark.parametrize("factor", [1e-4, 1e3])
 def test_where_a_chain_is_truncated_does_not_depend_on_the_unit_of_regression_targets(last, kind, factor):

@@ -89,6 +89,17 @@ def test_many_fits_of_many_features_do_not_each_have_their_matrices_at_a_time(cl
 
 
 @pytest.mark.slow
+def test_prefixes_of_many_classes_are_fitted_a_few_at_a_time():
+    points, classes = 5_000, 100
+    x = np.zeros((points, 4), np.float32)
+    x[:, 0] = np.arange(points) % 7
+    game = logistic_game(x, np.arange(points) % classes, x[:5], np.arange(5), classes=classes)
+    prefixes = jax.jit(type(game).prefix_utilities).lower(game, np.arange(points), np.arange(250))
+    # Of all at a time it would be thirty times as much an array.
+    assert prefixes.compile().memory_analysis().temp_size_in_bytes < 16 * 4 * numbers_at_once()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "features"), [(2, 1024), (3, 1024), (10, 50)])
 def test_fits_of_many_features_are_added_to_a_few_points_at_a_time(classes, features):
     points, rows = 30_000, 10

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from tsds_jax.errors import InputError
-from tsds_jax.games import Game, TableGame, by_row, kernel_game, ridge_game, utility
+from tsds_jax.games import Game, TableGame, by_row, kernel_game, logistic_game, ridge_game, utility
 from tsds_jax.games.game import part_of
 from tsds_jax.games.utilities import Outcome, RegressionOutcome, row_scores, worth
 
@@ -122,6 +122,30 @@ def test_groups_of_rows_are_sums_of_their_rows(source):
     parts = [_added(of, order, jnp.int32(9)).marginal[9:] for of in (rows, grouped)]
     expected = np.stack([np.asarray(parts[0])[:, groups == group].sum(1) for group in range(3)], 1)
     np.testing.assert_allclose(parts[1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [[0, -1, 1], [0, 1], [0.0, 1.0, 1.0]])
+def test_groups_of_rows_that_would_leave_a_row_out_are_refused(groups):
+    x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([0, 1, 1])
+    with pytest.raises(InputError, match="groups must be one whole number from 0 for each of 3 validation rows"):
+        by_row(ridge_game(x, y, x, y, classes=2), groups)
+
+
+@pytest.mark.parametrize("make", [logistic_game, ridge_game, kernel_game])
+def test_games_take_classes_from_0_and_a_positive_penalty_alone(make):
+    x, y = np.eye(4), np.array([0, 1, 1, 0])
+    for labels, words in (
+        (2 * y - 1, "y is -1 at row 0: classes are numbered from 0 to 1"),
+        (y + 1, "y is 2 at row 1: classes are numbered from 0 to 1"),
+        (0.7 * y, "y must be one whole number for each of 4 rows"),
+    ):
+        with pytest.raises(InputError, match=words):
+            make(x, labels, x, y, classes=2)
+        with pytest.raises(InputError, match=words.replace("y ", "y_val ", 1)):
+            make(x, y, x, labels, classes=2)
+    with pytest.raises(InputError, match="C is -1"):
+        make(x, y, x, y, classes=2, C=-1.0)
+    make(x, y.astype(bool), x, y.astype(np.uint8), classes=2)
 
 
 def test_a_row_that_weighs_nothing_adds_nothing_by_row():

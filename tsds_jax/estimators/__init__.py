@@ -2,7 +2,7 @@
 
 from tsds_jax.estimators.add_one import add_one
 from tsds_jax.estimators.banzhaf import InAndOut, banzhaf
-from tsds_jax.estimators.estimate import Estimate
+from tsds_jax.estimators.estimate import Estimate, no_end
 from tsds_jax.estimators.exact import MAX_PLAYERS, Enumeration, enumerate_coalitions
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.estimators.permutation import permutation
@@ -20,6 +20,7 @@ __all__ = [
     "add_one",
     "banzhaf",
     "enumerate_coalitions",
+    "no_end",
     "permutation",
     "run_until",
     "semivalue_weights",

@@ -173,7 +173,7 @@ def _rounds(
         own_key = jax.random.fold_in(key, number)
         order = _first_of_a_shuffle(own_key, players, length)
         if half:
-            member = jax.random.bernoulli(jax.random.fold_in(own_key, 1), 0.5, (players,))
+            member = jax.random.bernoulli(jax.random.fold_in(own_key, 1), np.float32(0.5), (players,))
             return _Drawn(number, order, jnp.sum(member, dtype=jnp.int32))
         return _Drawn(number, order, spread_sizes(start, number, subset_size))
 
@@ -372,7 +372,8 @@ def add_one(
                 at_once = halved(error, at_once, "points")
 
     def estimate(done: int, ends: bool = False) -> Estimate:
-        mean = None if by_row is None else by_row / np.maximum(moments.weight, 1e-300)[:, None]
+        # Of a point that was never drawn nothing is known, as of its value.
+        mean = None if by_row is None else by_row / np.where(moments.weight > 0, moments.weight, np.nan)[:, None]
         checks = np.array(differences).reshape(-1, 3) if check else None
         state = {**moments.arrays(), "counted": np.array([done, fits, unconverged])}
         state |= {name: part for name, part in (("by_row", by_row), ("checks", checks)) if part is not None}

@@ -135,7 +135,7 @@ def banzhaf(
 def _coalitions(game: Game, key: jax.Array, numbers: jax.Array, spread: Spread) -> tuple[jax.Array, PrefixUtilities]:
     def some(numbers: jax.Array, game: Game, key: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
         def one(number: jax.Array) -> tuple[jax.Array, PrefixUtilities]:
-            member = jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (game.players,))
+            member = jax.random.bernoulli(jax.random.fold_in(key, number), np.float32(0.5), (game.players,))
             return member, coalition_utility(game, member)
 
         return jax.lax.map(one, numbers)

@@ -60,6 +60,7 @@ def _some_shuffles(
 ) -> tuple[jax.Array, jax.Array]:
     def one(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         of_order, of_draws = jax.random.split(jax.random.fold_in(key, number))
-        return jax.random.permutation(of_order, players).astype(jnp.int32), jax.random.bits(of_draws, (draws,))
+        order = jax.random.permutation(of_order, players).astype(jnp.int32)
+        return order, jax.random.bits(of_draws, (draws,), jnp.uint32)
 
     return jax.vmap(one)(first + jnp.arange(together, dtype=jnp.int32))

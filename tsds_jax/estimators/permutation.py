@@ -8,7 +8,7 @@ A chain walks its subset in order. Position ``i`` gives the player there the mar
 from collections.abc import Callable, Generator
 from functools import partial
 from itertools import islice
-from math import ceil
+from math import ceil, prod
 from typing import Any, NamedTuple
 
 import jax
@@ -219,6 +219,13 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
     return utility.shape if part_of(game) is None else ()
 
 
+def _numbers(game: Game, length: int) -> int:
+    """Numbers that a contribution is kept as: one, or as many as there are parts of the utility."""
+    order = jnp.zeros(length, jnp.int32)
+    found = jax.eval_shape(game.prefix_utilities, order, jnp.zeros(1, jnp.int32))
+    return prod(found.utility.shape[1:]) if part_of(game) is None else 1
+
+
 def chain_lanes(numbers: int) -> int:
     """Chains that are best walked together, where each holds arrays of so many numbers."""
     return 1 if jax.default_backend() == "cpu" else max(1, min(_LANES, numbers_at_once() // numbers))
@@ -257,7 +264,7 @@ def permutation(
       antithetic: whether every chain is also walked backwards. A player who came early comes late, so that the two
         contributions differ in opposite ways and their mean varies less. The pair is one round, two contributions.
       chunk: rounds in one compiled call, or the next multiple of the devices; None takes about 2,048 prefixes for each
-        of them. The estimates do not depend on it.
+        of them, fewer where contributions are split by many rows. The estimates do not depend on it.
       block: prefixes of one chain fitted together.
       lanes: chains walked together on a device; None takes 1 on a CPU, and elsewhere up to 128, and half as many
         where the device has no memory left, with a warning. Only rounding depends on it.
@@ -281,8 +288,11 @@ def permutation(
         lanes = chain_lanes(block * subset_size * max(1, getattr(game, "classes", 1)))
     spread = over_all_devices()
     if chunk is None:
-        chunk = spread.devices * max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
+        most = numbers_at_once() // (subset_size * each * _numbers(game, subset_size))
+        chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
+        chunk = spread.devices * max(1, min(chunk, most))
     chunk = -(-min(chunk, planned) // spread.devices) * spread.devices
+    lanes = min(lanes, chunk * each // spread.devices)
     played = spread.replicated(game)
     moments = Moments.zeros(players, subset_size, antithetic=antithetic)
     occurrence = np.zeros(players, np.int64)
@@ -304,7 +314,7 @@ def permutation(
                 lanes = halved(error, lanes, "chains")
 
     def estimate() -> Estimate:
-        split = None if by_row is None else by_row / np.maximum(moments.drawn, 1)[:, None]
+        split = None if by_row is None else by_row / np.where(moments.drawn > 0, moments.drawn, np.nan)[:, None]
         counted = np.array([done, fits, truncated, unconverged])
         state = {**moments.arrays(), "counted": counted, "occurrence": occurrence}
         state |= {} if by_row is None else {"by_row": by_row}

@@ -5,12 +5,13 @@ from tsds_jax.games.grouped import GroupGame, group_game
 from tsds_jax.games.kernel import KernelGame, kernel_game
 from tsds_jax.games.knn import knn_shapley
 from tsds_jax.games.logistic import LogisticGame, logistic_game
-from tsds_jax.games.outcomes import OutcomeGame, RowGame, by_row
+from tsds_jax.games.outcomes import INTERCEPTS, OutcomeGame, RowGame, by_row
 from tsds_jax.games.ridge import RidgeGame, ridge_game
 from tsds_jax.games.table import TableGame
 from tsds_jax.games.utilities import REGRESSION_UTILITIES, UTILITIES, Outcome
 
 __all__ = [
+    "INTERCEPTS",
     "REGRESSION_UTILITIES",
     "UTILITIES",
     "Fitted",

@@ -93,9 +93,10 @@ def even_chunk(entries: int, numbers: int) -> int:
     return even if jax.default_backend() == "cpu" or even < LANES else -(-even // LANES) * LANES
 
 
-def fit_in_batches(fitted: Callable[[jax.Array], Any], fits: int, features: int) -> Any:
-    """``fitted`` of the numbers of so many fits, `matrices_at_once` together."""
-    return map_in_batches(fitted, jnp.arange(fits), -(-numbers_at_once() // matrices_at_once(features)))
+def fit_in_batches(fitted: Callable[[jax.Array], Any], fits: int, features: int, numbers: int = 1) -> Any:
+    """``fitted`` of the numbers of so many fits, together as many as `matrices_at_once`, or as of ``numbers`` each."""
+    each = max(-(-numbers_at_once() // matrices_at_once(features)), numbers)
+    return map_in_batches(fitted, jnp.arange(fits), each)
 
 
 def map_in_batches(function: Callable[[jax.Array], Any], entries: jax.Array, numbers: int) -> Any:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.arrays import first_place, number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.game import Fitted
@@ -158,6 +159,7 @@ def kernel_game(
       >>> float(utility(game, np.array([True, True, False])))
       1.0
     """
+    number_in("C", C, 1e-30, np.inf, whole=False)
     labels = checked_labels(
         y,
         y_val,
@@ -194,7 +196,7 @@ def _check_kernels(gram: np.ndarray, across: np.ndarray, points: int, rows: int)
         raise InputError(f"k_val has shape {list(across.shape)} for {rows} rows, {points} points: give [rows, points]")
     uneven = np.abs(gram - gram.T) > 1e-3 * np.max(np.abs(gram))
     if uneven.any():
-        i, j = np.argwhere(uneven)[0]
+        i, j = first_place(uneven)
         raise InputError(
             f"k_train is {gram[i, j]:.6g} at row {i}, column {j}, {gram[j, i]:.6g} the other way round: symmetrise it"
         )

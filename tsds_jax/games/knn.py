@@ -28,6 +28,8 @@ KNN_VARIANTS = ("plain", "soft", "threshold")
 _CHUNK_ENTRIES = 2**21
 # Validation features are cut at this many times the largest training feature, so that squares stay finite.
 _FAR = 2.0**50
+# Rows moved near zero at a time.
+_ROWS = 4096
 
 
 def knn_shapley(
@@ -53,8 +55,8 @@ def knn_shapley(
     change places, and a point that close to ``threshold`` may fall on either side. Whole numbers, up to a few
     thousand, have exact distances.
 
-    Memory: about ``32 * chunk * points`` bytes beside the arrays given. Time: a product and a sort for each
-    validation row, ``rows * points * (features + log points)``; no sort for ``"threshold"``.
+    Memory: about ``32 * chunk * points`` bytes and some copies of ``x`` beside the arrays given. Time: a product and a
+    sort for each validation row, ``rows * points * (features + log points)``; no sort for ``"threshold"``.
 
     Args:
       x: ``[points, features]``; y: ``[points]`` labels, integers or strings.
@@ -304,8 +306,12 @@ def _near_zero(train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, n
     middle = np.where(high > low, np.round(train.mean(0, dtype=np.float64) / grid) * grid, low)
     largest = max(float(np.max(high - middle)), float(np.max(middle - low)))
     scale = float(np.exp2(np.floor(np.log2(largest)))) if largest > 0 else 1.0
-    moved = ((train - middle) / scale).astype(np.float32)
-    return moved, np.clip((validation - middle) / scale, -_FAR, _FAR).astype(np.float32), scale
+    moved, moved_val = (np.empty(some.shape, np.float32) for some in (train, validation))
+    for array, near in ((train, moved), (validation, moved_val)):
+        for first in range(0, len(array), _ROWS):  # in float64, which of all rows would be twice what was given
+            some = slice(first, first + _ROWS)
+            near[some] = np.clip((array[some] - middle) / scale, -_FAR, _FAR)
+    return moved, moved_val, scale
 
 
 def _first_equal(x: np.ndarray) -> np.ndarray:

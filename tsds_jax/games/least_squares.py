@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tsds_jax.arrays import class_numbers
 from tsds_jax.errors import InputError
 from tsds_jax.games.chunks import map_in_batches, numbers_at_once
 from tsds_jax.games.factors import factorise, solve_lower
@@ -191,7 +192,8 @@ def checked_labels(
     heaviest = float(own.max())
     share: np.ndarray = own / heaviest
     if classes:
-        target, truth = np.asarray(y, np.int32), np.asarray(y_val, np.int32)
+        target = class_numbers(y, "y", len(y), classes)
+        truth = class_numbers(y_val, "y_val", len(y_val), classes)
     else:
         target, truth = _checked_targets(y, "y"), _checked_targets(y_val, "y_val")
         if utility == "r2":
@@ -199,8 +201,10 @@ def checked_labels(
         # From one on: of targets that are all the same nothing is left, not even rounding.
         one = target[np.argmax(share > 0)]
         shift = one + np.average(target - one, weights=share) if centre else 0.0
-        _check_squares(target - shift, truth - shift, abs(shift))
         target, truth = target - shift, truth - shift
+        _check_squares(target, truth, abs(shift))
+        _check_digits(target, "y")
+        _check_digits(truth, "y_val")
     number = jnp.int32 if classes else float
     return Labels(
         jnp.asarray(target, dtype=number),
@@ -236,6 +240,18 @@ def _check_squares(target: np.ndarray, truth: np.ndarray, shift: float) -> None:
     if largest > 8 * np.finfo(np.float64).eps * shift and 0 < largest**2 < limits.tiny / limits.eps:
         raise InputError(
             f"y and y_val reach {largest:.3g} only, whose squared errors round to 0: scale y and y_val alike"
+        )
+
+
+def _check_digits(values: np.ndarray, name: str) -> None:
+    """Raises InputError for values so far from zero that floats keep little of what they differ by."""
+    far, apart = float(np.abs(values).max()), float(values.std())
+    rounding = float(jnp.finfo(jnp.result_type(float)).eps) * far
+    # Of numbers that are the same rounding may be left.
+    if 1e-12 * far < apart < 100 * rounding:
+        raise InputError(
+            f"{name} differs by {apart:.3g}, of which {jnp.result_type(float)} keeps little at {far:.3g}: take the same"
+            " number off y and y_val"
         )
 
 
@@ -291,7 +307,8 @@ def score_outcome(scores: jax.Array, y_val: jax.Array, classes: int) -> Outcome:
     """What scores ``[..., targets, rows]`` say of each validation row's class.
 
     A class has probability ``softmax(2 scores)``: for two classes whose scores sum to one, the logistic curve tangent
-    to the linear probability model at one half.
+    to the linear probability model at one half. Of two classes a tie is where the scores' difference is exactly 0: what
+    rounding leaves of one, as of two copies with opposite labels, is none.
     """
     if classes == 2:
         return binary_outcome(2 * scores[..., 0, :], y_val)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.arrays import one_of
+from tsds_jax.arrays import class_numbers, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games.binary import class_mass, fit_binary, fit_prefixes
 from tsds_jax.games.chunks import cut_short, fit_in_batches, held, map_in_batches, matrices_at_once
@@ -129,7 +129,8 @@ class LogisticGame(OutcomeGame):
                 def fitted(some: jax.Array) -> Minimum:
                     return fit_softmax(rows[:count], labels[:count], member[some, :count], self.ridge, self.classes)
 
-                return fit_in_batches(fitted, len(sizes), rows.shape[1])
+                # Each has an entry for each row and class besides.
+                return fit_in_batches(fitted, len(sizes), rows.shape[1], count * self.classes)
 
             fit = cut_short(softmax, len(rows), jnp.max(sizes))
         mass = class_mass(labels, member, self.classes)
@@ -265,7 +266,7 @@ def logistic_game(
         weighs all 1. A player of weight zero changes nothing.
 
     Raises:
-      InputError: weights, a utility or an intercept that cannot be used, or more than 1,000 classes.
+      InputError: labels, weights, C, a utility or an intercept that cannot be used, or more than 1,000 classes.
 
     Example:
       >>> import numpy as np
@@ -282,6 +283,9 @@ def logistic_game(
         )
     one_of("intercept", intercept, INTERCEPTS)
     one_of("utility", utility, UTILITIES)
+    number_in("C", C, 1e-30, np.inf, whole=False)
+    y = class_numbers(y, "y", len(x), classes)
+    y_val = class_numbers(y_val, "y_val", len(x_val), classes)
     weight = checked_weights(sample_weight, len(y), "sample_weight")
     _check_magnitudes(weight)
 
@@ -308,7 +312,6 @@ def logistic_game(
     unit = np.maximum(_spread(rows[:, :width], middle), least)
     rows[:, :width] /= unit
     rows_val[:, :width] /= unit
-    y_val = np.asarray(y_val, np.int32)
     ridge = np.full(width + spare + 1, 1.0 / C)
     ridge[:width] = ridge[:width] / unit / unit
     if intercept == "free":

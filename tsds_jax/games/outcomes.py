@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from tsds_jax.arrays import whole_numbers
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities, own_part
 from tsds_jax.games.products import dot
@@ -172,8 +173,8 @@ def by_row(game: Any, groups: np.ndarray | None = None) -> RowGame:
       groups: int ``[rows]``, from 0, to split it by groups of rows instead.
 
     Raises:
-      InputError: a game without validation rows, or whose utility is no sum over them: r2, which is clipped, and
-        class-wise, which multiplies two of them.
+      InputError: groups that are no such numbers; a game without validation rows, or whose utility is no sum over them:
+        r2, which is clipped, and class-wise, which multiplies two of them.
 
     Example:
       >>> import numpy as np
@@ -188,4 +189,8 @@ def by_row(game: Any, groups: np.ndarray | None = None) -> RowGame:
     if game.utility in NOT_SUMS:
         instead = "neg_mean_squared_error" if game.utility == "r2" else "accuracy"
         raise InputError(f"utility {game.utility!r} is no sum over validation rows: use {instead!r} to split it by row")
-    return RowGame(game, None if groups is None else jax.nn.one_hot(groups, int(np.max(groups)) + 1))
+    if groups is None:
+        return RowGame(game)
+    rows = len(game.y_val)
+    of = whole_numbers(groups, "groups", rows, f"{rows} validation rows", below=True)
+    return RowGame(game, jax.nn.one_hot(of, int(of.max()) + 1))

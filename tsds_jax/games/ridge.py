@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tsds_jax.arrays import one_of
+from tsds_jax.arrays import number_in, one_of
 from tsds_jax.games.chunks import held
 from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.game import Fitted
@@ -236,6 +236,7 @@ def ridge_game(
       1.0
     """
     one_of("intercept", intercept, INTERCEPTS)
+    number_in("C", C, 1e-30, np.inf, whole=False)
     free = intercept == "free"
     labels = checked_labels(
         y,
@@ -246,19 +247,21 @@ def ridge_game(
         weight_val=weight_val,
         sample_weight=sample_weight,
     )
-    features, features_val = np.asarray(x, np.float64), np.asarray(x_val, np.float64)
+    features, features_val = np.array(x, np.float64), np.array(x_val, np.float64)  # copies, which may change
     if free:
         mean = np.average(features, 0, labels.root_weight**2)
-        features, features_val = features - mean, features_val - mean
+        features -= mean
+        features_val -= mean
     elif intercept == "penalised":
         features, features_val = (
             np.pad(some, [(0, 0), (0, 1)], constant_values=1) for some in (features, features_val)
         )
-    features = features * labels.root_weight[:, None]
+    features *= labels.root_weight[:, None]
     scale = power_of_two(float(np.sqrt(np.max(np.einsum("pf,pf->p", features, features)))))
     penalty, damped = scaled_penalty(C * labels.heaviest, scale**2)
+    features /= scale
     return RidgeGame(
-        x=held((features / scale).astype(jax.dtypes.canonicalize_dtype(float))),
+        x=held(features.astype(jax.dtypes.canonicalize_dtype(float))),
         x_val=in_units(features_val, scale),
         y=labels.y,
         y_val=labels.y_val,

@@ -182,7 +182,7 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     """Raises InputError where an option does not fit the data or the model, before any of the long work."""
     points, layers = len(splits.train), encoder.config.num_hidden_layers
     players = points if settings.group is None else int(limits.units.max()) + 1
-    check_points(players, settings.subset_size, settings.estimator)
+    check_points(players, settings.subset_size, settings.estimator, groups=settings.group is not None)
     check_classes(splits.train)
     classes = len(splits.train.classes)
     halves = validation_folds(settings, splits.validation.labels, held_out_units(splits.validation, settings))

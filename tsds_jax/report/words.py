@@ -266,7 +266,9 @@ def method(manifest: Mapping[str, Any]) -> list[str]:
         )
     fits, samples = as_float(valuation.get("fits")), as_float(valuation.get("samples"))
     if math.isfinite(fits):
-        each = f"; {whole(samples)} marginal contributions a {unit} were asked for" if math.isfinite(samples) else ""
+        # A coalition says nothing of those that are in it.
+        drawn = ("" if estimator in ("permutation", "exact") else "at most ") + whole(samples)
+        each = f"; {drawn} marginal contributions a {unit} were asked for" if math.isfinite(samples) else ""
         ended = _STOPPED.get(str(valuation.get("stopped", "")), "")
         sentences.append(f"This took {whole(fits)} fits{each}{ended}.")
     bias, error = as_float(valuation.get("bias")), as_float(valuation.get("bias_stderr"))
