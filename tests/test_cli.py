@@ -161,6 +161,7 @@ def test_the_stages_one_by_one(tsds, tiny_files, tiny_model, tmp_path):
     assert "holds a finished run without its predictions.parquet: overwrite it" in error
 
 
+@pytest.mark.slow
 def test_without_test_rows_the_model_is_saved_and_not_tested(tsds, tiny_files, tiny_model, tmp_path):
     rows = ("--train", tiny_files["train"], "--validation", tiny_files["validation"], "--model", tiny_model)
     code, shown, errors = tsds("finetune", *rows, "--out", tmp_path / "f", "--steps", 2)
@@ -188,6 +189,7 @@ def test_texts_that_fine_tuning_cuts_are_counted_in_a_warning_as_a_run_has_it(
     assert "were cut" not in tsds(*told, "--overwrite")[1]
 
 
+@pytest.mark.slow
 def test_a_regression_of_several_seeds_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a {word} film,{i}\n" for i, word in enumerate("abc")))
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
@@ -266,6 +268,7 @@ def test_methods_are_compared_from_the_command_line(tsds, tiny_files, tiny_model
     assert "flip_shares 'a,b' are not numbers" in wrong[2]
 
 
+@pytest.mark.slow
 def test_several_labels_a_row_from_the_command_line(tsds, tiny_model, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\na good film,good|film\na bad film,film\ngood music,good\nso so,\n")
     rows = [argument for role in ("train", "test") for argument in (f"--{role}", tmp_path / "rows.csv")]
@@ -478,6 +481,7 @@ def test_rows_of_one_class_are_embedded_with_their_labels(tsds, tiny_model, tmp_
     assert (wrong[0], "held.csv (labelled data): no column 'nosuch'; it has 'text', 'label'" in wrong[2]) == (2, True)
 
 
+@pytest.mark.slow
 def test_select_checks_by_the_fine_tuning_that_its_flags_say(tsds, tiny_files, tiny_model, tmp_path):
     flags = ["--represent-by", "fine_tuned", "--check-seeds", "0", "--max-length", "16", "--learning-rate", "1e-3"]
     quick = [*QUICK[2:8], *QUICK[-2:]]

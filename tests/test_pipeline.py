@@ -314,6 +314,7 @@ def test_the_cut_can_be_given_as_a_number_a_share_or_a_least_value(marked, tiny_
     assert (below.valuation.values[below.removed_rows] < least).all()
 
 
+@pytest.mark.slow
 def test_marked_rows_stay_and_so_does_a_floor_of_each_class(marked, tiny_files, tiny_model):
     s = chosen(marked, tiny_files, tiny_model, remove_share=0.9, protect="checked", class_floor=0.5)
     assert not (s.removed_rows % 10 == 0).any()
@@ -396,6 +397,7 @@ def test_documents_do_not_judge_themselves_in_halves_of_the_validation_rows(tiny
     assert set(folds) == {0, 1}
 
 
+@pytest.mark.slow
 def test_validation_rows_that_stand_twice_make_no_selection_surer(tiny_files, tiny_model):
     validation = tsds.load_data(tiny_files["validation"]).rows
     twice = validation.select(np.repeat(np.arange(len(validation)), 2))
@@ -432,6 +434,7 @@ def test_copies_do_not_judge_each_other_where_they_are_not_removed_together_eith
     assert len(set(training_units(twice, settings))) == len(twice)
 
 
+@pytest.mark.slow
 def test_a_run_whose_validation_rows_have_changed_their_groups_is_another(marked, tiny_files, tiny_model, tmp_path):
     """Of values that are split by validation row each half is judged by the other groups: none of it holds any more."""
     validation = tsds.load_data(tiny_files["validation"]).rows
@@ -706,6 +709,7 @@ def test_a_text_is_not_to_be_cut_to_fewer_tokens_than_there_can_be(tiny_files, t
         tsds.select(tiny_files["train"], model=tiny_model, max_length=3, represent_by="fine_tuned")
 
 
+@pytest.mark.slow
 def test_a_selection_does_not_overwrite_what_it_was_made_from(tiny_files, tiny_model, tmp_path):
     folder = tsds.select(tiny_files["train"], model=tiny_model, **QUICK).save(tmp_path / "run")
     before = (folder / "kept.csv").read_bytes()

@@ -16,6 +16,7 @@ def test_rows_are_shown_by_number_source_and_classes(selection, tiny_files):
     assert repr(selection.train) == f"TextData(120 rows of {tiny_files['train']!r}, {{'neg': 73, 'pos': 47}})"
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_number_is_shown(selection):
     import dataclasses
 

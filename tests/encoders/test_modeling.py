@@ -98,6 +98,7 @@ def test_cls_is_the_first_token_and_mean_the_mean_over_tokens():
     np.testing.assert_allclose(mean(hidden, mask), np.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "qwen3", "llama"])
 def test_queries_a_few_at_a_time_see_and_give_what_all_at_once_do(of_family, family, monkeypatch):
     encoder = of_family(family)

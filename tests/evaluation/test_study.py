@@ -349,6 +349,7 @@ def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_m
         np.testing.assert_array_equal(units, text_codes(splits.validation))
 
 
+@pytest.mark.slow
 def test_representations_may_be_those_of_a_fine_tuned_model(splits, tiny_model, tmp_path):
     how = {"methods": ("loss",), "flips": (0, 0.2), "seeds": (0,), **QUICK, "layer": (-1, 0), "finetuning": TUNING}
     runs = {}

@@ -218,6 +218,7 @@ def test_each_half_of_the_validation_rows_is_crossed_with_the_order_that_the_oth
         assert spearmanr(place, of_own).statistic < 0.9
 
 
+@pytest.mark.slow
 def test_points_that_no_sample_says_anything_of_go_last_by_either_half_too():
     game, limits, options = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y), SelectOptions()
     folds = validation_folds(options, Y_VAL)
