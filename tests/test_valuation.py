@@ -358,6 +358,11 @@ def with_entry(array, place, entry):
         ({"y_train": [5, 2**63, *Y[2:]]}, "y_train is .* at row 1, too large for a number: give labels as strings"),
         ({"y_train": [5, 2**64, *Y[2:]]}, "y_train is 18446744073709551616 at row 1, too large for a number"),
         ({"y_train": with_entry(Y, 9, 1e19)}, "y_train is 1e.19 at row 9, too large for a number"),
+        ({"y_train": with_entry(Y, 9, 2.0**53)}, "y_train is 9007199254740992.0 at row 9, too large for a number"),
+        (
+            {"y_train": np.float32(2**24) + Y.astype(np.float32)},
+            "y_train is 16777216.0 at row 0, too large for a number",
+        ),
         ({"y_train": np.uint64(2**63) + Y.astype(np.uint64)}, "y_train is .* at row 0, too large for a number"),
         (
             {"source": "ridge", "utility": "r2", "intercept": "none", "y_train": 1.7e9 + Y, "y_val": 1.7e9 + Y_VAL},
@@ -416,6 +421,21 @@ def test_a_column_far_from_zero_keeps_the_digits_that_float32_has_not(source):
     np.testing.assert_allclose(far.values, near.values, atol=1e-4 * np.abs(near.values).max())
 
 
+def test_a_column_far_from_zero_is_measured_by_its_own_spread():
+    x, x_val = np.asarray(X, np.float64), np.asarray(X_VAL, np.float64)
+    offset = np.array([2.0**36, 0, 0, 0, 0, 0])
+    game = source_game(x + offset, Y, x_val + offset, Y_VAL)
+    np.testing.assert_allclose(game.ridge, source_game(x, Y, x_val, Y_VAL).ridge)
+
+
+@pytest.mark.parametrize("y_val", [[250_000, 250_001], [250_000, 250_000], [250_000, 900_000]])
+def test_few_validation_targets_that_are_close_are_judged_by_errors_as_large_as_the_training_targets(y_val):
+    x = np.linspace(-1, 1, 12)[:, None]
+    prices = 550_000 + 450_000 * x[:, 0]
+    how = {"source": "ridge", "utility": "neg_mean_squared_error", "samples": 8}
+    assert np.isfinite(tsds.value(x, prices, x[:2], y_val, **how).values).all()
+
+
 def test_whole_numbers_beyond_those_of_float32_are_told_apart():
     far = 2**40 + np.arange(12)[:, None]
     y = (np.arange(12) > 5).astype(int)
@@ -424,14 +444,22 @@ def test_whole_numbers_beyond_those_of_float32_are_told_apart():
     np.testing.assert_allclose(found.values, near.values, atol=1e-4 * np.abs(near.values).max())
 
 
-@pytest.mark.parametrize("estimator", ["add_one", "permutation"])
-def test_of_a_point_that_was_never_drawn_nothing_is_known_by_row_either(estimator):
-    # One chain draws all its points, in which none is left out; one coalition values whoever is outside it.
+def test_of_a_point_that_was_never_drawn_nothing_is_known_by_row_either():
     game = source_game(X[:12], Y[:12], X_VAL, Y_VAL)
-    found = tsds.value_game(game, estimator=estimator, samples=1, per_validation_point=True, seed=3)
+    found = tsds.value_game(game, samples=1, per_validation_point=True, seed=3)
+    assert 0 < (found.counts == 0).sum() < 12
     np.testing.assert_array_equal(np.isnan(found.by_row).all(1), found.counts == 0)
     np.testing.assert_array_equal(np.isnan(found.by_row).any(1), np.isnan(found.values))
-    assert estimator == "permutation" or (found.counts == 0).any()
+
+
+@pytest.mark.parametrize("estimator", ["add_one", "permutation", "exact", "banzhaf", "banzhaf_add_one"])
+def test_a_table_of_numpys_is_valued_as_one_of_jax(estimator):
+    utilities = np.random.default_rng(0).normal(size=8).astype(np.float32)
+    found, wanted = (
+        tsds.value_game(TableGame(table), estimator=estimator, samples=20)
+        for table in (utilities, jnp.array(utilities))
+    )
+    np.testing.assert_array_equal(found.values, wanted.values)
 
 
 def test_labels_of_unsigned_numbers_are_those_of_signed_ones():

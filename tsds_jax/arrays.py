@@ -116,7 +116,7 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
 
 def _check_size(labels: np.ndarray, name: str) -> None:
     """Raises InputError for whole numbers that their type may have rounded, or that an int64 does not hold."""
-    largest = 2**53 if labels.dtype.kind == "f" else 2**63 - 1
+    largest = 2.0 ** (np.finfo(labels.dtype).nmant + 1) - 1 if labels.dtype.kind == "f" else 2**63 - 1
     bad = (labels > largest) | (labels < -largest)
     if bad.any():
         row = int(np.argmax(bad))
@@ -126,14 +126,19 @@ def _check_size(labels: np.ndarray, name: str) -> None:
 def class_numbers(y: object, name: str, rows: int, classes: int) -> np.ndarray:
     """``y`` as one class from 0 to ``classes - 1`` a row, int32; raises InputError where it is something else."""
     given = np.asarray(y)
-    if given.dtype.kind == "b" or (given.dtype.kind == "f" and (given == np.round(given)).all()):
-        given = given.astype(np.int64)
-    array = whole_numbers(given, name, rows, f"{rows} rows")
+    try:
+        with np.errstate(invalid="ignore"):  # infinite
+            array = given.astype(np.int32)
+        whole = given.shape == (rows,) and bool(np.all(array == given))
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InputError(f"{name} must be one whole number for each of {rows} rows")
     bad = (array < 0) | (array >= classes)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(f"{name} is {array[row]} at row {row}: classes are numbered from 0 to {classes - 1}")
-    return array.astype(np.int32)
+    return array
 
 
 def real_array(y: object, name: str, rows: int) -> np.ndarray:
@@ -166,7 +171,8 @@ def whole_numbers(given: object, name: str, count: int, what: str, *, below: boo
         array = np.zeros(())
     whole = array.shape == (count,) and array.dtype.kind in "iu"
     if not whole or (below and (array.min() < 0 or array.max() >= count)):
-        raise InputError(f"{name} must be one whole number{' from 0' if below else ''} for each of {what}")
+        start, end = (" from 0", f", less than {count}") if below else ("", "")
+        raise InputError(f"{name} must be one whole number{start} for each of {what}{end}")
     return array
 
 

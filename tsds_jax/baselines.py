@@ -217,7 +217,7 @@ def _data_oob(given: _Problem) -> _Found:
 def _kernel(given: _Problem) -> Valuation:
     # Far from the origin the squares would swallow the distances; a mean that one sentinel has moved is far from all.
     middle = np.median(given.x, 0)
-    x, x_val = given.x - middle, given.x_val - middle
+    x, x_val = ((some - middle).astype(np.float32) for some in (given.x, given.x_val))
     squares = [np.square(some).sum(1) for some in (x, x_val)]
 
     def distances(square: np.ndarray, some: np.ndarray) -> np.ndarray:

@@ -146,6 +146,7 @@ def test_games_take_classes_from_0_and_a_positive_penalty_alone(make):
     with pytest.raises(InputError, match="C is -1"):
         make(x, y, x, y, classes=2, C=-1.0)
     make(x, y.astype(bool), x, y.astype(np.uint8), classes=2)
+    make(x, y.astype(object), x, y.astype(float), classes=2)
 
 
 def test_a_row_that_weighs_nothing_adds_nothing_by_row():

@@ -19,7 +19,7 @@ from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
-from tsds_jax.games.game import Game, own_part, part_of
+from tsds_jax.games.game import Game, PrefixUtilities, own_part, part_of
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
@@ -221,8 +221,11 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
 
 def _numbers(game: Game, length: int) -> int:
     """Numbers that a contribution is kept as: one, or as many as there are parts of the utility."""
-    order = jnp.zeros(length, jnp.int32)
-    found = jax.eval_shape(game.prefix_utilities, order, jnp.zeros(1, jnp.int32))
+
+    def one(game: Game, order: jax.Array) -> PrefixUtilities:  # a game may hold NumPy arrays until it is an argument
+        return game.prefix_utilities(order, jnp.zeros(1, jnp.int32))
+
+    found = jax.eval_shape(one, game, jnp.zeros(length, jnp.int32))
     return prod(found.utility.shape[1:]) if part_of(game) is None else 1
 
 

@@ -203,8 +203,9 @@ def checked_labels(
         shift = one + np.average(target - one, weights=share) if centre else 0.0
         target, truth = target - shift, truth - shift
         _check_squares(target, truth, abs(shift))
-        _check_digits(target, "y")
-        _check_digits(truth, "y_val")
+        _check_digits(target, "y", float(target.std()))
+        # r2 is in units of its own spread; an error is as large as the targets', whatever the rows' own.
+        _check_digits(truth, "y_val", float(truth.std() if utility == "r2" else max(truth.std(), target.std())))
     number = jnp.int32 if classes else float
     return Labels(
         jnp.asarray(target, dtype=number),
@@ -243,9 +244,9 @@ def _check_squares(target: np.ndarray, truth: np.ndarray, shift: float) -> None:
         )
 
 
-def _check_digits(values: np.ndarray, name: str) -> None:
-    """Raises InputError for values so far from zero that floats keep little of what they differ by."""
-    far, apart = float(np.abs(values).max()), float(values.std())
+def _check_digits(values: np.ndarray, name: str, apart: float) -> None:
+    """Raises InputError for values so far from zero that floats keep little of what lies ``apart``."""
+    far = float(np.abs(values).max())
     rounding = float(jnp.finfo(jnp.result_type(float)).eps) * far
     # Of numbers that are the same rounding may be left.
     if 1e-12 * far < apart < 100 * rounding:

@@ -309,7 +309,9 @@ def logistic_game(
     # A unit whose penalty would be too large is not taken: to cut that leaves the few rows of a column far larger than
     # the others, as those of confident probabilities are, all but unpenalised.
     least = np.exp2(np.ceil(np.log2(1 / np.sqrt(C * _LARGEST_RIDGE)))).astype(np.float32)
-    unit = np.maximum(_spread(rows[:, :width], middle), least)
+    short = np.asarray(x).dtype.itemsize <= 4
+    rounding = np.finfo(np.float32 if short else np.float64).eps * np.abs(middle)
+    unit = np.maximum(_spread(rows[:, :width], rounding), least)
     rows[:, :width] /= unit
     rows_val[:, :width] /= unit
     ridge = np.full(width + spare + 1, 1.0 / C)
@@ -350,17 +352,17 @@ def _middle(columns: np.ndarray) -> np.ndarray:
     return np.median(_some(columns), 0)
 
 
-def _spread(columns: np.ndarray, middle: np.ndarray) -> np.ndarray:
+def _spread(columns: np.ndarray, rounding: np.ndarray) -> np.ndarray:
     """How far most of ``[points, features]`` are from zero, those that are not zero; no zero.
 
-    Of a column of zeros with few exceptions their root mean square, or what rounding its ``middle`` away leaves. A
-    power of two: to divide by it rounds nothing.
+    Of a column of zeros with few exceptions their root mean square, or what ``rounding``, ``[features]``, leaves where
+    a middle was taken off. A power of two: to divide by it rounds nothing.
     """
     far = np.sort(np.abs(_some(columns)), 0)
     middles = np.minimum(((far == 0).sum(0) + len(far)) // 2, len(far) - 1)  # of those behind the zeros
     most = 1.4826 * np.take_along_axis(far, middles[None], 0)[0]
     square = np.einsum("pf,pf->f", columns, columns, dtype=np.float64) / len(columns)
-    spread = np.where(most > 0, most, np.sqrt(square)) + np.finfo(np.float32).eps * np.abs(middle)
+    spread = np.where(most > 0, most, np.sqrt(square)) + rounding
     return np.exp2(np.round(np.log2(np.where(spread > 0, spread, 1.0)))).astype(np.float32)
 
 

@@ -170,7 +170,7 @@ def by_row(game: Any, groups: np.ndarray | None = None) -> RowGame:
 
     Args:
       game: the game.
-      groups: int ``[rows]``, from 0, to split it by groups of rows instead.
+      groups: int ``[rows]``, from 0 to ``rows - 1``, to split it by groups of rows instead.
 
     Raises:
       InputError: groups that are no such numbers; a game without validation rows, or whose utility is no sum over them:

@@ -247,7 +247,7 @@ def ridge_game(
         weight_val=weight_val,
         sample_weight=sample_weight,
     )
-    features, features_val = np.array(x, np.float64), np.array(x_val, np.float64)  # copies, which may change
+    features, features_val = (np.array(np.asarray(some), np.float64) for some in (x, x_val))  # copies
     if free:
         mean = np.average(features, 0, labels.root_weight**2)
         features -= mean

@@ -79,6 +79,7 @@ def choose(
     else:
         assert valuation.by_row is not None
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
+        by_others[np.isnan(valuation.values)] = np.nan  # of which nothing is known: the last to go, here too
         crossed = tuple(limits.removal_order(by_others[:, fold]) for fold in range(FOLDS))
         curve = crossed_curve(game, order, folds, crossed, wanted, keep, units=units)
     return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)), crossed)
