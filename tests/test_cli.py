@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -658,6 +659,16 @@ def test_help_is_quick_and_names_every_command():
     for name in ("run", "demo", "data", "embed", "value", "select", "finetune", "evaluate", "report"):
         assert f" {name} " in shown
     assert min(tries) < 0.5
+
+
+def test_the_demo_cuts_texts_to_be_represented_where_a_run_does(capsys):
+    shown = []
+    for name in ("run", "demo"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        shown.append(re.search(r"--max-length.*?(?=--)", capsys.readouterr().out, re.DOTALL).group())
+    run, demo = ([word for word in some.split() if word != "\u2502"] for some in shown)
+    assert demo == run
 
 
 def test_help_imports_nothing_heavy():

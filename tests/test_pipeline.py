@@ -363,6 +363,13 @@ def told_of(marked, validation, tiny_model, test=None, protected=(), **options):
     return manifest_of(*about, None, {}, None)["warnings"]
 
 
+def test_groups_of_validation_and_test_rows_are_warned_of_too(marked, tiny_model):
+    apart, held = marked.select(range(0, 120, 6)), marked.select(range(1, 120, 6))  # of one author each
+    told = told_of(apart, held.select(range(10)), tiny_model, held.select(range(10, 20)), group="source")
+    assert "1 group of column 'source' has validation and test rows" in told
+    assert not any("training and" in words for words in told)
+
+
 def test_a_class_that_no_validation_row_speaks_for_is_warned_of(marked, tiny_model):
     positive = [row for row, label in enumerate(marked["label"]) if label == marked["label"][0]]
     (found,) = (one for one in told_of(marked, marked.select(positive), tiny_model) if one.startswith("class "))

@@ -378,7 +378,8 @@ def run(given: dict[str, Any]) -> None:
     options=(SelectOptions, FineTuneOptions),
     without=("validation_fraction",),  # its tweets are split already
     switches=("resume", "overwrite"),
-    defaults=dataclasses.asdict(DEMO_FINETUNING),
+    # Its flag is that of both options, whose text says what is cut where.
+    defaults={name: given for name, given in dataclasses.asdict(DEMO_FINETUNING).items() if name != "max_length"},
 )
 def demo(given: dict[str, Any]) -> None:
     """The main job on real tweets and a real encoder from the package index."""

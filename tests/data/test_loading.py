@@ -5,6 +5,7 @@ import json
 import math
 import re
 import time
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,17 @@ def test_numbers_of_every_width_give_the_same_classes():
         features = Features({"text": Value("string"), "label": Value(kind)})
         data = load_data(Dataset.from_dict({"text": list("abcd"), "label": values}, features=features))
         assert data.classes == ("1", "2"), kind
+
+
+def test_decimals_are_classes_where_they_are_whole_and_numbers_wherever(tmp_path):
+    file = tmp_path / "t.parquet"
+    pd.DataFrame({"text": list("abc"), "label": [Decimal("2.00"), Decimal("1.00"), Decimal("2.00")]}).to_parquet(file)
+    assert load_data(file).label_names == ["2", "1", "2"]
+    pd.DataFrame({"text": list("abc"), "label": [Decimal("3.50"), Decimal("1.25"), None]}).to_parquet(file)
+    fails(file, "row 0: column 'label' holds the fraction 3.50")
+    fails(file, "row 2: .*not a finite number", task="regression")
+    pd.DataFrame({"text": list("ab"), "label": [Decimal("3.50"), Decimal("1.25")]}).to_parquet(file)
+    assert load_data(file, task="regression").labels.tolist() == [3.5, 1.25]
 
 
 def test_whole_floats_and_integers_may_stand_together(tmp_path):

@@ -31,6 +31,14 @@ def test_validation_is_carved_out_by_class(train):
     assert sorted([*splits.train.texts, *splits.validation.texts]) == sorted(train["text"])
 
 
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_rows_that_were_read_for_another_task_are_refused_and_not_those_beside_them(task, train):
+    labels = [["x"], ["y"]] if task == "multi_label" else [1.5, 2.5]
+    other = load_data(rows(labels), task=task)
+    with pytest.raises(InputError, match="labels must be one class a row here, and are"):
+        load_splits(other, validation=train)
+
+
 def test_a_column_of_groups_that_is_not_there_is_refused_where_nothing_is_set_apart_too(train):
     for validation in (None, train):
         with pytest.raises(InputError, match="no column 'nosuch'"):

@@ -257,6 +257,28 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
 
 
+def test_texts_that_were_cut_are_told_of(splits, tiny_model, tmp_path):
+    how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (0,), "finetuned": ("shapley",), **QUICK}
+    how |= {"finetuning": dataclasses.replace(TUNING, max_length=4), "max_length": 5, "finetuned_shares": (0.25,)}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how)
+    said = (out / "evaluation.md").read_text()
+    every = sum(len(part) for part in (splits.train, splits.validation, splits.test))
+    assert f"tiny: {every} texts were cut at 5 tokens (max_length) to be represented\n" in said
+    assert f"{every} texts were cut at 4 tokens in fine-tuning\n" in said
+    told = json.loads((out / "manifest.json").read_text())["warnings"]
+    assert sum("were cut at" in words for words in told) == 2
+
+
+def test_a_study_does_not_remove_the_rows_it_is_made_from(splits, tiny_model, tmp_path):
+    how = {"methods": ("random",), "flips": (0.2,), "seeds": (0,), **QUICK}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how)
+    shutil.copy(splits.train.source, out / "kept.csv")
+    own = tsds.load_splits(out / "kept.csv", splits.validation, splits.test)
+    with pytest.raises(tsds.InputError, match=r"kept.csv is of the run in .* that overwrite would remove"):
+        tsds.evaluate({"own": own}, model=tiny_model, out=out, overwrite=True, **how)
+    assert (out / "kept.csv").exists()
+
+
 @pytest.fixture
 def tuned_on(monkeypatch):
     """The rows of each fine-tuning, which is none."""

@@ -11,15 +11,36 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tsds_jax.data.reading import read_source
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime import folder
-from tsds_jax.runtime.folder import Timed, atomic, check_outside, check_run_folder, keep_nothing, open_run
+from tsds_jax.runtime.folder import (
+    Timed,
+    atomic,
+    check_outside,
+    check_run_folder,
+    check_writable,
+    keep_nothing,
+    open_run,
+)
+from tsds_jax.stages import load_arrays
 
 IDENTITY = {"version": "1", "options": {"seed": 0, "pca": 32}, "data": {"train": "abc", "test": None}}
 
 
 def never():
     raise AssertionError("computed again")
+
+
+def test_a_place_that_is_not_open_to_the_user_is_named(tmp_path, monkeypatch):
+    def closed(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # Who runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "lstat", closed)
+    for do in (check_run_folder, partial(open_run, identity=IDENTITY), read_source, load_arrays, check_writable):
+        with pytest.raises(InputError, match="out lies in a folder that is not open to this user: give another place"):
+            do(str(tmp_path / "out"))
 
 
 def test_a_finished_stage_is_read_and_not_computed_again(tmp_path):

@@ -260,6 +260,18 @@ def test_a_class_of_one_unit_is_not_asked_about():
     assert not set(found.points.tolist()) & set(range(5))
 
 
+def test_rows_that_stand_four_times_say_as_much_of_the_accuracy_as_they_do_once():
+    order, cuts, times = (
+        Limits.none(Y).removal_order(RNG.normal(size=100)),
+        np.array([0, 5]),
+        np.repeat(np.arange(80), 4),
+    )
+    game = source_game(X, Y, X_VAL[times], Y_VAL[times])
+    assert ordered_curve(game, order, cuts).independent_rows is None
+    assert ordered_curve(game, order, cuts, units=times).independent_rows == pytest.approx(80, abs=1)
+    assert ordered_curve(game, order, cuts, units=np.arange(320)).independent_rows == 320
+
+
 def test_a_curve_cuts_between_units_alone():
     limits = Limits(Y, np.arange(100) // 8, np.zeros(100, bool))
     order = limits.removal_order(RNG.normal(size=100))

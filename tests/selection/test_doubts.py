@@ -160,6 +160,13 @@ def test_a_classifier_not_better_than_the_majority_class_is_named_with_its_inter
     assert "majority class's share of the validation rows, 0.600" in found
 
 
+def test_rows_that_belong_together_leave_more_doubt_of_the_classifier_than_as_many_others():
+    of = curve(0.7, 0.005)
+    assert cut(of, np.arange(60)) == []
+    (found,) = cut(dataclasses.replace(of, independent_rows=40), np.arange(60))
+    assert "0.700 (95 % interval 0.546 to 0.819), cannot be told from the majority class's share" in found
+
+
 def test_validation_rows_that_cannot_tell_cuts_apart_are_too_few():
     for utility in ("accuracy", "log_likelihood"):
         (found,) = cut(curve(0.8, 0.02, utility), np.arange(60))

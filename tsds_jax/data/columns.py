@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import re
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def read_texts(values: pa.ChunkedArray, name: str) -> tuple[list[str], Problem |
 
 
 def read_labels(values: pa.ChunkedArray, feature: Any, name: str) -> Labels:
-    """The class name of every row: integers, whole floats, booleans and strings become `str`.
+    """The class name of every row: integers, whole floats and decimals, booleans and strings become `str`.
 
     A `ClassLabel` column gives its names. Null, NaN, a blank string or name and a `ClassLabel` of -1 are missing.
     """
@@ -94,12 +95,12 @@ def read_labels(values: pa.ChunkedArray, feature: Any, name: str) -> Labels:
 def read_numbers(values: pa.ChunkedArray, name: str) -> tuple[np.ndarray, Problem | None]:
     """The number of every row, float32 [rows], and the first row that holds no finite one.
 
-    Integers, floats and strings that spell one are numbers; booleans, null, NaN and infinities are none.
+    Integers, floats, decimals and strings that spell one are numbers; booleans, null, NaN and infinities are none.
     """
     numbers = np.zeros(len(values), np.float32)
     for row, value in enumerate(python_values(values)):
         number = math.nan
-        if not isinstance(value, bool) and isinstance(value, str | int | float):
+        if not isinstance(value, bool) and isinstance(value, str | int | float | Decimal):
             with contextlib.suppress(ValueError, OverflowError):
                 number = float(np.float32(value))
         if not math.isfinite(number):
@@ -158,7 +159,7 @@ def stored_labels(names: list[str], feature: Any, storage: pa.DataType) -> pa.Ar
         return pa.array([feature.str2int(name) for name in names], pa.int64()).cast(storage)
     if pa.types.is_boolean(storage):
         return pa.array([name == "True" for name in names], storage)
-    if pa.types.is_integer(storage) or pa.types.is_floating(storage):
+    if pa.types.is_integer(storage) or pa.types.is_floating(storage) or pa.types.is_decimal(storage):
         return pa.array([int(name) for name in names], pa.int64()).cast(storage)
     return pa.array(names, pa.string()).cast(storage)
 
@@ -232,10 +233,10 @@ def _class_name(value: Any, feature: Any, name: str) -> tuple[str, str]:
             value = feature.int2str(value)
             return (value, "") if value.strip() else ("", missing.format("an empty string"))
         return "", f"column {name!r} holds {value}, but its ClassLabel has {feature.num_classes} names"
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if value != value:
             return "", missing.format("NaN")
-        if not value.is_integer():
+        if value % 1 != 0:
             return (
                 "",
                 f"column {name!r} holds the fraction {value}; a label is an integer or a string",

@@ -117,11 +117,15 @@ def label_texts(
         sets, problem = read_label_sets(values, feature, label_column)
         names = {name for found in sets for name in found}
         known = order_classes(list(names)) if classes is None else tuple(classes)
-        strange = next(((row, name) for row, found in enumerate(sets) for name in found if name not in known), None)
+        position = {name: place for place, name in enumerate(known)}
+        strange = next(((row, name) for row, found in enumerate(sets) for name in found if name not in position), None)
         _raise_first([text_problem, problem, strange and _strange(*strange, known)], table, role)
         if not known:
             raise InputError(f"{table.name} ({_role(role)}): no row has a class in column {label_column!r}")
-        return TextData(table.rows, texts, np.array([[n in found for n in known] for found in sets]), known, *about)
+        held = np.zeros((len(sets), len(known)), bool)
+        for row, found in enumerate(sets):
+            held[row, [position[name] for name in found]] = True
+        return TextData(table.rows, texts, held, known, *about)
     labels = read_labels(values, feature, label_column)
     known = order_classes(labels.names) if classes is None else tuple(classes)
     _raise_first([text_problem, labels.problem, _unknown_label(labels, known)], table, role)

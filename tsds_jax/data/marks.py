@@ -49,8 +49,8 @@ def group_names(data: TextData, name: str) -> list[str]:
 
 
 def shared_groups(data: TextData, others: TextData, name: str) -> int:
-    """How many groups by the values of a column have rows in both; none where the others have no such column."""
-    if name not in others.rows.column_names:
+    """How many groups by the values of a column have rows in both; none where one of them has no such column."""
+    if any(name not in part.rows.column_names for part in (data, others)):
         return 0
     here, there = (set(group_names(part, name)) for part in (data, others))
     return len((here & there) - {""})

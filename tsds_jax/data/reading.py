@@ -179,10 +179,10 @@ def _read_path(path: Path, name: str, split: str | None) -> Table | dict[str, Ta
             mark = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()
         else:
             mark = path.read_bytes()
-            text = decode_utf8(mark, name)
             if form == "jsonl":
-                table = parse_jsonl(text, name)
+                table = parse_jsonl(decode_utf8(mark, name), name)
             else:
+                decode_utf8(mark, name)  # says where it is none; the text may be four times the bytes, and goes
                 table = parse_csv(mark, name, "\t" if form == "tsv" else ",")
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{name}: cannot be read: {one_line(error)}") from error

@@ -59,6 +59,7 @@ def load_splits(
     _check_fraction("validation_fraction", validation_fraction)
     number_in("seed", seed, 0, np.inf)
     training, tables, text, label = read_training(train, text=text, label=label)
+    training = load_data(training, role="train")  # what was read before may be for another task
     classes = training.classes
 
     def part(source: Any, role: str) -> TextData | None:

@@ -23,6 +23,7 @@ from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, checked_options, finetune, steps_for
 from tsds_jax.finetuning.checks import lasting
+from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
     check_cache,
@@ -34,7 +35,7 @@ from tsds_jax.pipeline.checks import (
     pooled_by,
     value_options,
 )
-from tsds_jax.pipeline.representing import represent
+from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place
@@ -195,7 +196,8 @@ def evaluate(
         raise InputError(f"confidence {confidence!r} is asked about where no label is flipped: have 0 among flips")
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     doubted = {name: _doubted(splits.train, confidence, confident_from) for name, splits in data.items()}
-    check_place(out, (model,), resume=resume, overwrite=overwrite)
+    rows = [part for splits in data.values() for part in _parts(splits)]
+    check_place(out, (model, *rows), resume=resume, overwrite=overwrite)
     check_cache(cache)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     settings = pooled_by(encoder, settings)
@@ -235,13 +237,14 @@ def evaluate(
         what = (train, splits.validation, encoder, *how, splits.test, folder.part(name))
         return folder.keep(name, lambda: represent(*what))
 
-    all_settings = []
+    all_settings, cut = [], dict.fromkeys(data, 0)
     for (name, splits), share, seed in itertools.product(data.items(), flips, seeds):
         train, wrong = flipped[name, share, seed]
         wrong, known = doubted[name] if share == 0 else (wrong, np.ones(len(train), bool))
         own = name if settings.represent_by == "pretrained" else f"{name}-{share_name(share)}-{seed}"
         x = seen(f"{own}-represented", splits, train, seed)
         parts = (x["train"], x["validation"], x["test"])
+        cut[name] = max(cut[name], int(x["truncated"]))
         all_settings.append(_Setting(name, share, seed, train, wrong, known, splits, *parts))
         progress(Progress("represent", len(all_settings), len(data) * len(flips) * len(seeds), "settings", own))
     total = len(all_settings) * len(methods)
@@ -250,6 +253,8 @@ def evaluate(
         valued[setting.key, method] = _valued(folder, setting, method, settings, encoder, tuning, progress)
         progress(Progress("value", len(valued), total, "valuations", f"{setting.key} {method}"))
     runs = []
+    # Of the checks; of a folder from before they were counted, none are known.
+    tuned_cut = max(int(found.get("truncated", 0)) for found in valued.values())
     for setting in all_settings:
         tested = setting.tested(settings)
         for method in methods:
@@ -260,14 +265,17 @@ def evaluate(
             progress(Progress("test", len(runs), total, "methods", f"{setting.key} {method}"))
         if finetuned:
             some = [run for run in runs if run["key"] == setting.key and run["method"] in finetuned]
-            _finetune(folder, setting, some, valued, finetuned_shares, encoder, tuning, progress)
+            what_for = (some, valued, finetuned_shares, encoder, tuning, progress)
+            tuned_cut = max(tuned_cut, _finetune(folder, setting, *what_for))
     notes = [
         f"{name}: {words}" + ("" if splits.left_out else " (drop_overlap leaves them out)")
         for name, splits in data.items()
         for words in splits.shared_texts()
     ]
+    notes += [f"{name}: {cut_to_represent(count, settings)}" for name, count in cut.items() if count]
+    notes += [cut_texts(tuned_cut, tuning, encoder)] if tuned_cut else []
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()}, notes)
-    folder.write_json("manifest.json", {"status": "finished", **about, **environment()})
+    folder.write_json("manifest.json", {"status": "finished", **about, "warnings": notes, **environment()})
     return folder.path
 
 
@@ -382,7 +390,7 @@ def _valued(
         found = value(*arrays, **how)
         game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
         choice = choose(game, found, Limits.none(setting.train.labels), folds, own, units=units)
-        index = choice.removal_index
+        index, cut = choice.removal_index, 0
         if options.check_seeds and index:
             rows = (setting.train, setting.splits.validation, choice, folds)
 
@@ -395,8 +403,9 @@ def _valued(
             short = dataclasses.replace(tuning, seed=setting.seed)
             how = {"keep": keep, "part": part, "progress": progress, "units": units}
             check = target_check(encoder, *rows, short, own, **how)
-            index = check.recommended
-        return {"values": found.values, "seconds": np.asarray(found.seconds), "index": np.asarray(index)}
+            index, cut = check.recommended, check.truncated
+        about = {"seconds": np.asarray(found.seconds), "index": np.asarray(index), "truncated": np.asarray(cut)}
+        return {"values": found.values, **about}
 
     return folder.keep(stage, compute)
 
@@ -439,12 +448,17 @@ def _finetune(
     encoder: Encoder,
     options: FineTuneOptions,
     progress: ProgressFn,
-) -> None:
-    """Adds to each run of a setting the fine-tuned model's test accuracy, without the method's rows and with all."""
+) -> int:
+    """Adds to each run of a setting the fine-tuned model's test accuracy, without the method's rows and with all.
+
+    Returns how many texts were cut, at most.
+    """
     train = setting.train
     own = dataclasses.replace(options, seed=setting.seed, steps=steps_for(options, len(train)))
+    most_cut = 0
 
     def tuned(name: str, rows: np.ndarray) -> float:
+        nonlocal most_cut
         stage = f"{setting.key}-{name}-finetuned"
 
         def compute() -> Arrays:
@@ -457,9 +471,11 @@ def _finetune(
                 progress=progress,
                 **folder.part(stage).of_model(),
             )
-            return {"accuracy": np.asarray(found.metrics["accuracy"])}
+            return {"accuracy": np.asarray(found.metrics["accuracy"]), "truncated": np.asarray(found.truncated)}
 
-        return float(folder.keep(stage, compute)["accuracy"])
+        kept = folder.keep(stage, compute)
+        most_cut = max(most_cut, int(kept.get("truncated", 0)))
+        return float(kept["accuracy"])
 
     by_share = {f"_{100 * share:g}": round(share * len(train)) for share in shares}
     every = [(run, name, cut) for run in runs for name, cut in {**by_share, "": run["removed"]}.items()]
@@ -473,3 +489,4 @@ def _finetune(
             gain = tuned(f"{run['method']}-{cut}", np.sort(order.points[cut:])) - run["finetuned_all"]
         run[f"finetuned_gain{name}"] = gain
         progress(Progress("finetuned", done, len(wanted), "models", f"{setting.key} {run['method']} {cut} {gain:+.4f}"))
+    return most_cut

@@ -189,7 +189,7 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     if len(splits.validation) < 2 or (halves is not None and len(np.unique(halves)) < FOLDS):
         raise InputError(
             f"{len(splits.validation)} validation rows cannot judge: give more that are no copies of each other"
-            " (or use rule 'one_se')"
+            + ("" if halves is None else " (or use rule 'one_se')")
         )
     trained, held = (np.bincount(part.labels, minlength=classes) for part in (splits.train, splits.validation))
     if np.count_nonzero(trained) < 2:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import hashlib
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,13 +56,7 @@ def manifest_of(
         "sha256": encoder.fingerprint(),
     }
     warnings = [*splits.shared_texts(), *_unheard(splits, settings, limits)]
-    for role, part in (("validation", splits.validation), ("test", splits.test)):
-        if settings.group is not None and part is not None:
-            shared = shared_groups(splits.train, part, settings.group)
-            if shared:
-                have = "has" if shared == 1 else "have"
-                groups = counted(shared, "group")
-                warnings.append(f"{groups} of column {settings.group!r} {have} training and {role} rows")
+    warnings += [] if settings.group is None else _in_two_splits(splits, settings.group)
     return {
         "tsds_jax": __version__,
         "command": command,
@@ -86,6 +81,18 @@ def manifest_of(
         "stages": {name: round(seconds, 3) for name, seconds in stages.items()},
         "warnings": warnings,
     }
+
+
+def _in_two_splits(splits: Splits, group: str) -> list[str]:
+    """Groups of which two splits have rows, so that one says of the other what it has seen of it."""
+    found = []
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    for (role, one), (other_role, other) in itertools.combinations(parts.items(), 2):
+        shared = 0 if one is None or other is None else shared_groups(one, other, group)
+        if shared:
+            have = "has" if shared == 1 else "have"
+            found.append(f"{counted(shared, 'group')} of column {group!r} {have} {role} and {other_role} rows")
+    return found
 
 
 def _unheard(splits: Splits, settings: SelectOptions, limits: Limits) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.data import TextData
+from tsds_jax.data.messages import texts_cut
 from tsds_jax.encoders import Encoder, embed, fit_pca
 from tsds_jax.encoders.alignment import rotation_between
 from tsds_jax.encoders.tokens import token_limit, token_portions
@@ -21,6 +22,13 @@ from tsds_jax.runtime.progress import Progress, ProgressFn
 
 # Models of cross-fitted representations: each learns from the rows that the others represent.
 FOLDS = 2
+
+
+def cut_to_represent(count: int, options: SelectOptions) -> str:
+    """The warning that so many texts were cut."""
+    limit = options.max_length
+    at = "the length limit of the encoder" if limit is None else f"{limit} tokens (max_length) to be represented"
+    return texts_cut(count, at)
 
 
 def represent(

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.data import Splits
-from tsds_jax.data.messages import texts_cut
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
-from tsds_jax.pipeline.representing import represent
+from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
@@ -109,9 +108,7 @@ def select_rows(
     removed, kept = np.split(choice.order.points, [index])
     found = list(manifest["warnings"])
     if seen["truncated"]:
-        limit = settings.max_length
-        at = "the length limit of the encoder" if limit is None else f"{limit} tokens (max_length) to be represented"
-        found.append(texts_cut(int(seen["truncated"]), at))
+        found.append(cut_to_represent(int(seen["truncated"]), settings))
     if check is not None and check.truncated:
         can_be_raised = finetuning.max_length < encoder.config.max_tokens
         words = cut_texts(check.truncated, finetuning, encoder, "in the check on the model")

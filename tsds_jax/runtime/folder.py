@@ -62,7 +62,7 @@ def as_path(name: str | os.PathLike) -> Path:
     """The path of this name, ``~`` being the home folder.
 
     Raises:
-      InputError: no file can have that name.
+      InputError: no file can have that name, or the system does not say whether there is one.
     """
     text = os.fspath(name)
     try:
@@ -71,8 +71,10 @@ def as_path(name: str | os.PathLike) -> Path:
             os.lstat(path)
             return path
         reason = "it is empty"
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return path
+    except PermissionError:
+        raise InputError(f"{text} lies in a folder that is not open to this user: give another place") from None
     except OSError as error:
         reason = str(error.strerror).lower()
     except (ValueError, RuntimeError) as error:  # a NUL; a user that there is not

@@ -34,6 +34,8 @@ class RemovalCurve:
       accuracy_stderr: float64 ``[cuts]``, standard error of its difference from nothing removed, paired likewise.
       utility: which utility.
       cross_fitted: whether each validation row was scored by values that it had no part in.
+      independent_rows: how many rows by themselves say as much of the accuracy with nothing removed as these rows do,
+        some of which belong together; None where all are by themselves.
     """
 
     removed: np.ndarray
@@ -44,6 +46,7 @@ class RemovalCurve:
     accuracy_stderr: np.ndarray
     utility: str
     cross_fitted: bool = False
+    independent_rows: int | None = None
 
 
 def removal_curve(
@@ -166,8 +169,13 @@ def _curve(
     weight = np.asarray(game.row_weight, np.float64)
     paired, change = scores - scores[0], hits - hits[0]
     alike = np.full(len(weight), 1 / len(weight))
-    of_accuracy = _standard_error(change, alike, np.zeros(len(weight), int), units)
-    about = (hits.mean(1), of_accuracy, game.utility, cross_fitted)
+    one_group = np.zeros(len(weight), int)
+    of_accuracy = _standard_error(change, alike, one_group, units)
+    independent = None
+    if units is not None:
+        alone, together = (_standard_error(hits[:1], alike, one_group, some)[0] for some in (None, units))
+        independent = len(weight) if together <= alone else max(1, round(len(weight) * (alone / together) ** 2))
+    about = (hits.mean(1), of_accuracy, game.utility, cross_fitted, independent)
     return RemovalCurve(removed, scores @ weight, paired @ weight, _paired_error(paired, game, units), *about)
 
 

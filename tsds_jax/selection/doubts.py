@@ -85,7 +85,8 @@ def doubts_about_cut(
     """
     found = []
     rows, majority = len(validation), np.bincount(validation).max() / len(validation)
-    about = share_interval(round(curve.accuracy[0] * rows), rows)
+    alone = curve.independent_rows or rows
+    about = share_interval(round(curve.accuracy[0] * alone), alone)
     if about.low <= majority:
         how = "is not above" if curve.accuracy[0] <= majority else "cannot be told from"
         found.append(
