@@ -286,7 +286,7 @@ def tuned_on(monkeypatch):
 
     def finetune(encoder, train, **how):
         seen.append(train)
-        return types.SimpleNamespace(metrics={"accuracy": 0.5})
+        return types.SimpleNamespace(metrics={"accuracy": 0.5}, truncated=0)
 
     monkeypatch.setattr("tsds_jax.evaluation.study.finetune", finetune)
     return seen
@@ -359,7 +359,7 @@ def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_m
     def recommending(cut):
         def check(*given, units, **how):
             judges.append(units)
-            return types.SimpleNamespace(recommended=cut)
+            return types.SimpleNamespace(recommended=cut, truncated=0)
 
         return check
 
