@@ -671,6 +671,24 @@ def test_the_demo_cuts_texts_to_be_represented_where_a_run_does(capsys):
     assert demo == run
 
 
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        *((name, ("--task", "--patience")) for name in ("run", "demo", "select", "evaluate")),
+        ("select", ("--best-by", "--evaluate-every")),
+    ],
+)
+def test_a_command_that_compares_models_has_no_flags_for_what_it_would_refuse_or_not_heed(name, flags, tsds, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert "--learning-rate" in shown
+    for flag in flags:
+        assert flag not in shown
+        code, _, stderr = tsds(name, flag, "3")
+        assert (code, stderr.startswith(f"tsds: error: No such option: {flag} (")) == (2, True)
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom tsds_jax.cli import main\n"

@@ -25,6 +25,7 @@ NASTY = [
     "' onmouseover='alert(1)' x='",
     "مرحبا بالعالم هذا نص طويل من اليمين إلى اليسار",
     "great film 🎬👩‍👩‍👧 &amp; not &lt;escaped&gt; twice",
+    "first line\r\nsecond line\rthird",
     "a\x00b\x1bc $x_1$ \u202eoverride",
     "https://example.com/@import url(https://example.com/x.css)",
 ]
@@ -394,6 +395,16 @@ def test_where_groups_were_valued_it_is_groups_that_are_counted(run):
         words = page_of(run).words
         for said in (f"To value the {unit}s, ", f"contributions a {unit} were asked", f"a {unit}\u2019s value is its"):
             assert said in words
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_where_each_class_gave_its_share_the_order_is_said_to_be_that_of_classes(run, by_class):
+    options = json.loads((run / "manifest.json").read_text())["options"]
+    change_json(run / "manifest.json", options=options | {"by_class": by_class})
+    words = page_of(run).words
+    assert ("210 of the least valuable of their class (7.0 %) removed" in words) == by_class
+    assert ("training rows removed, lowest of each class first" in words) == by_class
+    assert ("training rows removed, lowest values first" in words) != by_class
 
 
 def test_the_model_that_made_the_vectors_is_said_to_be_fine_tuned_where_it_was(run):

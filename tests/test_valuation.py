@@ -378,6 +378,7 @@ def with_entry(array, place, entry):
         ({"samples": True}, "samples is True"),
         ({"C": -1.0}, "C is -1.0: give a number"),
         ({"truncation": -0.1}, "truncation is -0.1"),
+        ({"truncation": np.inf}, "truncation is inf"),
         ({"seed": -1}, "seed is -1"),
         ({"utility": "f1"}, "utility 'f1' is unknown: use one of accuracy, "),
         ({"source": "svm"}, "source 'svm' is unknown: use one of logistic, ridge, kernel"),

@@ -89,11 +89,7 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
         if len(kinds) > 1:
             row = next(i for i, label in enumerate(array) if isinstance(label, str) != isinstance(array[0], str))
             raise InputError(f"{name} mixes strings and integers, first at row {row}: use one type of label")
-        if kinds == {True}:
-            array = array.astype(str)
-        else:
-            _check_size(array, name)
-            array = array.astype(np.int64)
+        array = array.astype(str) if kinds == {True} else _whole_labels(array, name)
     if array.dtype.kind == "U":
         blank = np.char.strip(array) == ""
         if blank.any():
@@ -103,24 +99,21 @@ def label_array(y: object, name: str, rows: int) -> np.ndarray:
         if bad.any():
             row = int(np.argmax(bad))
             raise InputError(f"{name} is {array[row]} at row {row}: labels are integers or strings")
-        _check_size(array, name)
-        array = array.astype(np.int64)
-    if array.dtype == np.uint64:
-        _check_size(array, name)
-    if array.dtype.kind == "b" or array.dtype == np.uint64:
-        array = array.astype(np.int64)
+    if array.dtype.kind in "fb" or array.dtype == np.uint64:
+        array = _whole_labels(array, name)
     if array.dtype.kind not in "iuU":
         raise InputError(f"{name} has type {array.dtype}: labels are integers or strings")
     return array
 
 
-def _check_size(labels: np.ndarray, name: str) -> None:
-    """Raises InputError for whole numbers that their type may have rounded, or that an int64 does not hold."""
+def _whole_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """Whole numbers as int64; raises InputError where their type may have rounded one, or an int64 does not hold it."""
     largest = 2.0 ** (np.finfo(labels.dtype).nmant + 1) - 1 if labels.dtype.kind == "f" else 2**63 - 1
     bad = (labels > largest) | (labels < -largest)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(f"{name} is {labels[row]} at row {row}, too large for a number: give labels as strings")
+    return labels.astype(np.int64)
 
 
 def class_numbers(y: object, name: str, rows: int, classes: int) -> np.ndarray:

@@ -349,12 +349,16 @@ def _command_line() -> str:
 
 
 _DATA = ("train", "validation", "test", "text", "label")
+# Of fine-tuning, what does not suit models that are compared, and what decides nothing where all take their last step.
+_NOT_COMPARED = ("task", "patience")
+_NO_BEST = ("best_by", "evaluate_every")
 
 
 @command(
     places=(*_DATA, "model", "out", "cache", "checkpoint_every", *_JOB),
     needs=("train", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
+    without=_NOT_COMPARED,
     switches=("resume", "overwrite"),
 )
 def run(given: dict[str, Any]) -> None:
@@ -376,7 +380,7 @@ def run(given: dict[str, Any]) -> None:
 @command(
     places=("out", "train_rows", "validation_rows", "test_rows", "flips", *_JOB),
     options=(SelectOptions, FineTuneOptions),
-    without=("validation_fraction",),  # its tweets are split already
+    without=(*_NOT_COMPARED, "validation_fraction"),  # its tweets are split already
     switches=("resume", "overwrite"),
     # Its flag is that of both options, whose text says what is cut where.
     defaults={name: given for name, given in dataclasses.asdict(DEMO_FINETUNING).items() if name != "max_length"},
@@ -401,6 +405,7 @@ def demo(given: dict[str, Any]) -> None:
     places=("train", "validation", "text", "label", "model", "out", "cache", *_JOB),
     needs=("train", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
+    without=(*_NOT_COMPARED, *_NO_BEST),
     switches=("overwrite",),
 )
 def select(given: dict[str, Any]) -> None:
@@ -588,6 +593,7 @@ def finetune(given: dict[str, Any]) -> None:
     needs=("data", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     only=(*EVALUATED, "validation_fraction", *(item.name for item in dataclasses.fields(FineTuneOptions))),
+    without=_NOT_COMPARED,
     defaults={"check_seeds": 0},
     switches=("resume", "overwrite"),
 )

@@ -108,7 +108,9 @@ class SelectOptions:
     tie_duplicates: bool = _option(True, "Keep or remove rows of one text and label together, unless --group does so.")
     group: str | None = _option(None, "Column whose equal entries are valued, kept, removed and set apart as a whole.")
     protect: str | None = _option(None, "Column that marks rows never to remove or set apart: 1, true or yes.")
-    check_seeds: int = _option(2, "Seeds of short fine-tunings that check the cut on the model itself; 0 does not.")
+    check_seeds: int = _option(
+        2, "Seeds of short fine-tunings that check the cut on the model itself, an even number; 0 does not."
+    )
     check_steps: int = _option(100, "Gradient steps of each, at most; on fewer rows, for as many passes.")
     grid: float = _option(0.02, "Share of the points between two cuts of the removal curve.")
     largest_cut: float = _option(0.5, "Largest share of the points that a rule may remove.")

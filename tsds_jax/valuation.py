@@ -751,7 +751,7 @@ def _check_sampling(estimator: str, samples: int, reliability: float | None, tru
     number_in("samples", samples, 1, MOST_SAMPLES)
     if reliability is not None:
         number_in("reliability", reliability, 0, 0.999, whole=False)
-    number_in("truncation", truncation, 0, np.inf, whole=False)
+    number_in("truncation", truncation, 0, 1e30, whole=False)
     number_in("seed", seed, 0, 2**32 - 1)
 
 

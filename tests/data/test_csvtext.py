@@ -73,6 +73,13 @@ def test_only_values_that_need_quotes_get_them():
     assert format_csv(table) == b'text,label\nplain,0\n"a,b",1\n"say ""x""",0\n,1\n'
 
 
+def test_between_tabs_a_quotation_mark_is_quoted_at_the_start_alone():
+    lines = b'text\tlabel\na "fine" film\tpos\n"""so"" they say"\tneg\n"two\nlines"\tneg\n'
+    table = pa.table({"text": ['a "fine" film', '"so" they say', "two\nlines"], "label": ["pos", "neg", "neg"]})
+    assert format_csv(table, "\t") == lines
+    assert parse_csv(lines, "t.tsv", "\t").to_pylist() == table.to_pylist()
+
+
 def test_null_and_numbers_are_written_as_nothing_and_digits():
     table = pa.table({"text": ["a", "b"], "score": pa.array([0.5, None]), "n": [1, 2]})
     assert format_csv(table) == b"text,score,n\na,0.5,1\nb,,2\n"

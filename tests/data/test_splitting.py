@@ -45,6 +45,12 @@ def test_a_column_of_groups_that_is_not_there_is_refused_where_nothing_is_set_ap
             load_splits(train, validation, group="nosuch")
 
 
+def test_a_column_of_protected_rows_that_is_not_there_is_refused_where_nothing_is_set_apart_too(train):
+    for validation in (None, train):
+        with pytest.raises(InputError, match="no column 'nosuch'"):
+            load_splits(train, validation, protect="nosuch")
+
+
 @pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
 def test_every_class_of_two_rows_stands_on_both_sides_of_the_carving(train, fraction):
     splits = load_splits(train, validation_fraction=fraction)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tsds_jax.estimators import enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.chains import balanced_chains
-from tsds_jax.estimators.permutation import chain_lanes, walk_chains
+from tsds_jax.estimators.permutation import _numbers, chain_lanes, walk_chains
 from tsds_jax.games import TableGame, by_row, group_game, ridge_game
 from tsds_jax.games.game import PrefixUtilities
 
@@ -23,6 +23,14 @@ AS_THE_GAME_SAYS = {"truncation": 0.0}
 
 def prefix_worths(game, order):
     return np.asarray(game.prefix_utilities(jnp.asarray(order), jnp.arange(len(order) + 1)).utility)
+
+
+def test_how_many_numbers_a_contribution_has_is_traced_once_for_games_of_one_shape(random_table, monkeypatch):
+    looked, traced = TableGame.prefix_utilities, []
+    monkeypatch.setattr(TableGame, "prefix_utilities", lambda *given: traced.append(0) or looked(*given))
+    jax.clear_caches()
+    assert [_numbers(random_table()) for _ in range(3)] == [1, 1, 1]
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize("antithetic", [False, True])

@@ -186,6 +186,8 @@ def test_words_name_every_cut_with_its_error_and_who_judged():
     assert "on 1,000 rows for 50 steps by 2 seeds" in str(found)
     assert "10 rows removed +2.0 ± 1.0 (1.5 needed)" in str(found)
     assert "flatter" not in str(found)
+    assert "on validation rows in" in str(found)
+    assert "on half of the validation rows in" in str(found._replace(seeds=1))
     assert str(found).endswith("So the smallest cut that holds up is 10 rows.")
     one = str(found._replace(cuts=(CheckedCut(1, 0.002, 0.001, 0.0, 1.5),), steps=1, recommended=1))
     assert "for 1 step by 2 seeds" in one

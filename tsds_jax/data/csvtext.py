@@ -62,7 +62,10 @@ def parse_csv(data: bytes, name: str, delimiter: str = ",") -> pa.Table:
 
 
 def format_csv(table: pa.Table, delimiter: str = ",") -> bytes:
-    """UTF-8 delimited text with a header: values quoted where they need it, null written as nothing."""
+    """UTF-8 delimited text with a header: values quoted where they need it, null written as nothing.
+
+    Between tabs a quotation mark is quoted at the start of a value only: most readers of such files know no quotes.
+    """
     # A column, or a whole line's columns, may have more than the 2 GiB of characters that `pa.string` counts to.
     columns = [_quote(values.cast(pa.large_string()), delimiter) for values in table.columns]
     names = _quote(pa.chunked_array([pa.array(table.column_names, pa.large_string())]), delimiter).to_pylist()
@@ -76,7 +79,8 @@ def format_csv(table: pa.Table, delimiter: str = ",") -> bytes:
 def _quote(values: pa.ChunkedArray, delimiter: str) -> pa.ChunkedArray:
     # \ufeff would be read as a byte order mark at the start of the file. An empty value needs no quotes: no
     # value is null when read back, and with two columns or more no line is blank.
-    needs = pc.match_substring_regex(values, f'["\r\n\ufeff{delimiter}]')
+    mark = '^"|' if delimiter == "\t" else '"|'
+    needs = pc.match_substring_regex(values, f"{mark}[\r\n\ufeff{delimiter}]")
     if not pc.any(needs).as_py():
         return values
     quote = _large('"')

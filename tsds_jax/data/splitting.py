@@ -73,9 +73,12 @@ def load_splits(
         training, validating = carve_validation(
             training, fraction=validation_fraction, seed=seed, group=group, protect=protect
         )
-    elif group is not None:
-        # Nothing is set apart by it, and a column that is not there is refused all the same.
-        group_codes(training, group)
+    else:
+        # Nothing is set apart by them, and a column that is not there is refused all the same.
+        if group is not None:
+            group_codes(training, group)
+        if protect is not None:
+            marked_rows(training, protect)
     splits = Splits(training, validating, testing, count_overlap(training, validating, testing), set_apart)
     return without_overlap(splits, protect) if drop_overlap else splits
 

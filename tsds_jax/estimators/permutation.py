@@ -8,7 +8,7 @@ A chain walks its subset in order. Position ``i`` gives the player there the mar
 from collections.abc import Callable, Generator
 from functools import partial
 from itertools import islice
-from math import ceil, prod
+from math import ceil
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
-from tsds_jax.games.game import Game, PrefixUtilities, own_part, part_of
+from tsds_jax.games.game import Game, own_part, part_of, utility
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
@@ -219,14 +219,12 @@ def _kept(game: Game, utility: jax.Array) -> tuple[int, ...]:
     return utility.shape if part_of(game) is None else ()
 
 
-def _numbers(game: Game, length: int) -> int:
+def _numbers(game: Game) -> int:
     """Numbers that a contribution is kept as: one, or as many as there are parts of the utility."""
-
-    def one(game: Game, order: jax.Array) -> PrefixUtilities:  # a game may hold NumPy arrays until it is an argument
-        return game.prefix_utilities(order, jnp.zeros(1, jnp.int32))
-
-    found = jax.eval_shape(one, game, jnp.zeros(length, jnp.int32))
-    return prod(found.utility.shape[1:]) if part_of(game) is None else 1
+    if part_of(game) is not None:
+        return 1
+    # A jitted function keeps what it has traced: the next run of a game of this shape traces nothing.
+    return utility.eval_shape(game, jax.ShapeDtypeStruct((game.players,), bool)).size
 
 
 def chain_lanes(numbers: int) -> int:
@@ -291,7 +289,7 @@ def permutation(
         lanes = chain_lanes(block * subset_size * max(1, getattr(game, "classes", 1)))
     spread = over_all_devices()
     if chunk is None:
-        most = numbers_at_once() // (subset_size * each * _numbers(game, subset_size))
+        most = numbers_at_once() // (subset_size * each * _numbers(game))
         chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
         chunk = spread.devices * max(1, min(chunk, most))
     chunk = -(-min(chunk, planned) // spread.devices) * spread.devices
@@ -317,7 +315,7 @@ def permutation(
                 lanes = halved(error, lanes, "chains")
 
     def estimate() -> Estimate:
-        split = None if by_row is None else by_row / np.where(moments.drawn > 0, moments.drawn, np.nan)[:, None]
+        split = None if by_row is None else by_row / moments.drawn[:, None]
         counted = np.array([done, fits, truncated, unconverged])
         state = {**moments.arrays(), "counted": counted, "occurrence": occurrence}
         state |= {} if by_row is None else {"by_row": by_row}

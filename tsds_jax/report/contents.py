@@ -169,6 +169,12 @@ class RunContents:
     suspects: Suspects | None = None
     finished: bool = True
 
+    @property
+    def by_class(self) -> bool:
+        """Whether rows were removed in the order of their place among their own class."""
+        options = self.manifest.get("options")
+        return isinstance(options, Mapping) and options.get("by_class") is True
+
 
 def read_run(folder: Path | str) -> RunContents:
     """Read a run folder's manifest, values, selection and, if it is there, fine-tuning results.

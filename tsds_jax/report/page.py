@@ -21,9 +21,9 @@ _EXAMPLES = 20
 _TEXT = 4000  # characters of one text; forty of them stay far below the size a browser is slow at
 _CLASSES = 200
 _CLASSES_OPEN = 12
-# Control characters other than tab and line break have no place in HTML, lone surrogates no encoding, and the
+# Control characters other than tab and line breaks have no place in HTML, lone surrogates no encoding, and the
 # two direction overrides would show a text as something that it is not.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]")
 
 
 def write_report(folder: Path | str, *, ends: bool = False) -> Path:
@@ -145,7 +145,8 @@ def _curve(contents: RunContents) -> dict[str, Any]:
     sentence = words.cut_in_words(cut)
     axis = words.utility_name(cut.utility)
     drawn = majority if majority is not None and plots.majority_fits(cut.curve, majority) else None
-    svg = plots.removal_curve(cut.curve, cut.removal_index, percent, axis, drawn, sentence)
+    first = "lowest of each class first" if contents.by_class else "lowest values first"
+    svg = plots.removal_curve(cut.curve, cut.removal_index, percent, axis, first, drawn, sentence)
     return {
         "svg": Markup(svg),
         "sentence": sentence,

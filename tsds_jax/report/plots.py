@@ -61,7 +61,9 @@ _WIDTH = 6.4  # inches: with 8.5 pt text this is about 14 px on a page 46 rem wi
 _POINTS = 1500  # more than the figure has pixels
 
 
-def removal_curve(curve: Curve, chosen: int, percent: bool, axis: str, majority: float | None, alt: str) -> str:
+def removal_curve(
+    curve: Curve, chosen: int, percent: bool, axis: str, first: str, majority: float | None, alt: str
+) -> str:
     """Score against rows removed, with the paired standard error as a band and the chosen cut marked.
 
     Args:
@@ -69,6 +71,7 @@ def removal_curve(curve: Curve, chosen: int, percent: bool, axis: str, majority:
       chosen: rows removed by the chosen cut.
       percent: whether the score is a share, shown in percent.
       axis: the label of the score's axis.
+      first: which rows are removed first.
       majority: the majority class's share, drawn as a reference, or nothing; see :func:`majority_fits`.
       alt: what the figure shows, in words.
     """
@@ -88,7 +91,7 @@ def removal_curve(curve: Curve, chosen: int, percent: bool, axis: str, majority:
         axes.axvline(chosen, color=REMOVED, linewidth=1.0)
         axes.plot([chosen], [at], "D", color=REMOVED, markersize=5)
         axes.set_xlim(0, max(float(x[-1]), 1.0))
-        axes.set_xlabel("training rows removed, lowest values first")
+        axes.set_xlabel(f"training rows removed, {first}")
         axes.set_ylabel(f"{axis}, %" if percent else axis)
         axes.xaxis.set_major_formatter(_format(lambda v: f"{v:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))

@@ -132,8 +132,8 @@ def summary(contents: RunContents) -> str:
     if removed == 0:
         start = f"{_valued(valued, len(values))} and none was removed"
     else:
-        part = share(removed / len(values))
-        start = f"{_valued(valued, len(values))} and {removed:,} of the least valuable ({part}) removed"
+        part, lowest = share(removed / len(values)), "least valuable" + " of their class" * contents.by_class
+        start = f"{_valued(valued, len(values))} and {removed:,} of the {lowest} ({part}) removed"
     tuned = contents.finetuning
     if tuned is None:
         if contents.cut.evidence:

@@ -89,12 +89,13 @@ class TargetCheck(NamedTuple):
         )
         by = "seed, whose own luck is not in the error" if self.seeds == 1 else "seeds"
         flattered = "" if self.crossed else ", which valued the rows too and so flatter it,"
+        judging = "half of the validation rows" if self.crossed and self.seeds == 1 else "validation rows"
         smallest = counted(self.recommended, "row")
         end = f"the smallest cut that holds up is {smallest}" if self.recommended else "no cut holds up"
         return (
             f"Checked by fine-tuning the model itself on {self.rows:,} rows for {counted(self.steps, 'step')} by "
-            f"{self.seeds} {by} (change of the log-likelihood on validation rows{flattered} in thousandths, each model "
-            f"at its best temperature, with its standard error): {some}. So {end}."
+            f"{self.seeds} {by} (change of the log-likelihood on {judging}{flattered} in thousandths, each model at "
+            f"its best temperature, with its standard error): {some}. So {end}."
         )
 
 
