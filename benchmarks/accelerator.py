@@ -18,23 +18,20 @@ validation row, one product of a row with a direction,
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from measures.code import Case
+from measures.large import large
 from measures.machine import compile_anew
 from measures.ours import Logistic, RidgePrefixes
-from measures.problem import MANY, POINTS, Arrays, say, synthetic, timed, tweets
+from measures.problem import MANY, POINTS, Arrays, say, timed, tweets
 from measures.results import case_tables, merged, provenance, write
-from measures.rows import Large, Speed, Until, as_json, tables
+from measures.rows import Speed, Until, as_json, tables
 from measures.until import MEASURED, TRIAL_GOAL, TRIAL_SAMPLES, WANTED, compiled, converged, plan
-
-import tsds_jax
 
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
 PRECISION = "float32, products of small differences in TF32"
@@ -80,56 +77,13 @@ def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
     return compiled(data, found, None, 0, repeats=bench.repeats, quick=bench.dry)
 
 
-def large(bench: Bench) -> Large:
-    """The game of QQP's size."""
-    points, features, rows, coalitions = (3000, 16, 100, 20) if bench.dry else (363_846, 128, 1000, 1000)
-    data = synthetic(points, features, rows)
-
-    def run(seed: int) -> Any:
-        return tsds_jax.value(*data, utility="accuracy", estimator="add_one", samples=coalitions, seed=seed)
-
-    found, first = timed(lambda: run(0))
-    seconds = [timed(partial(run, repeat))[1] for repeat in range(1 if bench.dry else 3)]
-    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    peak = matrix_peak(512 if bench.dry else 8192)  # last: its matrices would count as the game's memory
-    return Large(
-        f"N = {points:,}, {features} features, 2 classes, {rows:,} validation rows, {coalitions:,} coalitions, "
-        f"s = {found.subset_size} (synthetic features)",
-        first,
-        seconds,
-        2.0 * points * rows * features * coalitions,
-        peak,
-        memory,
-        found.unconverged,
-    )
-
-
-def matrix_peak(size: int) -> dict[str, float]:
-    """FLOP a second of square matrix products: full float32, float32 as the device takes it (TF32), bfloat16."""
-    kinds: dict[str, tuple[Any, jax.lax.Precision]] = {
-        "float32": (jnp.float32, jax.lax.Precision.HIGHEST),
-        "float32 at default precision": (jnp.float32, jax.lax.Precision.DEFAULT),
-        "bfloat16": (jnp.bfloat16, jax.lax.Precision.DEFAULT),
-    }
-    peak = {}
-    for name, (dtype, precision) in kinds.items():
-        a, b = (jax.random.normal(jax.random.key(seed), (size, size), dtype) for seed in range(2))
-        product = jax.jit(partial(jnp.matmul, precision=precision))
-        jax.block_until_ready(product(a, b))
-        # Several at once hide what it takes to start one.
-        eight = partial(lambda product, a, b: jax.block_until_ready([product(a, b) for _ in range(8)]), product, a, b)
-        seconds = [timed(eight)[1] for _ in range(5)]
-        peak[name] = 8 * 2.0 * size**3 / median(seconds)
-    return peak
-
-
-CASES: dict[str, Callable[[Bench], Speed | Until | Large]] = {
-    "large": large,
-    "logistic-200": lambda bench: rate(bench, Logistic, 200, 640),
-    "logistic-1000": lambda bench: rate(bench, Logistic, 1000, 128),
-    "ridge-1000": lambda bench: rate(bench, RidgePrefixes, 1000, 100),
-    "until-compiled": lambda bench: until(bench, POINTS, "permutation", 8000),
-    "until-compiled-10000": lambda bench: until(bench, MANY, "add_one", 4000),
+CASES = {
+    "large": Case(("large",), lambda bench: large(dry=bench.dry)),
+    "logistic-200": Case(("ours",), lambda bench: rate(bench, Logistic, 200, 640)),
+    "logistic-1000": Case(("ours",), lambda bench: rate(bench, Logistic, 1000, 128)),
+    "ridge-1000": Case(("ours",), lambda bench: rate(bench, RidgePrefixes, 1000, 100)),
+    "until-compiled": Case(("until",), lambda bench: until(bench, POINTS, "permutation", 8000)),
+    "until-compiled-10000": Case(("until",), lambda bench: until(bench, MANY, "add_one", 4000)),
 }
 
 
@@ -148,17 +102,16 @@ def main() -> None:
 
     bench = Bench(given.cache, given.dry_run)
     where = {"device": jax.devices()[0].device_kind, "precision": PRECISION, "jax": jax.__version__}
-    given_tweets = tweets(given.cache, POINTS).digest()
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     for name, case in CASES.items():
         if name not in (given.only or CASES):
             continue
-        row, seconds = timed(partial(case, bench))
+        row, seconds = timed(partial(case.run, bench))
         rows.append(row)
         say(f"{name}: {seconds:.0f} s")
         about = as_json(row) | where
-        from_here = provenance(*MEASURED) | {"tweets": given_tweets}
+        from_here = provenance(*MEASURED, *case.parts, keep=not given.dry_run)
         measured[name] = {**from_here, "seconds": round(seconds, 1), "rows": [about]}
         if not given.dry_run:
             # After every case: a lent machine may be gone before the last.

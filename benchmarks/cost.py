@@ -18,13 +18,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from measures.code import stamp
 from measures.problem import Arrays, say, timed
 from measures.results import provenance, write
 
 import tsds_jax as tsds
 
 RESULTS = Path(__file__).parent / "results" / "cost.json"
-MEASURED = ("arrays", "estimators", "games", "options", "runtime", "valuation")
+MEASURED = ("arrays", "estimators", "games", "options", "runtime", "valuation", "benchmarks/cost.py")
 BASE = {"points": 4000, "features": 32, "classes": 2, "rows": 1000, "subset": 128}
 SIZES: dict[str, tuple[int, ...]] = {
     "points": (2000, 4000, 8000, 16_000, 32_000),
@@ -40,16 +41,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How the seconds of value grow with the sizes of its input.")
     parser.add_argument("--quick", action="store_true", help="two small sizes of points and of classes; writes no file")
     quick = parser.parse_args().quick
+    about = provenance(*MEASURED, keep=not quick)
     base = {**BASE, "points": 500, "rows": 200, "subset": 32} if quick else BASE
     found = {}
     for axis in ("points", "classes") if quick else SIZES:
         some = (base[axis], 2 * base[axis]) if quick else SIZES[axis]
         found[axis] = {"sizes": list(some), "seconds": [seconds({**base, axis: size}, quick) for size in some]}
         say(json.dumps({axis: found[axis]}))
-    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(found)}")
     if not quick:
-        write(RESULTS, {**about, "base": base, "axes": found}, table(found))
+        write(RESULTS, {**about, **stamp(*MEASURED), "base": base, "axes": found}, table(found))
 
 
 def seconds(sizes: dict[str, int], quick: bool) -> list[float]:

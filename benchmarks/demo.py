@@ -23,7 +23,7 @@ from measures.machine import machine
 RESULTS = Path(__file__).parent / "results"
 MEASURED = (
     *("arrays", "cli", "data", "demo", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
-    *("pipeline", "report", "runtime", "selection", "valuation"),
+    *("pipeline", "report", "runtime", "selection", "valuation", "benchmarks/demo.py"),
 )
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}
@@ -59,10 +59,11 @@ def main() -> None:
     print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")
     if options:
         return
+    about = stamp(*MEASURED, keep=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "demo.txt").write_text(printed, "utf-8")
     result = {
-        **stamp(*MEASURED),
+        **about,
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),

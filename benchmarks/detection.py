@@ -4,10 +4,11 @@
     python benchmarks/detection.py --data FILE [--model FOLDER] [--quick]
 
 1,000 positive and negative tweets as MiniLM represents them, in 32 components, 500 validation rows; a tenth of the
-training labels is flipped, by five seeds. Every method gets the same arrays. Seconds are those of one call that has
-compiled all it needs; peers run in environments of their own with one BLAS thread a process, pyDVL in two processes,
-dattri and OpenDataVal in two threads of PyTorch, and valda and OpenDataVal in the only process that they know. The time
-they take to start is left out, and what a first call of a few rows takes.
+training labels is flipped, by five seeds. Every method gets the same arrays, one in turn with the others. Seconds are
+those of one call that has compiled all it needs; peers run in environments of their own with one BLAS thread a process,
+pyDVL in a process for each core, dattri and OpenDataVal in a thread of PyTorch for each, and valda and OpenDataVal in
+the only process that they know. The time they take to start is left out, and what a first call of a few rows takes.
+Their permutations are stopped at 2 and at 20: more of them would find more.
 
 With --data the rows are of your own file: two classes, in columns "text" and "label", a part of them for validation,
 the first 1,000 of a shuffle of the others to find wrong labels in.
@@ -127,16 +128,19 @@ def main() -> None:
         for method in every:
             if not (quick or method.peer):
                 method.rank(data, 0)  # compiles; a peer's process warms up itself
-            for seed in range(1 if quick else SEEDS):
-                y, wrong = flipped(data.y, seed)
+        for seed in range(1 if quick else SEEDS):
+            y, wrong = flipped(data.y, seed)
+            for method in every:
                 ranking, seconds = method.rank(data._replace(y=y), seed)
                 found = tsds.detection(ranking, wrong)
                 score = {"auroc": found.auroc, "average_precision": found.average_precision}
                 runs.append({"method": method.name, "seed": seed, "seconds": seconds, **score})
-            say(json.dumps(runs[-1]))
-    about = provenance(*MEASURED)
+                say(json.dumps(runs[-1]))
+    scripts = sorted({f"benchmarks/peers/run_{method.peer.name}.py" for method in every if method.peer})
+    keep = not quick and given.data is None
+    about = provenance(*MEASURED, "benchmarks/detection.py", *scripts, keep=keep)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
-    if not quick and given.data is None:
+    if keep:
         peers = {method.peer.name: method.peer.versions for method in every if method.peer}
         write(
             RESULTS,

@@ -21,7 +21,6 @@ Other work on the machine slows PyTorch's threads, which wait for each other, mo
 import argparse
 import functools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,8 +28,10 @@ from typing import Any
 
 import jax
 from measures.accelerated_encoder import encoded
+from measures.code import Case
 from measures.embedding_memory import growth
 from measures.encoding import embedding, folder_of, from_text, product, training
+from measures.large import matrix_peak
 from measures.machine import compile_anew, machine
 from measures.problem import say, timed
 from measures.results import case_tables, merged, provenance, write
@@ -71,8 +72,6 @@ def gpu(bench: Bench) -> list[Encoded]:
     if jax.default_backend() != "gpu":
         say("gpu: JAX sees no GPU here, nothing measured")
         return []
-    from accelerator import matrix_peak
-
     peak = matrix_peak(8192)["bfloat16"]
     kinds: dict[str, dict[str, Any]] = {
         "BERT-base": {"model_type": "bert"},
@@ -88,14 +87,22 @@ def gpu(bench: Bench) -> list[Encoded]:
     return [encoded(name, values, rows, 128, peak, repeats=bench.repeats) for name, values in kinds.items()]
 
 
-CASES: dict[str, Callable[[Bench], Any]] = {
-    "product": lambda bench: product(1024, bench.encoder.config, repeats=bench.repeats),
-    "embed": lambda bench: embedding(bench.encoder, bench.size(2048, 64), repeats=bench.repeats),
-    "embed-text": lambda bench: from_text(bench.encoder, bench.size(2048, 64), repeats=bench.repeats),
-    "train-32": lambda bench: training(bench.encoder, 32, bench.size(32, 3), repeats=bench.repeats),
-    "train-64": lambda bench: training(bench.encoder, 64, bench.size(16, 3), repeats=bench.repeats),
-    "memory": lambda bench: growth(bench.encoder.folder, bench.size(100_000, 64), repeats=1),
-    "gpu": gpu,
+CASES = {
+    "product": Case(("encoding",), lambda bench: product(1024, bench.encoder.config, repeats=bench.repeats)),
+    "embed": Case(("encoding",), lambda bench: embedding(bench.encoder, bench.size(2048, 64), repeats=bench.repeats)),
+    "embed-text": Case(
+        ("encoding",), lambda bench: from_text(bench.encoder, bench.size(2048, 64), repeats=bench.repeats)
+    ),
+    "train-32": Case(
+        ("encoding",), lambda bench: training(bench.encoder, 32, bench.size(32, 3), repeats=bench.repeats)
+    ),
+    "train-64": Case(
+        ("encoding",), lambda bench: training(bench.encoder, 64, bench.size(16, 3), repeats=bench.repeats)
+    ),
+    "memory": Case(
+        ("embedding_memory",), lambda bench: growth(bench.encoder.folder, bench.size(100_000, 64), repeats=1)
+    ),
+    "gpu": Case(("accelerated_encoder", "large"), gpu),
 }
 
 # At a trial's sizes the same as the case before: left out unless it is named.
@@ -120,23 +127,24 @@ def main() -> None:
     if jax.default_backend() != "cpu" and set(given.only or []) - {"gpu"}:
         parser.error("these cases stand beside PyTorch on the CPU: set JAX_PLATFORMS=cpu, or take --only gpu")
     file = GPU_RESULTS if on_gpu else RESULTS
+    keep = not (given.quick or given.model) and (given.save or not given.only)
     every = ["gpu"] if on_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
     for name, case in CASES.items():
         if name in (given.only or every):
             load = os.getloadavg()[0]
-            found, seconds = timed(lambda case=case: case(bench))
+            found, seconds = timed(lambda case=case: case.run(bench))
             some = found if isinstance(found, list) else [found]
             rows += some
             say(f"{name}: {seconds:.0f} s")
             if not some:  # nothing was measured: there is no result to keep
                 continue
             measured[name] = {
-                **provenance(*MEASURED, packages=("flax", "optax", "torch", "transformers")),
+                **provenance(*MEASURED, *case.parts, keep=keep, packages=("flax", "optax", "torch", "transformers")),
                 "seconds": round(seconds, 1),
                 "load_average_before_and_after": [load, os.getloadavg()[0]],
                 "rows": [as_json(row) for row in some],
             }
-            if not (given.quick or given.model) and (given.save or not given.only):
+            if keep:
                 # After every case: a lent machine may be gone before the last.
                 result = merged(file, CASES, measured)
                 write(file, result, case_tables(result))

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from measures.code import stamp
 from measures.problem import say
 from measures.results import provenance, write
 
@@ -38,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "representations.json"
 FLIPS, LENGTH = (0.1, 0.2), 64
 MEASURED = (
     *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
-    *("pipeline", "runtime", "valuation"),
+    *("pipeline", "runtime", "valuation", "benchmarks/representations.py"),
 )
 
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Which representations find flipped labels.")
     parser.add_argument("--quick", action="store_true", help="one draw of few rows and samples; writes no file")
     quick = parser.parse_args().quick
+    about = provenance(*MEASURED, keep=not quick)
     encoder, runs = load_encoder(minilm_folder()), []
     few = {"samples": 20} if quick else {}
     length = 16 if quick else LENGTH
@@ -58,10 +60,9 @@ def main() -> None:
                     {"flips": flips, "seed": seed, "by": by, **found(encoder, splits, tuning, flips, seed, by, **few)}
                 )
                 say(json.dumps(runs[-1]))
-    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not quick:
-        write(RESULTS, {**about, "runs": runs}, table(runs))
+        write(RESULTS, {**about, **stamp(*MEASURED), "runs": runs}, table(runs))
 
 
 def found(

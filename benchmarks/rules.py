@@ -39,14 +39,17 @@ RESULTS = Path(__file__).parent / "results" / "rules.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, DIMENSIONS = (0.0, 0.1, 0.2), 32
 UTILITIES = ("log_likelihood", "accuracy")
-MEASURED = ("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation")
+MEASURED = (
+    *("arrays", "data", "encoders", "games", "estimators", "options", "runtime", "selection", "valuation"),
+    "benchmarks/rules.py",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What each rule for the removal index gains.")
     parser.add_argument("--quick", action="store_true", help="one draw of few rows and samples; writes no file")
     quick = parser.parse_args().quick
-    about = provenance(*MEASURED)
+    about = provenance(*MEASURED, keep=not quick)
     runs, kept = [], Path(tempfile.gettempdir()) / "tsds-rules-benchmark" / f"{alike(about)}.jsonl"
     known = [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
     sizes, few = ((200, 200, 300), {"samples": 20}) if quick else ((5000, 1000, 4000), {})

@@ -23,13 +23,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import jax
 import numpy as np
+from measures.code import stamp
 from measures.problem import POINTS, Arrays, say, tweets
 from measures.results import provenance, write
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 CACHE = Path(tempfile.gettempdir()) / "tsds-core-benchmark"
-MEASURED = ("arrays", "data", "encoders", "estimators", "games", "options", "runtime", "valuation")
+MEASURED = (
+    *("arrays", "data", "encoders", "estimators", "games", "options", "runtime", "valuation"),
+    "benchmarks/scaling.py",
+)
 WHOLE, TRIAL = 4000, 200
 # Processes, and the devices of each.
 PLACES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 4))
@@ -44,16 +49,17 @@ def main() -> None:
     if given.here:
         worker(given.quick, *given.here)
         return
+    jax.config.update("jax_platforms", "cpu")  # as its workers: the result says where they ran
+    about = provenance(*MEASURED, keep=not given.quick)
     points(given.quick)
     runs: list[dict[str, Any]] = []
     for processes, devices in ((1, 1), (2, 1)) if given.quick else PLACES:
         runs.append({"processes": processes, "devices": devices, **measured(processes, devices, given.quick)})
         say(json.dumps({name: entry for name, entry in runs[-1].items() if name != "found"}))
     compare(runs)
-    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if not given.quick:
-        write(RESULTS, {**about, "runs": runs}, table(runs))
+        write(RESULTS, {**about, **stamp(*MEASURED), "runs": runs}, table(runs))
 
 
 def points(quick: bool) -> Arrays:
@@ -92,8 +98,6 @@ def measured(processes: int, devices: int, quick: bool) -> dict[str, Any]:
 
 def worker(quick: bool, place: str, processes: str, number: str, out: str) -> None:
     """One process: joins the others, does the work a few times, and saves seconds and results."""
-    import jax
-
     if int(processes) > 1:
         jax.distributed.initialize(place, int(processes), int(number))
     import tsds_jax as tsds

@@ -46,7 +46,7 @@ CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "po
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
 MEASURED = (
     *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
-    *("pipeline", "runtime", "selection", "valuation"),
+    *("pipeline", "runtime", "selection", "valuation", "benchmarks/selection.py"),
 )
 # No look at validation rows before the last step. MiniLM was made for the mean of its tokens: its pooler is untrained.
 TUNING = FineTuneOptions(head="mean", evaluate_every=10**6)
@@ -92,6 +92,7 @@ def main() -> None:
     if given.quick:
         given.seeds, given.only = min(given.seeds, 2), given.only or "three"
     flips = FLIPS[1:2] if given.quick else FLIPS if given.noise == NOISES[0] else FLIPS[1:]
+    keep = given.seeds == SEEDS and not given.quick
     measured: dict[str, Any] = {}
     tuned = TUNED[: given.methods] if given.finetune is not None else ()
     how: dict[str, Any] = {
@@ -116,7 +117,7 @@ def main() -> None:
         rows = {"train": 200, "validation": 150, "test": 150} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
         case = named(name, given.noise, given.finetune if tuned else None)
-        about = provenance(*MEASURED)
+        about = provenance(*MEASURED, keep=keep)
         # Runs of other code, versions or machines are not gone on with: they would get what this one is stamped with.
         place = tempfile.mkdtemp() if given.quick else tempfile.gettempdir()  # a trial goes on with none
         out = Path(place) / f"tsds-selection-{case}-{len(splits.train)}-{alike(about)}"
@@ -139,7 +140,7 @@ def main() -> None:
         measured[case] = {**about, "seconds": seconds, "summary": found["summary"], "table": page, "runs": runs}
         took = "gone on with" if seconds is None else f"{seconds:.0f} s"
         print(f"{about['machine']['processor']}, {about['date']}, {took}\n\n{page}")
-        if given.seeds == SEEDS and not given.quick:
+        if keep:
             order = [named(name, noise, share) for name in CLASSES for noise in NOISES for share in (None, *FLIPS)]
             result = merged(RESULTS, order, measured)
             write(RESULTS, result, pages(result))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measures.code import stamp
 from measures.problem import say
 from measures.results import provenance, write
 
@@ -34,7 +35,7 @@ from tsds_jax.options import FineTuneOptions
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 MEASURED = (
     *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
-    *("runtime", "valuation"),
+    *("runtime", "valuation", "benchmarks/soak.py"),
 )
 
 
@@ -43,6 +44,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="less than ten write no file")
     parser.add_argument("--quick", action="store_true", help="two rounds; writes no file")
     given = parser.parse_args()
+    keep = not given.quick and given.minutes >= 10
+    about = provenance(*MEASURED, keep=keep)
     splits = load_tweets(train=300, validation=200, test=1, seed=0)
     encoder = tsds.load_encoder(minilm_folder())
     rounds: list[dict[str, float]] = []
@@ -53,10 +56,9 @@ def main() -> None:
             gc.collect()
             rounds.append({"seconds": round(time.monotonic() - began, 1), **held()})
             say(f"round {len(rounds)}: {rounds[-1]}")
-    about = provenance(*MEASURED)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(rounds)}")
-    if not given.quick and given.minutes >= 10:
-        write(RESULTS, {**about, "rounds": rounds}, table(rounds))
+    if keep:
+        write(RESULTS, {**about, **stamp(*MEASURED), "rounds": rounds}, table(rounds))
 
 
 def one_round(splits: Any, encoder: Any, folder: Path, seed: int, **tuning: Any) -> None:

@@ -173,7 +173,7 @@ class Store:
         """Computes a run where it is not there yet."""
         if key in self.runs:
             return
-        now = stamp(*MEASURED)
+        now = stamp(*MEASURED, keep=True)
         about = self.content.setdefault(self.study, {**now, **environment(), "runs": {}})
         if other := [part for part, digest in now["code"].items() if about["code"].get(part) != digest]:
             raise SystemExit(

@@ -10,16 +10,19 @@ import jax
 
 import tsds_jax
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, system, JAX's devices."""
+    """Processor and its kind, as others have the same name; cores, system, JAX's devices."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
-        names = []
+        lines = []
+    about = {name.strip(): what.strip() for name, _, what in (line.partition(":") for line in lines)}
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": about.get("model name") or platform.processor() or platform.machine(),
+        "cpu": "/".join(about[name] for name in ("cpu family", "model", "stepping") if name in about),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
@@ -37,4 +40,5 @@ def versions(*packages: str) -> dict[str, str]:
     """Of ours, what it stands on, and these."""
     names = ("jax", "jaxlib", "numpy", "scipy", "scikit-learn", *packages)
     found = {item.name: item.version for item in importlib.metadata.distributions() if item.name in names}
-    return {"tsds_jax": tsds_jax.__version__, "python": platform.python_version(), **found}
+    ordered = {name: found[name] for name in names if name in found}
+    return {"tsds_jax": tsds_jax.__version__, "python": platform.python_version(), **ordered}

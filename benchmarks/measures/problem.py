@@ -1,6 +1,5 @@
 """The valuation problem: positive against negative tweets, as MiniLM represents them."""
 
-import hashlib
 import os
 import sys
 import time
@@ -31,10 +30,6 @@ class Arrays(NamedTuple):
     def double(self) -> "Arrays":
         """The same in float64, with which scikit-learn's logistic regression is faster."""
         return self._replace(x=self.x.astype(np.float64), x_val=self.x_val.astype(np.float64))
-
-    def digest(self) -> str:
-        """Which these are, whatever code they were made by."""
-        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in self)).hexdigest()[:12]
 
 
 def tweets(folder: Path, points: int) -> Arrays:

@@ -10,14 +10,15 @@ from measures.machine import machine, versions
 from measures.rows import rebuilt, tables
 
 
-def provenance(*parts: str, packages: Iterable[str] = ()) -> dict[str, Any]:
+def provenance(*parts: str, keep: bool, packages: Iterable[str] = ()) -> dict[str, Any]:
     """When, of which code, where and with what a result was measured.
 
     Args:
-      parts: of tsds_jax, that it measures.
+      parts: of tsds_jax, that it measures, and files of benchmarks/, that measure it.
+      keep: whether the result is to be kept, see `stamp`.
       packages: whose versions it hangs on besides those that all hang on.
     """
-    return {**stamp(*parts), "machine": machine(), "versions": versions(*packages)}
+    return {**stamp(*parts, keep=keep), "machine": machine(), "versions": versions(*packages)}
 
 
 def merged(file: Path, order: Iterable[str], measured: dict[str, Any]) -> dict[str, Any]:
@@ -57,4 +58,5 @@ def write(file: Path, result: dict[str, Any], tables: str) -> None:
 
 
 def _on(entry: dict[str, Any]) -> str:
-    return ", ".join([where(entry["machine"]), *(f"{name} {version}" for name, version in entry["versions"].items())])
+    versions = (f"{name} {version}" for name, version in sorted(entry["versions"].items()))
+    return ", ".join([where(entry["machine"]), *versions])

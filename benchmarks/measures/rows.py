@@ -19,6 +19,7 @@ class Speed:
       check: what was compared to make sure that both sides did the same work, and the number.
       about: whatever else is to be known.
       cannot: peers that do not have this, and their words.
+      most: what the check's number may be; None if any.
     """
 
     measure: str
@@ -30,6 +31,12 @@ class Speed:
     check: tuple[str, float] | None = None
     about: dict[str, Any] = field(default_factory=dict)
     cannot: dict[str, str] = field(default_factory=dict)
+    most: float | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all sides did the same work."""
+        return self.check is None or self.most is None or self.check[1] <= self.most
 
     @property
     def ratio(self) -> float | None:
@@ -48,7 +55,7 @@ class Speed:
             others += [f"{name} {why}" for name, why in row.cannot.items()]
             whole, later = row.first_call
             peer, times = (f"{row.peer} {_rates(row.rates[row.peer])}", _times(row)) if row.peer else ("-", "-")
-            check = f"{row.check[0]}: {row.check[1]:.1g}" if row.check else "-"
+            check = f"{row.check[0]}: {row.check[1]:.1g}{'' if row.agrees else ', TOO LARGE'}" if row.check else "-"
             lines.append(
                 f"| {row.measure} ({row.unit}) | {_rates(row.rates['ours'])} | {peer} | {times} "
                 f"| {', '.join(others) or '-'} | {whole:.1f} s, {max(whole - later, 0):.1f} s | {check} |"
@@ -71,6 +78,7 @@ class Until:
       reliability: the squared correlation to expect of the reference with endless sampling, from its two halves.
       parts: what ours' seconds are made of, for each part one number a repeat.
       about: whatever else is to be known.
+      goal: the rank correlation that is to be reached.
     """
 
     measure: str
@@ -83,6 +91,12 @@ class Until:
     reliability: float
     parts: dict[str, list[float]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    goal: float = 0.95
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the runs that were timed reached the goal, by their median."""
+        return median(self.spearman) >= self.goal
 
     @property
     def ratio(self) -> float | None:
@@ -107,7 +121,8 @@ class Until:
             lines.append(
                 f"| {row.measure} | {_seconds(row.seconds['ours'])}, {row.samples['ours']} "
                 f"| {parts} | {peer} | {times} "
-                f"| {median(row.spearman):.3f} ({min(row.spearman):.3f} to {max(row.spearman):.3f}) "
+                f"| {median(row.spearman):.3f} ({min(row.spearman):.3f} to {max(row.spearman):.3f})"
+                f"{'' if row.agrees else ', goal NOT reached'} "
                 f"| {row.reference}, reliability {row.reliability:.3f} |"
             )
         return "\n".join(lines)

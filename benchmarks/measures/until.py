@@ -1,7 +1,8 @@
 """Seconds until the values rank the points as endless sampling would: Spearman's correlation at least .95.
 
 Converged values are the mean of two long runs with seeds of their own; how well they are converged is known from the
-correlation of the two. Samples needed are searched with other seeds, and the runs that are timed have others again.
+correlation of the two. Samples needed are searched with other seeds, of which all but one must reach the goal, and the
+runs that are timed have others again. Of permutations, where a point's samples are its own, runs differ little.
 What few samples reach says little of how many the goal takes: noise differs by point, and most values lie close
 together. At 5,000 points the law of averages, from 200 samples, promised the permutations .95 by 634: it took 4,255.
 """
@@ -59,8 +60,8 @@ class Plan(NamedTuple):
     Attributes:
       reference: the converged values.
       goal: the rank correlation with them that is to be reached.
-      ours: fewest coalitions with which the median of several seeds reaches it.
-      peers: fewest samples a point of exact permutations, likewise; 0 if not asked for.
+      ours: fewest coalitions with which all of several seeds but one reach it.
+      peers: fewest samples a point of exact permutations, the median of its seeds; 0 if not asked for.
       about: what the search found besides.
     """
 
@@ -114,13 +115,13 @@ def plan(data: Arrays, reference: Converged, goal: float, cache: Path, *, seeds:
       reference: its converged values.
       goal: rank correlation with them that is to be reached.
       cache: folder that keeps what the permutations' search finds, the longest part.
-      seeds: of the search for ours.
+      seeds: of the search for ours, two or more.
       peers_seeds: of the other; 0 does not ask for the permutations' samples.
     """
 
     def reached(samples: int, first: int = _SEARCH) -> float:
         found = [ours(data, samples, first + seed) for seed in range(seeds)]
-        return median(spearman(values, reference.values) for values in found)
+        return sorted(spearman(values, reference.values) for values in found)[1]
 
     needed = fewest(reached, goal, _START, _MOST)
     # The search takes the luckiest of the numbers that it tries; other seeds must agree.
@@ -256,6 +257,7 @@ def _row(
         found.reference.reliability,
         parts,
         found.about | about,
+        found.goal,
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from filelock import FileLock
 
 HERE = Path(__file__).parent
-JOBS = 2
+# As many cores as ours finds.
+JOBS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
     "PYTHONWARNINGS": "ignore"
 }
