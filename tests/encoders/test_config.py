@@ -43,6 +43,16 @@ def test_each_family_has_its_own_names_and_defaults():
     assert EncoderConfig.from_dict({"model_type": "electra", "embedding_size": 256}).embedding_size is None
 
 
+def test_of_two_names_for_a_size_of_a_distilbert_the_common_one_counts_as_in_transformers():
+    own = {"dim": 48, "n_heads": 12, "n_layers": 6}
+    common = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}
+    expected = config_from_dict({"model_type": "distilbert", "dim": 24, "n_heads": 2, "n_layers": 3})
+    for values in (common, own | common, common | own):
+        assert config_from_dict({"model_type": "distilbert", **values}) == expected
+    # And no other: transformers knows that size by one name.
+    assert config_from_dict({"model_type": "distilbert", "intermediate_size": 7}).intermediate_size == 3072
+
+
 def test_a_distilbert_has_no_segments_and_one_epsilon_whatever_a_file_of_bert_has_left_in_its_config():
     left = {"type_vocab_size": 2, "layer_norm_eps": 1e-5}
     assert config_from_dict({"model_type": "distilbert", **left}) == config_from_dict({"model_type": "distilbert"})

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import shutil
 import time
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -46,7 +47,8 @@ def test_a_folder_is_loaded_by_string_or_path(golden, encoder):
 @pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
 def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name):
     cache(hub, name, folder)
-    found = load_encoder(name)
+    with pytest.warns(RuntimeWarning, match=f"how {name} is pooled is not known here, taken as mean unless"):
+        found = load_encoder(name)
     assert found.name == name
     np.testing.assert_array_equal(found.embed(["a film"]), encoder.embed(["a film"]))
 
@@ -109,17 +111,39 @@ def test_a_snapshot_that_lacks_what_is_not_read_here_is_used_and_one_that_lacks_
             raise lacking
         return str(whole)
 
+    def found() -> Path:
+        with pytest.warns(RuntimeWarning, match="how someone/tiny is pooled is not known here"):
+            return load.find_folder("someone/tiny")
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert load.find_folder("someone/tiny") == folder
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
+    assert found() == folder
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
     (folder / "tokenizer.json").unlink()
-    assert load.find_folder("someone/tiny") == whole
+    assert found() == whole
     monkeypatch.setattr(load, "hub_answers", lambda: False)
-    assert load.find_folder("someone/tiny") == folder
+    assert found() == folder
     assert asked == [True, True, False, True]
     (folder / "model.safetensors").unlink()
     assert "the hub cannot be reached" in refused("someone/tiny")
+
+
+def test_a_model_that_the_hub_has_as_a_pickle_alone_is_told_with_the_way_to_convert_it(hub, folder, monkeypatch):
+    (folder / "model.safetensors").unlink()
+
+    def snapshot(name, *, local_files_only=False, **_):
+        if local_files_only:
+            raise FileNotFoundError(name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    message = refused("someone/old")
+    assert message.startswith("model 'someone/old' has no safetensors on the hub: convert its weights")
+    assert "AutoModel.from_pretrained('someone/old').save_pretrained(NEW_FOLDER), with its tokenizer" in message
+    assert str(folder) not in message
 
 
 def test_a_model_in_the_working_folder_is_no_hub_name(hub, folder, monkeypatch):
@@ -268,6 +292,36 @@ def test_the_fingerprint_tells_weights_configs_and_tokenizers_apart(encoder, fol
     assert len(prints) == 4
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tokenizer: setattr(tokenizer, "truncation_side", "left"),
+        lambda tokenizer: setattr(tokenizer, "split_special_tokens", True),
+        lambda tokenizer: tokenizer.add_tokens(["zebra"]),
+        lambda tokenizer: setattr(tokenizer.backend_tokenizer, "normalizer", tokenizers.normalizers.NFC()),
+    ],
+    ids=["side", "special tokens", "tokens", "normalizer"],
+)
+def test_the_fingerprint_tells_a_tokenizer_that_was_changed_after_it_was_read(folder, change):
+    encoder = load_encoder(folder)
+    before = encoder.fingerprint()
+    change(encoder.tokenizer)
+    assert encoder.fingerprint() != before
+    assert encoder.with_model(encoder.model).fingerprint() == encoder.fingerprint()
+
+
+def test_the_fingerprint_is_the_same_before_and_after_the_tokenizer_is_read_and_used(folder, tmp_path):
+    encoder = load_encoder(folder)
+    before = encoder.fingerprint()
+    assert "tokenizer" not in vars(encoder)
+    encoder.embed(["a film " * 20], max_length=8)
+    assert "tokenizer" in vars(encoder)
+    assert encoder.fingerprint() == before
+    encoder.save_pretrained(tmp_path / "saved")
+    encoder.tokenizer(["a film", "the"], padding=True)
+    assert encoder.fingerprint() == encoder.with_model(encoder.model).fingerprint() == before
+
+
 def test_the_heads_fingerprint_tells_apart_what_fine_tuning_starts_from_and_the_encoders_does_not(encoder, folder):
     prints = [encoder.head_fingerprint(), load_encoder(folder).head_fingerprint()]
     for values in ({"id2label": {"0": "bad", "1": "good"}}, {"classifier_dropout": 0.5}):
@@ -353,6 +407,32 @@ def test_a_pooling_that_a_model_is_said_to_have_and_that_is_not_there_is_told(fo
     assert load_encoder(encoder.save_pretrained(tmp_path / "saved")).pooling == encoder.pooling
 
 
+@pytest.mark.parametrize(
+    ("types", "unread"),
+    [
+        (("Transformer", "Pooling", "Dense", "Normalize"), "Dense"),
+        (("Transformer", "Pooling", "LayerNorm"), "LayerNorm"),
+        (("Transformer", "WeightedLayerPooling", "Pooling"), "WeightedLayerPooling"),
+        (("Transformer", "SpladePooling"), "SpladePooling"),
+        (("WordEmbeddings", "Pooling"), "WordEmbeddings"),
+    ],
+)
+def test_a_part_of_a_model_that_is_not_read_is_told_where_no_pooling_is_asked_for(folder, tmp_path, types, unread):
+    said(folder, '{"pooling_mode": "cls"}')
+    parts_with(folder, "1_Pooling", types)
+    encoder = load_encoder(folder)
+    with pytest.raises(InputError, match=f"modules.json has a {unread} part, which is not read here: give pooling as"):
+        encoder.embed(["a film"])
+    assert encoder.embed(["a film"], pooling="cls").shape == (1, encoder.config.hidden_size)
+    assert load_encoder(encoder.save_pretrained(tmp_path / "saved")).pooling == encoder.pooling
+
+
+def test_parts_that_leave_the_pooled_vector_or_its_direction_are_passed_over(folder):
+    said(folder, '{"pooling_mode": "cls"}')
+    parts_with(folder, "1_Pooling", ("Transformer", "Pooling", "Dropout", "Normalize"))
+    assert load_encoder(folder).pooling == "cls"
+
+
 def test_a_pooling_is_found_where_the_list_of_parts_says(folder):
     parts_with(folder, "2_Pooling")
     (folder / "2_Pooling").mkdir()
@@ -382,10 +462,14 @@ def test_a_saved_tokenizer_cuts_nothing_of_itself(folder, tmp_path):
     assert encoder.embed(["film " * 20], max_length=8).shape == (1, 32)
 
 
-def parts_with(folder, path: str) -> None:
-    parts = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
-    parts += [{"path": path, "type": "sentence_transformers.models.Pooling"}]
+def parts_with(folder, path: str, types=("Transformer", "Pooling")) -> None:
+    paths = {"Transformer": "", "Pooling": path}
+    parts = [{"path": paths.get(kind, kind), "type": f"sentence_transformers.models.{kind}"} for kind in types]
     (folder / "modules.json").write_text(json.dumps(parts))
+
+
+def nothing(*_, **__) -> str:
+    raise ConnectionError
 
 
 def said(folder, content: str) -> None:
@@ -407,22 +491,66 @@ def test_of_a_repository_the_hub_is_asked_for_how_texts_are_pooled_and_for_no_ot
 
 
 def test_how_a_model_that_others_cached_is_pooled_is_asked_of_the_hub_once(hub, folder, monkeypatch):
-    cache(hub, "someone/tiny", folder)
-    cache(hub, "someone/plain", folder)
+    has = {
+        "someone/tiny": {"1_Pooling/config.json": '{"pooling_mode": "cls"}'},
+        "someone/plain": {},
+        "someone/dense": {"modules.json": '[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]'},
+    }
+    for name in has:
+        cache(hub, name, folder)
     asked = []
 
     def download(name, file, *, revision):
-        asked.append(name)
+        asked.append((name, file))
         root = hub / f"models--{name.replace('/', '--')}"
-        place = root / "snapshots" / revision if name == "someone/tiny" else root / ".no_exist" / revision
-        (place / file).parent.mkdir(parents=True)
-        (place / file).write_text('{"pooling_mode": "cls"}')
+        place = root / ("snapshots" if file in has[name] else ".no_exist") / revision / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(has[name].get(file, ""))
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
-    assert load_encoder("someone/tiny").pooling == "mean"  # offline
+    with pytest.warns(
+        RuntimeWarning, match="how someone/tiny is pooled is not known here, taken as mean unless pooling is given"
+    ):
+        assert load_encoder("someone/tiny").pooling == "mean"  # offline
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     for _ in range(2):
         assert load_encoder("someone/tiny").pooling == "cls"
         assert load_encoder("someone/plain").pooling == "mean"
-    assert asked == ["someone/tiny", "someone/plain"]
+        assert load_encoder("someone/dense").pooling == "part Dense"
+    assert asked == [(name, file) for name in has for file in ("modules.json", "1_Pooling/config.json")]
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
+    assert load_encoder("someone/plain").pooling == "mean"  # which is known now
+
+
+def test_how_a_model_that_was_fetched_is_pooled_is_known_offline(hub, folder, monkeypatch):
+    def snapshot(name, *, local_files_only=False, **_):
+        place = hub / "models--someone--tiny" / "snapshots" / ("0" * 40)
+        if not local_files_only:
+            cache(hub, name, folder)
+        elif not place.is_dir():
+            raise FileNotFoundError(name)
+        return str(place)
+
+    def download(name, file, *, revision):
+        place = hub / "models--someone--tiny" / ".no_exist" / revision / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    assert load_encoder("someone/tiny").pooling == "mean"
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
+    assert load_encoder("someone/tiny").pooling == "mean"
+
+
+@pytest.mark.parametrize("files", [["modules.json"], ["1_Pooling/config.json"]])
+def test_a_hub_that_does_not_answer_is_no_matter_where_the_cache_has_how_texts_are_pooled(hub, folder, files):
+    said(folder, '{"pooling_mode": "cls"}')
+    parts_with(folder, "1_Pooling")
+    for file in {"modules.json", "1_Pooling/config.json"} - {*files}:
+        (folder / file).unlink()
+    cache(hub, "someone/tiny", folder)
+    assert load_encoder("someone/tiny").pooling in ("cls", "missing")

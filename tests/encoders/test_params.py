@@ -10,6 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from tsds_jax.encoders import load_encoder
+from tsds_jax.encoders.params import encoder_tensors
 from tsds_jax.errors import InputError
 
 Tensors = dict[str, np.ndarray]
@@ -161,6 +162,15 @@ def test_a_wrong_shape_is_named_with_both_shapes_as_stored(folder):
 def test_a_square_map_is_transposed_so_that_x_w_matches_pytorch(encoder, golden):
     stored = load_file(golden / "model.safetensors")["encoder.layer.0.attention.self.query.weight"]
     np.testing.assert_array_equal(encoder.model.layers[0].attention.query.kernel[...], stored.T)
+
+
+def test_tensors_to_save_are_numpys_so_that_a_device_holds_no_second_copy_of_them(of_family, golden):
+    stored = load_file(golden / "model.safetensors")
+    for dtype in ("float32", "bfloat16"):
+        for name, tensor in encoder_tensors(of_family("bert", dtype=dtype).model, "bert").items():
+            assert isinstance(tensor, np.ndarray), name
+            np.testing.assert_array_equal(tensor, stored[name].astype(tensor.dtype))
+            assert tensor.dtype.name == dtype
 
 
 def test_more_layers_than_the_config_has_are_refused(folder):

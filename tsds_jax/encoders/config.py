@@ -49,6 +49,7 @@ class Family(NamedTuple):
       defaults: the value of every field that a config.json may leave out.
       keys: field -> its key in config.json, where that has another name.
       fixed: fields that no config.json decides: such a key is another family's, left behind.
+      common: fields whose own name a config.json may have too; it is the one that counts, as in transformers.
       counts_positions: whether positions are counted over what is not padding, from the padding's id + 1 on, so that
         the table of positions is longer than a text may be.
     """
@@ -56,6 +57,7 @@ class Family(NamedTuple):
     defaults: dict[str, Any]
     keys: Mapping[str, str] = MappingProxyType({})
     fixed: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
     counts_positions: bool = False
 
 
@@ -93,6 +95,7 @@ FAMILIES: dict[str, Family] = {
             "attention_probs_dropout_prob": "attention_dropout",
         },
         fixed=("type_vocab_size", "layer_norm_eps"),
+        common=("hidden_size", "num_hidden_layers", "num_attention_heads"),
     ),
     "electra": Family(
         _BERT | {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
@@ -201,7 +204,8 @@ class EncoderConfig:
             if values.get(flag):
                 raise InputError(f"the encoder config has {flag} set; only an encoder is supported here")
         family = FAMILIES[model_type]
-        asked = {name: family.keys.get(name, name) for name in family.defaults if name not in family.fixed}
+        named = {name: key for name, key in family.keys.items() if name not in family.common or name not in values}
+        asked = {name: named.get(name, name) for name in family.defaults if name not in family.fixed}
         given = family.defaults | {name: values[key] for name, key in asked.items() if key in values}
         if given["pad_token_id"] is None and not family.counts_positions:
             given["pad_token_id"] = family.defaults["pad_token_id"]  # padding is masked, whatever it is

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from huggingface_hub import constants
@@ -20,8 +20,8 @@ from huggingface_hub import constants
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.heads import head_config
-from tsds_jax.encoders.params import encoder_tensors, load_model, parameter_count, weight_files
-from tsds_jax.encoders.pooling import POOLING_FILE, own_pooling
+from tsds_jax.encoders.params import conversion, encoder_tensors, load_model, parameter_count, weight_files
+from tsds_jax.encoders.pooling import PARTS_FILE, POOLING_FILE, own_pooling
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
@@ -61,7 +61,7 @@ class Encoder:
       settings: the config.json as it was read.
       head: what the checkpoint has of a head that `finetune` knows, by canonical names and as it is stored there.
       pooling: how its texts are pooled where nothing else is asked for: as its 1_Pooling/config.json says, which
-        sentence-transformers writes, else ``"mean"``.
+        sentence-transformers writes, else ``"mean"``; and where the model has a part that is not read here, which.
       tokenizer_digest: SHA-256 (hex) of its tokenizer's files.
     """
 
@@ -86,7 +86,9 @@ class Encoder:
         Raises:
           InputError: the folder has none that can be read without running its code.
         """
-        return load_tokenizer(self.folder)
+        tokenizer = load_tokenizer(self.folder)
+        vars(self)["_tokenizer_as_read"] = _tokenizer_state(tokenizer)
+        return tokenizer
 
     @property
     def parameters(self) -> int:
@@ -106,17 +108,24 @@ class Encoder:
     def with_model(self, model: EncoderModule, **others: Any) -> "Encoder":
         """The same with that module's weights (and ``others`` of its parts), and with the tokenizer that was read."""
         made = dataclasses.replace(self, model=model, **others)
-        vars(made).update({name: kept for name, kept in vars(self).items() if name == "tokenizer"})
+        read = ("tokenizer", "_tokenizer_as_read")
+        vars(made).update({name: kept for name, kept in vars(self).items() if name in read})
         return made
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the config, the weights and the tokenizer's files: what the vectors depend on."""
+        """SHA-256 (hex) of the config, the weights and the tokenizer: what the vectors depend on.
+
+        Of the tokenizer that is its files, and its state too where that was changed after it was read.
+        """
         digest = hashlib.sha256(repr(self.config).encode())
         for path, param in nnx.to_flat_state(nnx.state(self.model)):
             digest.update(f"{path}{param.shape}".encode())
             digest.update(np.asarray(param[...]).tobytes())
         digest.update(self.tokenizer_digest.encode())
         digest.update(repr(self.settings.get("tokenizer_class")).encode())  # read where the tokenizer names none
+        as_read = vars(self).get("_tokenizer_as_read")
+        if as_read is not None and (state := _tokenizer_state(self.tokenizer)) != as_read:
+            digest.update(state)
         return digest.hexdigest()
 
     def head_fingerprint(self) -> str:
@@ -146,7 +155,7 @@ class Encoder:
         """
         family = self.config.model_type
         tensors = encoder_tensors(self.model, family)
-        pooler = {name: jnp.asarray(tensor) for name, tensor in self.head.items() if name.startswith("pooler.")}
+        pooler = {name: tensor for name, tensor in self.head.items() if name.startswith("pooler.")}
         settings = {**self.settings, "architectures": [f"{CLASS_PREFIXES[family]}Model"]}
         return save_folder(folder, settings, tensors | pooler, self)
 
@@ -243,8 +252,10 @@ def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Enc
 def find_folder(name: str | os.PathLike[Any]) -> Path:
     """The folder of a model: a local one, else the hub's local cache, else fetched from the hub.
 
+    A warning tells where the cache does not have how the model is pooled and the hub cannot be asked.
+
     Raises:
-      InputError: it is in none of them, with what was tried.
+      InputError: it is in none of them, with what was tried; or the hub has no safetensors of it.
     """
     text = os.fspath(name)
     if text:
@@ -268,6 +279,7 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
     some = here is not None and any(here.glob("*.safetensors"))
     if here is not None and some and (constants.is_offline_mode() or not hub_answers()):
+        _ask_for_pooling(text, here)
         return here  # and what it lacks is said by whoever needs it
     if constants.is_offline_mode():
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
@@ -275,6 +287,9 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
         raise InputError(f"model {text!r}: {tried}, and the hub cannot be reached; correct the path or give a folder")
     fetched = _try(fetch)
     if isinstance(fetched, Path):
+        if not any(fetched.glob("*.safetensors")):
+            raise InputError(f"model {text!r} has no safetensors on the hub: {conversion(text)}")
+        _ask_for_pooling(text, fetched)
         return fetched
     reason = f"{type(fetched).__name__}: {' '.join(str(fetched).split())[:120]}"
     raise InputError(f"model {text!r}: {tried}, and the hub does not give it ({reason}); give a folder")
@@ -292,11 +307,22 @@ def _is_whole(folder: Path) -> bool:
 def _ask_for_pooling(name: str, here: Path) -> None:
     """Has the hub put beside what others cached of a model how it is pooled, of which they take no notice; asked once.
 
-    Where the model does not say, the cache remembers that.
+    Where the model does not say, the cache remembers that. Where that is not known either, a warning tells.
     """
-    asked = huggingface_hub.try_to_load_from_cache(name, POOLING_FILE, revision=here.name)
-    if asked is None and not constants.is_offline_mode() and hub_answers():
-        _try(functools.partial(huggingface_hub.hf_hub_download, name, POOLING_FILE, revision=here.name))
+    files = PARTS_FILE, POOLING_FILE
+
+    def unknown() -> list[str]:
+        return [
+            file for file in files if huggingface_hub.try_to_load_from_cache(name, file, revision=here.name) is None
+        ]
+
+    asked = unknown()
+    if asked and not constants.is_offline_mode() and hub_answers():
+        for file in asked:
+            _try(functools.partial(huggingface_hub.hf_hub_download, name, file, revision=here.name))
+    if unknown() and not any((here / file).is_file() for file in files):
+        told = f"how {name} is pooled is not known here, taken as mean unless pooling is given"
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
 
 
 def _tokenizer_digest(folder: Path) -> str:
@@ -306,6 +332,15 @@ def _tokenizer_digest(folder: Path) -> str:
             digest.update(file.name.encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _tokenizer_state(tokenizer: Any) -> bytes:
+    """SHA-256 of how a tokenizer in memory cuts and reads texts, but for where it last cut and filled them up."""
+    state = repr([getattr(tokenizer, name, None) for name in ("truncation_side", "split_special_tokens")])
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        state += backend.to_str().partition('"added_tokens"')[2]  # truncation and padding stand before it
+    return hashlib.sha256(state.encode()).digest()
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -161,6 +161,14 @@ def match_name(name: str, table: NameTable) -> tuple[str, Transform, int | None]
     return (path, transform, None) if layer is None else (path.format(i=layer[1]), transform, int(layer[1]))
 
 
+def conversion(model: str | Path) -> str:
+    """How pickled weights of a folder, or of a model on the hub, become what is read here: for a message."""
+    return (
+        "convert its weights, where you trust them and have PyTorch, by "
+        f"AutoModel.from_pretrained({str(model)!r}).save_pretrained(NEW_FOLDER), with its tokenizer"
+    )
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder: one file, or the shards that its index names.
 
@@ -173,9 +181,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt")):
             raise InputError(
-                f"{folder} holds pickled weights only, and a pickle can run any code when read: convert them "
-                f"to safetensors, where you trust them and have PyTorch, by "
-                f"AutoModel.from_pretrained({str(folder)!r}).save_pretrained(NEW_FOLDER)"
+                f"{folder} holds pickled weights only, and a pickle can run any code when read: {conversion(folder)}"
             )
         raise InputError(
             f"{folder} holds no model.safetensors and no model.safetensors.index.json; save the model there"
@@ -306,12 +312,14 @@ def head_names(config: HeadConfig) -> dict[str, tuple[str, Transform]]:
     return names
 
 
-def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, jax.Array]:
-    """The encoder's weights as a checkpoint of its family has them, by their names without prefix."""
+def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, Any]:
+    """The encoder's weights as a checkpoint of its family has them, by their names without prefix: NumPy arrays."""
     tensors: dict[str, Any] = {}
     for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         name, transform = _checkpoint_name(path, NAME_TABLES[model_type])
-        tensors[name] = transform(param[...])  # both transforms undo themselves
+        # Both transforms undo themselves. One at a time, so that the device holds no copy of all; and on the device, as
+        # JAX keeps what it gave NumPy of an array, and the host would hold that and the transposed.
+        tensors[name] = np.asarray(transform(param[...]))
     return tensors
 
 

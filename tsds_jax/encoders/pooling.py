@@ -16,9 +16,13 @@ from tsds_jax.errors import InputError
 # Where sentence-transformers writes how a model's texts are pooled, in its folder; and what parts the model has, which
 # it looks at first.
 POOLING_FILE = "1_Pooling/config.json"
-_PARTS_FILE = "modules.json"
-# What `own_pooling` says where the parts are said to have one, which is not there.
+PARTS_FILE = "modules.json"
+# What `own_pooling` says where the parts are said to have one, which is not there, and what precedes the kind of a part
+# that is not read here: a dense map behind the pooling, say, without which vectors are others.
 MISSING = "missing"
+UNREAD = "part "
+# The kinds that are read, that do nothing but in training, and that change a vector's length alone.
+_READ = ("Transformer", "Pooling", "Dropout", "Normalize")
 
 Pooling = Callable[[jax.Array, jax.Array | np.ndarray], jax.Array]
 
@@ -76,7 +80,9 @@ def chosen_pooling(asked: str | None, own: str) -> str:
         known = ", ".join(POOLINGS)
         said = f"{POOLING_FILE} asks for {own!r:.60}, which is unknown"
         if own == MISSING:
-            said = f"{_PARTS_FILE} has a pooling whose config.json is not there"
+            said = f"{PARTS_FILE} has a pooling whose config.json is not there"
+        elif own.startswith(UNREAD):
+            said = f"{PARTS_FILE} has a {own.removeprefix(UNREAD):.60} part, which is not read here"
         raise InputError(f"the model's {said}: give pooling as {known}")
     return own if asked is None else asked
 
@@ -84,18 +90,23 @@ def chosen_pooling(asked: str | None, own: str) -> str:
 def own_pooling(folder: Path) -> str:
     """How the model of a folder says that its texts are pooled: keys of `POOLINGS`, or other names, joined by "+".
 
-    ``"mean"`` where it does not say, and `MISSING` where the file that would is not there.
+    ``"mean"`` where it does not say, `MISSING` where the file that would is not there, and `UNREAD` with the kind of a
+    part where that is none that is read here.
 
     Raises:
       InputError: a file that says so cannot be read.
     """
-    file, parts = folder / POOLING_FILE, folder / _PARTS_FILE
+    file, parts = folder / POOLING_FILE, folder / PARTS_FILE
     if parts.is_file():
         try:
             listed = json.loads(parts.read_text("utf-8"))
-            of = [part["path"] for part in listed if part["type"].endswith(".Pooling")]
+            kinds = [part["type"].rpartition(".")[2] for part in listed]
+            of = [part["path"] for part, kind in zip(listed, kinds, strict=True) if kind == "Pooling"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{parts} is no list of parts ({str(error)[:60]}): mend it, or remove it") from None
+        unread = [kind for kind in kinds if kind not in _READ]
+        if unread:
+            return UNREAD + unread[0]
         if not of:
             return "mean"
         # A name in this folder, and no way out of it.
@@ -115,12 +126,13 @@ def own_pooling(folder: Path) -> str:
 
 def write_pooling(folder: Path, pooling: str, width: int) -> None:
     """Have a new folder say what `own_pooling` is to read there, and sentence-transformers too."""
+    kind = pooling.removeprefix(UNREAD) if pooling.startswith(UNREAD) else "Pooling"
     parts = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 1, "name": "1", "path": f"1_{kind}", "type": f"sentence_transformers.models.{kind}"},
     ]
-    (folder / _PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", "utf-8")
-    if pooling == MISSING:
+    (folder / PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", "utf-8")
+    if pooling == MISSING or kind != "Pooling":
         return
     modes = [_NAMES.get(one, one) for one in pooling.split("+")]
     values = {"word_embedding_dimension": width, "pooling_mode": modes if len(modes) > 1 else modes[0]}

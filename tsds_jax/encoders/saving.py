@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from safetensors.flax import save_file
+from safetensors.numpy import save_file
 
 from tsds_jax.encoders.pooling import own_pooling, write_pooling
 from tsds_jax.errors import InputError
