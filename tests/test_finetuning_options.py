@@ -1,6 +1,7 @@
 """What each option of fine-tuning promises, on a tiny BERT and texts of one length."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ from tsds_jax.finetuning.target import new_target
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.pipeline import select
-from tsds_jax.stages import finetune_files
+from tsds_jax.stages import finetune_files, finetune_seed_files
 
 MODEL = Path(__file__).parent / "golden" / "bert"
 OPTIONS = FineTuneOptions(head="mean", steps=4, batch_size=6, learning_rate=1e-2, dropout=0.0, max_length=16)
@@ -591,11 +592,81 @@ def test_a_run_that_took_long_is_kept_whole_at_its_end(encoder, tmp_path, monkey
     assert (again.history, again.best_step, again.steps) == (first.history, first.best_step, first.steps)
 
 
+# A process of its own: TensorStore's threads go on with the other arrays, and tell of what became of each.
+FULL = """
+import resource, sys
+tests, out = sys.argv[1:]
+sys.path.insert(0, tests)
+import numpy as np
+from test_finetuning_options import MODEL, Checkpoints, checkpoints_module, films, load_encoder, tune, weights
+from tsds_jax.cli import main
+
+def full(from_step):
+    def save(self, step, *rest):
+        # Of files beyond so many bytes.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if step >= from_step else resource.RLIM_INFINITY, -1))
+        try:
+            write(self, step, *rest)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, -1))
+    return save
+
+write, checkpoints_module._WORTH = Checkpoints.save, 0.0
+whole = tune(load_encoder(MODEL))
+Checkpoints.save = full(from_step=1)
+tuned = tune(load_encoder(MODEL), folder=f"{out}/tuned", checkpoint_every=3600.0)
+for name, expected in weights(whole.model.module).items():
+    np.testing.assert_array_equal(weights(tuned.model.module)[name], expected, err_msg=name)
+films(40).rows.to_csv(f"{out}/train.csv", index=False)
+Checkpoints.save = full(from_step=2)
+command = ["finetune", "--train", f"{out}/train.csv", "--model", str(MODEL), "--steps", "3", "--batch-size", "6"]
+main([*command, "--checkpoint-every", "0", "--out", f"{out}/run"])
+"""
+
+
+def test_a_full_disk_takes_nothing_of_what_was_learned_and_is_told_with_the_way_out_while_a_run_goes_on(tmp_path):
+    pytest.importorskip("resource")
+    program = [sys.executable, "-c", FULL, str(Path(__file__).parent), str(tmp_path)]
+    stopped = subprocess.run(program, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    place = tmp_path / "run" / "checkpoints"
+    words = f"{place} cannot be written (file too large): make room, and the same command with --resume goes on"
+    # Not a line by itself: TensorStore's threads may be telling theirs.
+    assert f"tsds: error: {words}" in stopped.stderr
+    assert stopped.returncode == 1
+    assert (place / "1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (ValueError(f"RESOURCE_EXHAUSTED: writing: {os.strerror(errno.ENOSPC)} [os_error_code='28']"), errno.ENOSPC),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), errno.EDQUOT),
+        (ValueError("a shape"), None),
+    ],
+)
+def test_a_checkpoint_without_room_names_the_folder_and_leaves_no_part_there(error, number, tmp_path, monkeypatch):
+    def full(step, **how):
+        (tmp_path / f"{step}.orbax-checkpoint-tmp").mkdir()
+        (tmp_path / f"{step}.orbax-checkpoint-tmp" / "half").write_text("of it")
+        raise error
+
+    with Checkpoints(tmp_path, 3600.0) as checkpoints:
+        checkpoints.save(1, lambda: [np.zeros(3)], {})
+        monkeypatch.setattr(checkpoints.manager, "save", full)
+        with pytest.raises(OSError if number else ValueError) as told:
+            checkpoints.save(2, lambda: [np.zeros(3)], {})
+        assert number is None or (told.value.errno, told.value.filename) == (number, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
 def test_numbers_of_numpy_are_numbers(encoder, tmp_path):
     given = {"steps": np.int64(2), "batch_size": np.int32(8), "learning_rate": np.float32(1e-4)}
     options = dataclasses.replace(OPTIONS, **given)
     runs = finetune_seeds(encoder, films(20), seeds=np.arange(2), options=options, folder=tmp_path)
     assert [run.steps for run in runs.runs] == [2, 2]
+    assert json.dumps(runs.seeds) == "[0, 1]"
+    folder = finetune_seed_files(np.arange(2), tmp_path / "files", train=films(20), model=str(MODEL), options=options)
+    assert json.loads((folder / "seeds.json").read_text())["seeds"] == [0, 1]
     one = embed(encoder, ["a good film was good"], max_length=np.int64(6), layer=np.int64(-1), batch_size=np.int64(1))
     two = embed(encoder, ["a good film was good"], max_length=6, batch_size=1)
     np.testing.assert_array_equal(one.values, two.values)
@@ -705,6 +776,53 @@ def test_seeds_run_apart_and_are_summed_up(encoder, tmp_path):
     for call in (finetune, partial(finetune_seeds, seeds=(1, 2))):
         with pytest.raises(InputError, match="options is a dict: give FineTuneOptions"):
             call(encoder, films(4), options={"steps": 3})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def unfit(place: Path) -> Path:
+    """The model with a tokenizer whose word "zebra" it has no vector for."""
+    folder = Path(shutil.copytree(MODEL, place))
+    tokenizer = load_encoder(folder).tokenizer
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def with_text(text: str) -> TextData:
+    rows = films(8)
+    return dataclasses.replace(rows, texts=[*rows.texts[:7], text])
+
+
+@pytest.mark.parametrize(("text", "words"), [("zebra", "row 7 has the token id"), (" ", "row 7 is empty")])
+def test_a_text_that_the_model_cannot_take_is_refused_while_the_old_runs_are_there(text, words, tmp_path):
+    options, given = dataclasses.replace(OPTIONS, steps=1), {"train": films(8), "model": str(MODEL)}
+    alone = finetune_files(**given, out=tmp_path / "alone", options=options)
+    seeds = finetune_seed_files([0, 1], tmp_path / "seeds", **given, options=options)
+    before = files(alone), files(seeds)
+    bad = {"train": with_text(text), "model": str(unfit(tmp_path / "unfit")), "options": options}
+    for out, how in ((tmp_path / "alone", {"overwrite": True}), (tmp_path / "new", {})):
+        for call in (partial(finetune_files, out=out), partial(finetune, folder=out)):
+            with pytest.raises(InputError, match=words):
+                call(**bad, **how)
+    with pytest.raises(InputError, match=words):
+        finetune_seed_files([0, 1], tmp_path / "seeds", **bad, overwrite=True)
+    with pytest.raises(InputError, match="checkpoint_every is -1"):
+        finetune_seed_files([0, 1], seeds, **given, options=options, overwrite=True, checkpoint_every=-1)
+    assert (files(alone), files(seeds)) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_runs_of_seeds_are_overwritten_whatever_else_lies_beside_them(tmp_path):
+    given = {"train": films(8), "model": str(MODEL)}
+    out = finetune_seed_files([0, 1], tmp_path, **given, options=dataclasses.replace(OPTIONS, steps=1))
+    (out / "seed-0" / "notes.txt").write_text("mine")
+    finetune_seed_files([0, 1, 2], out, **given, options=dataclasses.replace(OPTIONS, steps=2), overwrite=True)
+    for seed in (0, 1, 2):
+        assert json.loads((out / f"seed-{seed}" / "finetune.json").read_text())["steps"] == 2
+    assert (out / "seed-0" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.slow

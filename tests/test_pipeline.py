@@ -939,3 +939,15 @@ def test_sentence_pairs_run_through(tiny_files, tiny_model, tmp_path):
 
 def column(file, name):
     return tsds.load_data(file).rows[name][:]
+
+
+def test_a_text_that_the_model_cannot_take_removes_no_run_that_was_to_be_overwritten(tiny_files, tiny_model, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"identity": {}}')
+    (tmp_path / "run" / "report.html").write_text("of long work")
+    rows = tsds.load_data(tiny_files["test"])
+    rows = dataclasses.replace(rows, texts=[*rows.texts[:-1], " "])
+    for role in ("train", "validation", "test"):
+        with pytest.raises(tsds.InputError, match="row 49 is empty"):
+            run({**tiny_files, role: rows}, tiny_model, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "report.html").read_text() == "of long work"

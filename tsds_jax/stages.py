@@ -22,7 +22,7 @@ from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
-from tsds_jax.finetuning.checks import check_fits
+from tsds_jax.finetuning.checks import check_fits, check_tokens
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
@@ -36,11 +36,10 @@ from tsds_jax.runtime.folder import (
     as_path,
     atomic,
     check_place,
-    clear_run,
     load_npz,
     open_run,
 )
-from tsds_jax.runtime.processes import in_own_place
+from tsds_jax.runtime.processes import in_own_place, kept_from_others
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
@@ -150,8 +149,9 @@ def finetune_files(
     check_place(out, (train, model, validation, test), resume=resume, overwrite=overwrite)
     data, encoder = _read_and_fitting(train, model, validation, test, text, label, options)
     told = identity(encoder, data, options)
-    folder = open_run(out, told, resume=resume, overwrite=overwrite)
-    if folder.finished:
+    folder = RunFolder(as_path(out))
+    if resume and folder.finished:
+        open_run(out, told, resume=True)  # which refuses another run
         folder.remove("checkpoints")
         written = ("finetune.json", "model", *(["predictions.parquet"] if data.evaluation is not None else []))
         for name in written:
@@ -167,7 +167,8 @@ def finetune_files(
         evaluation=data.evaluation,
         options=options,
         folder=out,
-        resume=True,
+        resume=resume,
+        overwrite=overwrite,
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
@@ -230,9 +231,11 @@ def finetune_seed_files(
       InputError: there is no seed, or one twice; the folder has a seeds.json; or as `finetune_files`.
     """
     folder, each = as_path(out), options_by_seed(seeds, options)
+    places = [folder / f"seed-{one.seed}" for one in each]
+    number_in("checkpoint_every", given.get("checkpoint_every", 0), 0, math.inf, whole=False)
     inputs = [given.get(name) for name in ("train", "model", "validation", "test")]
-    for one in each:  # before the first of them trains
-        check_place(folder / f"seed-{one.seed}", inputs, resume=resume, overwrite=overwrite)
+    for place in places:  # before the first of them trains
+        check_place(place, inputs, resume=resume, overwrite=overwrite)
     if (folder / "manifest.json").exists():
         raise InputError(f"folder {folder} is a run's: give another for the runs of several seeds")
     summary = folder / "seeds.json"
@@ -243,28 +246,34 @@ def finetune_seed_files(
             f"{summary} has seed {min(left)} too: resume with all its seeds (and more), or give another folder"
         )
 
-    if overwrite:
-        # Whatever is wrong with the rows or the model is said while the old runs are there.
-        sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
-        _read_and_fitting(**sources, options=each[0])
-        # All of them now: with some of the old runs there the new ones could not be gone on with.
-        summary.unlink(missing_ok=True)
-        for one in each:
-            clear_run(folder / f"seed-{one.seed}")
-
-    def train(one: FineTuneOptions) -> Path:
+    def train(one: FineTuneOptions, place: Path) -> None:
         def relay(event: Progress) -> None:
             progress(event._replace(detail=f"seed {one.seed}, {event.detail}"))
 
-        place = str(folder / f"seed-{one.seed}")
-        return finetune_files(out=place, options=one, resume=resume, overwrite=overwrite, progress=relay, **given)
+        finetune_files(out=str(place), options=one, resume=resume or overwrite, progress=relay, **given)
 
-    folders = [train(one) for one in each]
-    found = [json.loads((one / "finetune.json").read_text("utf-8"))["metrics"] for one in folders]
+    with kept_from_others(places):
+        if overwrite:
+            sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
+            identities = _identities(each, **sources)
+            # All of them now: with some of the old runs there the new ones could not be gone on with.
+            summary.unlink(missing_ok=True)
+            for place, told in zip(places, identities, strict=True):
+                open_run(place, told, overwrite=True)
+        for one, place in zip(each, places, strict=True):
+            train(one, place)
+    found = [json.loads((place / "finetune.json").read_text("utf-8"))["metrics"] for place in places]
     mean, deviation = over_runs(found)
-    about = {"seeds": list(seeds), "runs": found, "mean": mean, "deviation": deviation}
+    about = {"seeds": [one.seed for one in each], "runs": found, "mean": mean, "deviation": deviation}
     RunFolder(folder).write_json("seeds.json", about)
     return folder
+
+
+def _identities(each: Sequence[FineTuneOptions], **sources: Any) -> list[dict[str, Any]]:
+    """Each run's, after all checks: whatever is wrong with the rows or the model is said while old runs are there."""
+    data, encoder = _read_and_fitting(**sources, options=each[0])
+    check_tokens(data, encoder, each[0].max_length)
+    return [identity(encoder, data, one) for one in each]
 
 
 @in_own_place

@@ -209,6 +209,19 @@ def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):
     assert all(f"is in use by process {os.getpid()}" in error for error in errors)
 
 
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_a_seeds_folder_in_use_is_refused_in_all_processes_before_anything_is_read(free_place, tmp_path, how):
+    from tsds_jax.runtime.folder import open_run
+
+    held = open_run(tmp_path / "runs" / "seed-1", {"stage": "finetune"})
+    arguments = ["finetune", "--train", "none.csv", "--model", "none", "--seeds", "0,1", how]
+    codes, _, errors = ends(two(free_place, *arguments, "--out", tmp_path / "runs"))
+    assert codes == [2, 2]
+    assert all(f"seed-1 is in use by process {os.getpid()}" in error for error in errors)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed-1"]
+    assert (held.path / "manifest.json").exists()
+
+
 @pytest.mark.slow
 def test_what_cannot_be_used_ends_all_processes_alike(free_place, tmp_path):
     (tmp_path / "other").mkdir()

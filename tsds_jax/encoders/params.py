@@ -312,9 +312,9 @@ def head_names(config: HeadConfig) -> dict[str, tuple[str, Transform]]:
     return names
 
 
-def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, Any]:
-    """The encoder's weights as a checkpoint of its family has them, by their names without prefix: NumPy arrays."""
-    tensors: dict[str, Any] = {}
+def encoder_tensors(model: EncoderModule, model_type: str) -> dict[str, np.ndarray]:
+    """The encoder's weights as a checkpoint of its family has them, by their names without prefix."""
+    tensors: dict[str, np.ndarray] = {}
     for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         name, transform = _checkpoint_name(path, NAME_TABLES[model_type])
         # Both transforms undo themselves. One at a time, so that the device holds no copy of all; and on the device, as

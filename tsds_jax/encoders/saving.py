@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -48,7 +47,7 @@ def check_new_folder(folder: str | os.PathLike[str]) -> Path:
 def save_folder(
     folder: str | os.PathLike[str],
     settings: Mapping[str, Any],
-    tensors: Mapping[str, np.ndarray | jax.Array],
+    tensors: Mapping[str, np.ndarray],
     encoder: "Encoder",
 ) -> Path:
     """Write config.json, model.safetensors and what else of an encoder there is to say; all of it or nothing.

@@ -1,5 +1,8 @@
 """What a run of fine-tuning needs to go on where it stopped, written by Orbax."""
 
+import errno
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,8 @@ from tsds_jax.runtime.signals import Ended, PutOff
 # From one save to the next passes at least so many times what the last one took, but for one at the end: that is worth
 # it where as much as it takes would be lost, and so much of the time from one to the next.
 _REST, _WORTH = 20, 0.5
+# No room, or none for this user, or none for a file of that size; or a disk that takes nothing any more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Checkpoints(PutOff):
@@ -59,10 +64,12 @@ class Checkpoints(PutOff):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the folder."""
-        if self.manager is not None:
+        """Let go of the folder, without what was not written whole: what follows may need the room."""
+        if self.folder is not None:
             try:
                 self.manager.close()
+                for left in self.folder.glob("*.*"):
+                    shutil.rmtree(left, ignore_errors=True)  # threads may still write there; Orbax removes that later
             finally:
                 super().__exit__(kind, error, trace)
 
@@ -93,15 +100,23 @@ class Checkpoints(PutOff):
 
         Raises:
           Ended: after writing, where Ctrl-C or SIGTERM made it due.
+          OSError: it cannot be written; the one before is there.
         """
         began, args = time.monotonic(), self.orbax.args
         leaves = jax.tree.leaves(fetch())
         if is_first():
-            self.manager.save(
-                step,
-                args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
-                force=True,
-            )
+            try:
+                self.manager.save(
+                    step,
+                    args=args.Composite(arrays=args.StandardSave(leaves), loop=args.JsonSave(loop)),
+                    force=True,
+                )
+            except (OSError, ValueError) as error:
+                # TensorStore, which writes the arrays, tells what the system said in its own error's words.
+                full = [number for number in _FULL if os.strerror(number) in str(error)]
+                if not full:
+                    raise
+                raise OSError(full[0], os.strerror(full[0]), str(self.folder)) from None
         self.written = time.monotonic()
         self.took = self.written - began
         self.rest = max(self.seconds, _REST * self.took) if self.seconds else 0.0

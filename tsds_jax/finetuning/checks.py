@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
 from tsds_jax.arrays import is_number
+from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder
 from tsds_jax.encoders.heads import HEADS
 from tsds_jax.encoders.precision import check_dtype
+from tsds_jax.encoders.tokens import check_texts, token_portions
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.finetuning.scores import METRICS
@@ -64,6 +66,16 @@ def check_fits(options: FineTuneOptions, encoder: Encoder) -> None:
             f"fine-tuning option tune {options.tune} finds nothing to train in this model with frozen_layers "
             f"{options.frozen_layers}: give tune head to train the head alone, or another"
         )
+
+
+def check_tokens(parts: Iterable[TextData | None], encoder: Encoder, max_length: int) -> None:
+    """Raise InputError for a row that the tokenizer or the encoder cannot take, before an old run makes room for it."""
+    limit = min(max_length, encoder.config.max_tokens)
+    for part in parts:
+        if part is not None:
+            check_texts(part.texts)
+            for _ in token_portions(encoder.tokenizer, part.texts, limit, encoder.config):
+                pass
 
 
 def lasting(options: FineTuneOptions) -> dict[str, Any]:

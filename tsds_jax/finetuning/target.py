@@ -133,7 +133,7 @@ class TargetModel:
         prefix = NAME_TABLES[family].prefix
         tensors = {prefix + name: tensor for name, tensor in encoder_tensors(self.module.encoder, family).items()}
         for name, tensor in self._head_tensors().items():
-            tensors[prefix + name if name.startswith("pooler.") else name] = jnp.asarray(tensor)
+            tensors[prefix + name if name.startswith("pooler.") else name] = tensor
         return save_folder(folder, self._settings(), tensors, self.base)
 
     def _head_tensors(self) -> dict[str, np.ndarray]:

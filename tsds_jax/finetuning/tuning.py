@@ -161,10 +161,6 @@ def finetune(
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)
-    encoder.tokenizer  # noqa: B018, it is read before the folder is opened
-    run = None
-    if folder is not None:
-        run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
     limit = min(options.max_length, encoder.config.max_tokens)
 
     def rows_of(part: TextData | None) -> Rows | None:
@@ -172,8 +168,12 @@ def finetune(
             return None
         return Rows(tokenise(encoder.tokenizer, part.texts, limit, encoder.config), part.labels)
 
+    # A row that cannot be tokenised must be told of before an earlier run is removed.
     rows, watched, tested = map(rows_of, data)
     assert rows is not None
+    run = None
+    if folder is not None:
+        run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
     classes = data.train.classes
     units, spread = Units(), over_all_devices(cuts=options.shard)
     if options.task == "regression":
@@ -232,6 +232,8 @@ def finetune_seeds(
 ) -> SeedRuns:
     """`finetune` once for each seed, on the same rows; the encoder is loaded once and nothing compiles twice.
 
+    Every run's model is given and stays on the device, whose memory fills by one more of them with each seed.
+
     Args:
       model: as in `finetune`, and so are ``train`` and what else is ``given``.
       train: see `finetune`.
@@ -259,7 +261,7 @@ def finetune_seeds(
         finetune(encoder, train, options=one, folder=folder and Path(folder) / f"seed-{one.seed}", **given)
         for one in each
     )
-    return SeedRuns(tuple(seeds), runs, *over_runs([run.metrics for run in runs]))
+    return SeedRuns(tuple(one.seed for one in each), runs, *over_runs([run.metrics for run in runs]))
 
 
 def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> list[FineTuneOptions]:

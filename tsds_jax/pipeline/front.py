@@ -10,6 +10,7 @@ from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.finetuning import check_fits, checked_options
+from tsds_jax.finetuning.checks import check_tokens
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
@@ -161,6 +162,10 @@ def run(
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
+    if overwrite:  # what cannot be tokenised must be told of while the earlier run is there
+        longest = max(settings.max_length or encoder.config.max_tokens, finetuning.max_length)
+        check_tokens((splits.train, splits.validation), encoder, longest)
+        check_tokens([splits.test], encoder, finetuning.max_length)
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite, every=checkpoint_every)
     if folder.finished:  # and is to be whole again before it says so
         folder.write_json("manifest.json", {**manifest, "status": "running"})

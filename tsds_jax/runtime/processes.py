@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ParamSpec
@@ -145,6 +145,25 @@ def own_place(name: str | os.PathLike, *, is_file: bool = False) -> Iterator[Pat
         _OWN.append(here)
         stack.callback(_OWN.remove, here)
         yield own
+
+
+@contextmanager
+def kept_from_others(folders: Iterable[Path]) -> Iterator[None]:
+    """Within an `own_place`, which no other job writes to itself: nor does one write to these folders in it meanwhile.
+
+    Raises:
+      InputError: another job writes to one of them; in all processes.
+    """
+    with ExitStack() as stack:
+        refused = ""
+        try:
+            for folder in folders:
+                stack.enter_context(take(folder / LOCK, folder))
+        except InputError as error:
+            refused = str(error)
+        if refused := first_says(refused):
+            raise InputError(refused)
+        yield
 
 
 def in_own_place(function: Callable[P, Path]) -> Callable[P, Path]:
