@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from measures.code import Case
+from measures.code import Case, stamp
 from measures.large import large
 from measures.machine import compile_anew
-from measures.ours import Logistic, RidgePrefixes
+from measures.ours import Logistic, RidgePrefixes, rate
 from measures.problem import MANY, POINTS, Arrays, say, timed, tweets
 from measures.results import case_tables, merged, provenance, write
-from measures.rows import Speed, Until, as_json, tables
-from measures.until import MEASURED, TRIAL_GOAL, TRIAL_SAMPLES, WANTED, compiled, converged, plan
+from measures.rows import Until, as_json, tables
+from measures.until import MEASURED, alone
 
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
 PRECISION = "float32, products of small differences in TF32"
@@ -55,35 +55,22 @@ class Bench:
             tweets(self.cache, POINTS).first(300) if self.dry else tweets(self.cache, max(number, POINTS)).first(number)
         )
 
+    def orders(self, points: int, orders: int) -> tuple[Arrays, int]:
+        """So many points, and permutations of them; of a dry run two."""
+        return self.points(points), 2 if self.dry else orders
 
-def rate(bench: Bench, kind: type[Logistic] | type[RidgePrefixes], points: int, count: int) -> Speed:
-    """Fits a second of ours along ``count`` permutations."""
-    data = bench.points(points)
-    ours = kind(data, 2 if bench.dry else count)
-    _, first = timed(lambda: ours.rate(0))
-    _, later = timed(lambda: ours.rate(0))
-    name = "exact logistic fits along permutations" if kind is Logistic else "exact ridge prefixes"
-    rates = [ours.rate(repeat) for repeat in range(bench.repeats)]
-    about = {"unconverged": ours.unconverged} if isinstance(ours, Logistic) else {}
-    return Speed(f"{name}, n = {len(data.x):,}", "fits/s", {"ours": rates}, None, None, (first, later), about=about)
-
-
-def until(bench: Bench, points: int, estimator: str, samples: int) -> Until:
-    """Seconds until the goal, everything compiled; converged values by so many samples of the estimator."""
-    data = bench.points(points)
-    reference = converged(data, bench.cache, estimator, TRIAL_SAMPLES if bench.dry else samples)
-    goal, seeds = TRIAL_GOAL if bench.dry else WANTED, 3 if points <= POINTS else 7
-    found = plan(data, reference, goal, bench.cache, seeds=seeds, peers_seeds=0)
-    return compiled(data, found, None, 0, repeats=bench.repeats, quick=bench.dry)
+    def until(self, points: int, estimator: str, samples: int) -> Until:
+        """See `alone`."""
+        return alone(self.points(points), self.cache, estimator, samples, repeats=self.repeats, quick=self.dry)
 
 
 CASES = {
     "large": Case(("large",), lambda bench: large(dry=bench.dry)),
-    "logistic-200": Case(("ours",), lambda bench: rate(bench, Logistic, 200, 640)),
-    "logistic-1000": Case(("ours",), lambda bench: rate(bench, Logistic, 1000, 128)),
-    "ridge-1000": Case(("ours",), lambda bench: rate(bench, RidgePrefixes, 1000, 100)),
-    "until-compiled": Case(("until",), lambda bench: until(bench, POINTS, "permutation", 8000)),
-    "until-compiled-10000": Case(("until",), lambda bench: until(bench, MANY, "add_one", 4000)),
+    "logistic-200": Case(("ours",), lambda bench: rate(Logistic, *bench.orders(200, 640), repeats=bench.repeats)),
+    "logistic-1000": Case(("ours",), lambda bench: rate(Logistic, *bench.orders(1000, 128), repeats=bench.repeats)),
+    "ridge-1000": Case(("ours",), lambda bench: rate(RidgePrefixes, *bench.orders(1000, 100), repeats=bench.repeats)),
+    "until-compiled": Case(("until",), lambda bench: bench.until(POINTS, "permutation", 8000)),
+    "until-compiled-10000": Case(("until",), lambda bench: bench.until(MANY, "add_one", 4000)),
 }
 
 
@@ -102,6 +89,7 @@ def main() -> None:
 
     bench = Bench(given.cache, given.dry_run)
     where = {"device": jax.devices()[0].device_kind, "precision": PRECISION, "jax": jax.__version__}
+    stamp(*MEASURED, keep=not given.dry_run)  # which refuses what would not be kept
     rows: list[Any] = []
     measured: dict[str, Any] = {}
     for name, case in CASES.items():

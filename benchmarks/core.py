@@ -27,12 +27,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from measures.agreement import agreement
-from measures.code import Case
+from measures.code import Case, stamp
 from measures.coverage import coverage
 from measures.machine import compile_anew, machine
 from measures.mapped_memory import mapped
@@ -42,7 +41,7 @@ from measures.problem import DIMENSIONS, MANY, POINTS, Arrays, say, synthetic, t
 from measures.rates import logistic_rate, ridge_rate
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import Agreement, Speed, Until, as_json, tables
-from measures.until import MEASURED, TRIAL_GOAL, TRIAL_SAMPLES, WANTED, Plan, cold, compiled, converged, plan
+from measures.until import MEASURED, Plan, cold, compiled, plan_many, plan_thousand
 from peers.environment import Peer
 from threadpoolctl import threadpool_limits
 
@@ -74,81 +73,59 @@ class Bench:
         return self.peers["pydvl"], self.peers["valda"], self.peers["opendataval"]
 
     @property
-    def goal(self) -> float:
-        """Spearman's correlation to reach; a quick run's converged values allow no more."""
-        return TRIAL_GOAL if self.quick else WANTED
+    def few(self) -> dict[str, Any]:
+        """Arguments where a peer takes up to minutes."""
+        return {"repeats": min(2, self.repeats)}
 
-    def points(self, whole: int, quick: int) -> Arrays:
-        """So many points of a whole run, or of a quick one."""
-        points = quick if self.quick else whole
-        return tweets(self.cache, max(POINTS, points)).first(points)
+    @property
+    def neighbours(self) -> list[Peer]:
+        """Those asked for KNN-Shapley; the first only says that it has none, which a trial need not hear."""
+        return [self.peers[name] for name in ("valda", "dattri", "opendataval", "pydvl")[self.quick :]]
 
+    def points(self, points: int) -> Arrays:
+        """So many points of a whole run; of a quick one 300 at most, and half of fewer."""
+        some = min(points // 2, 300) if self.quick else points
+        return tweets(self.cache, max(POINTS, some)).first(some)
 
-@cache
-def plan_thousand(bench: Bench) -> tuple[Arrays, Plan]:
-    """The game of 1,000 points, whose converged values are exact fits."""
-    data = bench.points(POINTS, 300)
-    reference = converged(data, bench.cache, "permutation", TRIAL_SAMPLES if bench.quick else 8000)
-    seeds, peers_seeds = (3, 1) if bench.quick else (7, 3)
-    return data, plan(data, reference, bench.goal, bench.cache, seeds=seeds, peers_seeds=peers_seeds)
+    def thousand(self) -> tuple[Arrays, Plan]:
+        """The game of a thousand points."""
+        return plan_thousand(self.points(POINTS), self.cache, quick=self.quick)
 
+    def many(self, points: int) -> tuple[Arrays, Plan]:
+        """The game of more points."""
+        return plan_many(self.points(points), self.cache, quick=self.quick)
 
-@cache
-def plan_many(bench: Bench, points: int) -> tuple[Arrays, Plan]:
-    """The game of so many points, whose converged values are not exact fits: these would take hours.
-
-    Few coalitions do for many points, and all points share them: it takes more seeds to know how many. Of permutations
-    it takes many millions, which each point has to itself: one seed does.
-    """
-    data = bench.points(points, 300)
-    reference = converged(data, bench.cache, "add_one", TRIAL_SAMPLES if bench.quick else 4000)
-    return data, plan(data, reference, bench.goal, bench.cache, seeds=3 if bench.quick else 7, peers_seeds=1)
+    def synthetic(self, points: int) -> Arrays:
+        """So many points and 1,000 validation rows of a whole run, a tenth of a quick one."""
+        tenth = 10 if self.quick else 1
+        return synthetic(points // tenth, DIMENSIONS, 1000 // tenth)
 
 
-# The first only says that it has none, which a trial need not hear.
-KNN_PEERS = ("valda", "dattri", "opendataval", "pydvl")
 CASES = {
-    "logistic-200": Case(
-        ("rates",), lambda bench: logistic_rate(bench.points(200, 100), *bench.fitting, 50, **bench.how)
-    ),
-    "logistic-1000": Case(
-        ("rates",), lambda bench: logistic_rate(bench.points(1000, 300), *bench.fitting, 30, **bench.how)
-    ),
-    "ridge-1000": Case(("rates",), lambda bench: ridge_rate(bench.points(1000, 300), 100, **bench.how)),
-    "until-compiled": Case(("until",), lambda bench: compiled(*plan_thousand(bench), bench.pydvl, 500, **bench.how)),
-    "until-cold": Case(("until",), lambda bench: cold(*plan_thousand(bench), bench.pydvl, 40, **bench.how)),
-    "until-compiled-5000": Case(
-        ("until",), lambda bench: compiled(*plan_many(bench, 5000), bench.pydvl, 500, **bench.how)
-    ),
-    "until-cold-10000": Case(("until",), lambda bench: cold(*plan_many(bench, MANY), bench.pydvl, 300, **bench.how)),
-    "until-compiled-20000": Case(
-        ("until",), lambda bench: compiled(*plan_many(bench, 20_000), bench.pydvl, 500, **bench.how)
-    ),
-    "knn-5000": Case(
-        ("neighbours",),
-        lambda bench: knn(bench, 5000, 1000, [bench.peers[name] for name in KNN_PEERS[bench.quick :]], 3),
-    ),
-    "knn-100000": Case(("neighbours",), lambda bench: knn(bench, 100_000, 1000, [], 3)),
+    "logistic-200": Case(("rates",), lambda bench: logistic_rate(bench.points(200), *bench.fitting, 50, **bench.how)),
+    "logistic-1000": Case(("rates",), lambda bench: logistic_rate(bench.points(1000), *bench.fitting, 30, **bench.how)),
+    "ridge-1000": Case(("rates",), lambda bench: ridge_rate(bench.points(1000), 100, **bench.how)),
+    "until-compiled": Case(("until",), lambda bench: compiled(*bench.thousand(), bench.pydvl, 500, **bench.how)),
+    "until-cold": Case(("until",), lambda bench: cold(*bench.thousand(), bench.pydvl, 40, **bench.how)),
+    "until-compiled-5000": Case(("until",), lambda bench: compiled(*bench.many(5000), bench.pydvl, 500, **bench.how)),
+    "until-cold-10000": Case(("until",), lambda bench: cold(*bench.many(MANY), bench.pydvl, 300, **bench.how)),
+    "until-compiled-20000": Case(("until",), lambda bench: compiled(*bench.many(20000), bench.pydvl, 500, **bench.how)),
+    "knn-5000": Case(("neighbours",), lambda bench: knn_rate(bench.synthetic(5000), bench.neighbours, 3, **bench.few)),
+    "knn-100000": Case(("neighbours",), lambda bench: knn_rate(bench.synthetic(100_000), [], 3, **bench.few)),
     "memory-100000": Case(
         ("memory",), lambda bench: memory(*((5000, 10) if bench.quick else (100_000, 50)), 64, 1000, repeats=1)
     ),
     "memory-2000000": Case(
         ("mapped_memory",), lambda bench: mapped(*((5000, 10) if bench.quick else (2_000_000, 64)), 384, 100)
     ),
-    "coverage": Case(("coverage",), lambda bench: coverage(bench.points(POINTS, 300), bench.cache, quick=bench.quick)),
+    "coverage": Case(("coverage",), lambda bench: coverage(bench.points(POINTS), bench.cache, quick=bench.quick)),
     "agreement": Case(
-        ("agreement",), lambda bench: agreement(bench.points(POINTS, POINTS), *bench.fitting, quick=bench.quick)
+        ("agreement",), lambda bench: agreement(tweets(bench.cache, POINTS), *bench.fitting, quick=bench.quick)
     ),
 }
 
 # At a trial's sizes the same as another case: left out unless it is named.
 ALIKE = ("logistic-1000", "until-compiled-5000", "until-cold-10000", "until-compiled-20000", "knn-100000")
-
-
-def knn(bench: Bench, points: int, rows: int, peers: list[Peer], wanted: float) -> Speed:
-    """KNN-Shapley of synthetic points; a peer takes up to minutes, so there are two repeats."""
-    points, rows = (points // 10, rows // 10) if bench.quick else (points, rows)
-    return knn_rate(synthetic(points, DIMENSIONS, rows), peers, wanted, repeats=min(2, bench.repeats))
 
 
 def main() -> None:
@@ -172,6 +149,7 @@ def main() -> None:
     measured: dict[str, Any] = {}
     every = [name for name in CASES if not (given.quick and name in ALIKE)]
     keep = not given.quick and (given.save or not given.only)
+    stamp(*MEASURED, keep=keep)  # which refuses what would not be kept
     with threadpool_limits(1):
         for name, case in CASES.items():
             if name in (given.only or every):

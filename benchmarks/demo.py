@@ -42,9 +42,10 @@ accelerator (jax {jax}, Python {python}, {date}; `python benchmarks/demo.py` doe
 def main() -> None:
     quick = sys.argv[1:2] == ["--quick"]
     options = [f"--{name}={value}" for name, value in SMALL.items()] if quick else sys.argv[1:]
+    stamp(*MEASURED, keep=not options)  # which refuses what would not be kept
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "tsds-demo"
-        command = [sys.executable, "-m", "tsds_jax.cli", "demo", "--out", str(out), *options]
+        command = [sys.executable, "-P", "-m", "tsds_jax.cli", "demo", "--out", str(out), *options]
         began = time.perf_counter()
         cold = {name: text for name, text in os.environ.items() if quick or name != "JAX_COMPILATION_CACHE_DIR"}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=cold)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from measures.code import stamp
 from measures.problem import POINTS, Arrays, represented, say, timed, tweets
 from measures.results import provenance, write
 from peers.environment import Peer
@@ -121,6 +122,8 @@ def main() -> None:
     if given.model and given.data is None:
         parser.error("--model is for --data: the tweets' results are MiniLM's")
     quick, folder = given.quick, Path(tempfile.gettempdir()) / "tsds-core-benchmark"
+    keep = not quick and given.data is None
+    stamp(*MEASURED, keep=keep)  # which refuses what would not be kept
     data = tweets(folder, POINTS) if given.data is None else named(given.data, given.model)
     data = data.first(200) if quick else data.first(POINTS)
     runs, every = [], methods(folder, quick)
@@ -137,7 +140,6 @@ def main() -> None:
                 runs.append({"method": method.name, "seed": seed, "seconds": seconds, **score})
                 say(json.dumps(runs[-1]))
     scripts = sorted({f"benchmarks/peers/run_{method.peer.name}.py" for method in every if method.peer})
-    keep = not quick and given.data is None
     about = provenance(*MEASURED, "benchmarks/detection.py", *scripts, keep=keep)
     print(f"{about['machine']['processor']}, {about['date']}\n\n{table(runs)}")
     if keep:

@@ -27,15 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from measures.accelerated_encoder import encoded
-from measures.code import Case
+from measures.accelerated_encoder import on_gpu
+from measures.code import Case, stamp
 from measures.embedding_memory import growth
 from measures.encoding import embedding, folder_of, from_text, product, training
-from measures.large import matrix_peak
 from measures.machine import compile_anew, machine
 from measures.problem import say, timed
 from measures.results import case_tables, merged, provenance, write
-from measures.rows import Encoded, as_json, tables
+from measures.rows import as_json, tables
 from peers import torch_encoder as peer
 
 from tsds_jax.encoders import Encoder, load_encoder
@@ -67,26 +66,6 @@ class Bench:
         return quick if self.quick else whole
 
 
-def gpu(bench: Bench) -> list[Encoded]:
-    """Encoders of the sizes of BERT-base and RoBERTa-base."""
-    if jax.default_backend() != "gpu":
-        say("gpu: JAX sees no GPU here, nothing measured")
-        return []
-    peak = matrix_peak(8192)["bfloat16"]
-    kinds: dict[str, dict[str, Any]] = {
-        "BERT-base": {"model_type": "bert"},
-        "RoBERTa-base": {
-            "model_type": "roberta",
-            "vocab_size": 50265,
-            "max_position_embeddings": 514,
-            "type_vocab_size": 1,
-            "layer_norm_eps": 1e-5,
-        },
-    }
-    rows = bench.size(256, 32)
-    return [encoded(name, values, rows, 128, peak, repeats=bench.repeats) for name, values in kinds.items()]
-
-
 CASES = {
     "product": Case(("encoding",), lambda bench: product(1024, bench.encoder.config, repeats=bench.repeats)),
     "embed": Case(("encoding",), lambda bench: embedding(bench.encoder, bench.size(2048, 64), repeats=bench.repeats)),
@@ -102,7 +81,7 @@ CASES = {
     "memory": Case(
         ("embedding_memory",), lambda bench: growth(bench.encoder.folder, bench.size(100_000, 64), repeats=1)
     ),
-    "gpu": Case(("accelerated_encoder", "large"), gpu),
+    "gpu": Case(("accelerated_encoder",), lambda bench: on_gpu(bench.size(256, 32), repeats=bench.repeats)),
 }
 
 # At a trial's sizes the same as the case before: left out unless it is named.
@@ -123,12 +102,13 @@ def main() -> None:
     bench = Bench(given.model, given.quick)
     rows: list[Any] = []
     measured: dict[str, Any] = {}
-    on_gpu, here = jax.default_backend() == "gpu", machine()
+    with_gpu, here = jax.default_backend() == "gpu", machine()
     if jax.default_backend() != "cpu" and set(given.only or []) - {"gpu"}:
         parser.error("these cases stand beside PyTorch on the CPU: set JAX_PLATFORMS=cpu, or take --only gpu")
-    file = GPU_RESULTS if on_gpu else RESULTS
+    file = GPU_RESULTS if with_gpu else RESULTS
     keep = not (given.quick or given.model) and (given.save or not given.only)
-    every = ["gpu"] if on_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
+    stamp(*MEASURED, keep=keep)  # which refuses what would not be kept
+    every = ["gpu"] if with_gpu else [name for name in CASES if not (given.quick and name in ALIKE)]
     for name, case in CASES.items():
         if name in (given.only or every):
             load = os.getloadavg()[0]

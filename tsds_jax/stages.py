@@ -22,7 +22,7 @@ from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
-from tsds_jax.finetuning.checks import check_fits, check_tokens
+from tsds_jax.finetuning.checks import check_fits, check_tokens, lasting
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
@@ -273,7 +273,8 @@ def _identities(each: Sequence[FineTuneOptions], **sources: Any) -> list[dict[st
     """Each run's, after all checks: whatever is wrong with the rows or the model is said while old runs are there."""
     data, encoder = _read_and_fitting(**sources, options=each[0])
     check_tokens(data, encoder, each[0].max_length)
-    return [identity(encoder, data, one) for one in each]
+    first = identity(encoder, data, each[0])
+    return [first | {"options": lasting(one)} for one in each]
 
 
 @in_own_place

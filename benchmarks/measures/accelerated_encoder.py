@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from measures.problem import in_turn, timed
+from measures.large import matrix_peak
+from measures.problem import in_turn, say, timed
 from measures.rows import Encoded
 
 from tsds_jax.encoders import POOLINGS, EncoderConfig
@@ -19,6 +20,25 @@ from tsds_jax.encoders.tokens import Batch
 
 # Batches started before one is waited for.
 AT_ONCE = 8
+
+
+def on_gpu(rows: int, *, repeats: int) -> list[Encoded]:
+    """Encoders of the sizes of BERT-base and RoBERTa-base."""
+    if jax.default_backend() != "gpu":
+        say("gpu: JAX sees no GPU here, nothing measured")
+        return []
+    peak = matrix_peak(8192)["bfloat16"]
+    kinds: dict[str, dict[str, Any]] = {
+        "BERT-base": {"model_type": "bert"},
+        "RoBERTa-base": {
+            "model_type": "roberta",
+            "vocab_size": 50265,
+            "max_position_embeddings": 514,
+            "type_vocab_size": 1,
+            "layer_norm_eps": 1e-5,
+        },
+    }
+    return [encoded(name, values, rows, 128, peak, repeats=repeats) for name, values in kinds.items()]
 
 
 def encoded(name: str, values: dict[str, Any], rows: int, length: int, peak: float, *, repeats: int) -> Encoded:

@@ -22,8 +22,9 @@ PACKAGE = ROOT / "tsds_jax"
 RESULTS = ROOT / "benchmarks" / "results"
 EXAMPLES = ROOT / "examples"
 INDEX = RESULTS / "README.md"
-# What runs may be installed elsewhere.
-IMPORTED = Path(find_spec("tsds_jax").origin).parent
+# What runs may be installed elsewhere; to list results it need not be installed.
+_FOUND = find_spec("tsds_jax")
+IMPORTED = Path(_FOUND.origin).parent if _FOUND and _FOUND.origin else PACKAGE
 # They decide no figure.
 BOOKKEEPING = {f"benchmarks/measures/{name}.py" for name in ("code", "machine", "results", "rows")}
 _HEAD = """# What was measured, and whether it is still so
@@ -218,7 +219,11 @@ def _commit() -> str | None:
 # Of what runs, which was imported at the start: hours later other code may lie in its place.
 _PARTS = [
     *sorted(place.stem for place in PACKAGE.iterdir()),
-    *(file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "benchmarks").rglob("*.py"))),
+    *(
+        file.relative_to(ROOT).as_posix()
+        for folder in (".", "measures", "peers", "reference")
+        for file in sorted((ROOT / "benchmarks" / folder).glob("*.py"))
+    ),
 ]
 _BEGAN_WITH = {part: code_digest(part, IMPORTED) for part in _PARTS}
 _CHECKED_OUT = {part: code_digest(part) for part in _PARTS}

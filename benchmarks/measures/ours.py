@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from measures.problem import Arrays, timed
+from measures.rows import Speed
 
 from tsds_jax.estimators.permutation import chain_lanes, walk_chains
 from tsds_jax.games import logistic_game
@@ -49,3 +50,14 @@ class RidgePrefixes:
         drawn = [rng.permutation(self.points).astype(np.int32) for _ in range(self.orders)]
         _, seconds = timed(lambda: jax.block_until_ready([self.prefixes(self.game, order) for order in drawn]))
         return self.orders * self.points / seconds
+
+
+def rate(kind: type[Logistic] | type[RidgePrefixes], data: Arrays, count: int, *, repeats: int) -> Speed:
+    """Fits a second of ours along ``count`` permutations, beside nobody."""
+    ours = kind(data, count)
+    _, first = timed(lambda: ours.rate(0))
+    _, later = timed(lambda: ours.rate(0))
+    name = "exact logistic fits along permutations" if kind is Logistic else "exact ridge prefixes"
+    rates = [ours.rate(repeat) for repeat in range(repeats)]
+    about = {"unconverged": ours.unconverged} if isinstance(ours, Logistic) else {}
+    return Speed(f"{name}, n = {len(data.x):,}", "fits/s", {"ours": rates}, None, None, (first, later), about=about)

@@ -107,17 +107,17 @@ def _kept(
     return np.load(kept)
 
 
-def plan(data: Arrays, reference: Converged, goal: float, cache: Path, *, seeds: int, peers_seeds: int) -> Plan:
+def plan(data: Arrays, reference: Converged, cache: Path, *, quick: bool, peers_seeds: int) -> Plan:
     """Searches how many coalitions ours needs, and how many samples a point exact permutations.
 
     Args:
       data: the game.
       reference: its converged values.
-      goal: rank correlation with them that is to be reached.
       cache: folder that keeps what the permutations' search finds, the longest part.
-      seeds: of the search for ours, two or more.
+      quick: a lower goal, as the converged values allow no more, and fewer seeds of the search for ours.
       peers_seeds: of the other; 0 does not ask for the permutations' samples.
     """
+    goal, seeds = (TRIAL_GOAL, 3) if quick else (WANTED, 7)
 
     def reached(samples: int, first: int = _SEARCH) -> float:
         found = [ours(data, samples, first + seed) for seed in range(seeds)]
@@ -174,6 +174,29 @@ def permutations(data: Arrays, samples: int, seed: int) -> np.ndarray:
     """Values by exact permutation chains without truncation."""
     options: dict[str, Any] = {"utility": "accuracy", "estimator": "permutation", "truncation": 0.0}
     return tsds_jax.value(*data, **options, samples=samples, subset_size=SUBSET, seed=seed).values
+
+
+def plan_thousand(data: Arrays, cache: Path, *, quick: bool) -> tuple[Arrays, Plan]:
+    """The game of a thousand points, whose converged values are exact fits."""
+    reference = converged(data, cache, "permutation", TRIAL_SAMPLES if quick else 8000)
+    return data, plan(data, reference, cache, quick=quick, peers_seeds=1 if quick else 3)
+
+
+def plan_many(data: Arrays, cache: Path, *, quick: bool) -> tuple[Arrays, Plan]:
+    """The game of many points, whose converged values are not exact fits: these would take hours.
+
+    Few coalitions do for many points, and all points share them. Of permutations it takes many millions, which each
+    point has to itself: one seed does.
+    """
+    reference = converged(data, cache, "add_one", TRIAL_SAMPLES if quick else 4000)
+    return data, plan(data, reference, cache, quick=quick, peers_seeds=1)
+
+
+def alone(data: Arrays, cache: Path, estimator: str, samples: int, *, repeats: int, quick: bool) -> Until:
+    """`compiled` without a peer; converged values by so many samples of the estimator."""
+    reference = converged(data, cache, estimator, TRIAL_SAMPLES if quick else samples)
+    found = plan(data, reference, cache, quick=quick, peers_seeds=0)
+    return compiled(data, found, None, 0, repeats=repeats, quick=quick)
 
 
 def compiled(data: Arrays, found: Plan, pydvl: Peer | None, wanted: float, *, repeats: int, quick: bool) -> Until:

@@ -3,7 +3,6 @@ import dataclasses
 import json
 import shutil
 import time
-from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -47,10 +46,13 @@ def test_a_folder_is_loaded_by_string_or_path(golden, encoder):
 @pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
 def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name):
     cache(hub, name, folder)
-    with pytest.warns(RuntimeWarning, match=f"how {name} is pooled is not known here, taken as mean unless"):
-        found = load_encoder(name)
+    found = load_encoder(name)
     assert found.name == name
-    np.testing.assert_array_equal(found.embed(["a film"]), encoder.embed(["a film"]))
+    with pytest.warns(RuntimeWarning, match=f"how {name} is pooled is not known here, taken as mean: give pooling"):
+        vectors = found.embed(["a film"])
+    np.testing.assert_array_equal(vectors, encoder.embed(["a film"]))
+    np.testing.assert_array_equal(found.embed(["a film"], pooling="mean"), vectors)
+    assert not found.with_model(found.model).pooling_known
 
 
 def test_offline_an_unknown_name_says_what_was_tried(hub):
@@ -111,19 +113,15 @@ def test_a_snapshot_that_lacks_what_is_not_read_here_is_used_and_one_that_lacks_
             raise lacking
         return str(whole)
 
-    def found() -> Path:
-        with pytest.warns(RuntimeWarning, match="how someone/tiny is pooled is not known here"):
-            return load.find_folder("someone/tiny")
-
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
-    assert found() == folder
+    assert load.find_folder("someone/tiny") == folder
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
     (folder / "tokenizer.json").unlink()
-    assert found() == whole
+    assert load.find_folder("someone/tiny") == whole
     monkeypatch.setattr(load, "hub_answers", lambda: False)
-    assert found() == folder
+    assert load.find_folder("someone/tiny") == folder
     assert asked == [True, True, False, True]
     (folder / "model.safetensors").unlink()
     assert "the hub cannot be reached" in refused("someone/tiny")
@@ -509,10 +507,8 @@ def test_how_a_model_that_others_cached_is_pooled_is_asked_of_the_hub_once(hub, 
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
-    with pytest.warns(
-        RuntimeWarning, match="how someone/tiny is pooled is not known here, taken as mean unless pooling is given"
-    ):
-        assert load_encoder("someone/tiny").pooling == "mean"  # offline
+    assert load_encoder("someone/tiny").pooling == "mean"  # offline
+    assert not load_encoder("someone/tiny").pooling_known
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     for _ in range(2):
         assert load_encoder("someone/tiny").pooling == "cls"
@@ -520,7 +516,7 @@ def test_how_a_model_that_others_cached_is_pooled_is_asked_of_the_hub_once(hub, 
         assert load_encoder("someone/dense").pooling == "part Dense"
     assert asked == [(name, file) for name in has for file in ("modules.json", "1_Pooling/config.json")]
     monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
-    assert load_encoder("someone/plain").pooling == "mean"  # which is known now
+    assert load_encoder("someone/plain").pooling_known
 
 
 def test_how_a_model_that_was_fetched_is_pooled_is_known_offline(hub, folder, monkeypatch):
@@ -543,7 +539,15 @@ def test_how_a_model_that_was_fetched_is_pooled_is_known_offline(hub, folder, mo
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
     assert load_encoder("someone/tiny").pooling == "mean"
     monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
-    assert load_encoder("someone/tiny").pooling == "mean"
+    assert load_encoder("someone/tiny").pooling_known
+
+
+def test_a_repository_that_is_all_there_says_how_its_model_is_pooled_by_saying_nothing(hub, folder):
+    (folder / ".gitattributes").touch()
+    cache(hub, "someone/tiny", folder)
+    encoder = load_encoder("someone/tiny")
+    assert encoder.pooling_known
+    assert encoder.embed(["a film"]).shape == (1, encoder.config.hidden_size)
 
 
 @pytest.mark.parametrize("files", [["modules.json"], ["1_Pooling/config.json"]])
@@ -554,3 +558,4 @@ def test_a_hub_that_does_not_answer_is_no_matter_where_the_cache_has_how_texts_a
         (folder / file).unlink()
     cache(hub, "someone/tiny", folder)
     assert load_encoder("someone/tiny").pooling in ("cls", "missing")
+    assert load_encoder("someone/tiny").pooling_known

@@ -17,7 +17,7 @@ import numpy as np
 from tsds_jax.arrays import number_in
 from tsds_jax.encoders.batches import SHORTEST, fill_batches, ladder
 from tsds_jax.encoders.cache import Counts, Entry, Since, cache_key, check_room, read_entry, write_entry
-from tsds_jax.encoders.pooling import POOLINGS, chosen_pooling
+from tsds_jax.encoders.pooling import POOLINGS
 from tsds_jax.encoders.precision import exact_products
 from tsds_jax.encoders.structure import Structure, split_model
 from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token_limit, token_portions
@@ -104,7 +104,7 @@ def embed(
       >>> embed(encoder, ["a text", "another"]).values.shape == (2, encoder.config.hidden_size)
       True
     """
-    pooling = chosen_pooling(pooling, encoder.pooling)
+    pooling = encoder.chosen_pooling(pooling)
     layers = _layer_indices(plain(layer), encoder.config.num_hidden_layers)
     limit = token_limit(encoder.config, plain(max_length))
     if batch_size is not None:

@@ -21,7 +21,7 @@ from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.params import conversion, encoder_tensors, load_model, parameter_count, weight_files
-from tsds_jax.encoders.pooling import PARTS_FILE, POOLING_FILE, own_pooling
+from tsds_jax.encoders.pooling import PARTS_FILE, POOLING_FILE, chosen_pooling, own_pooling
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
@@ -63,6 +63,7 @@ class Encoder:
       pooling: how its texts are pooled where nothing else is asked for: as its 1_Pooling/config.json says, which
         sentence-transformers writes, else ``"mean"``; and where the model has a part that is not read here, which.
       tokenizer_digest: SHA-256 (hex) of its tokenizer's files.
+      pooling_known: False where ``pooling`` is "mean" for want of files that may be on the hub.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Encoder:
     head: Mapping[str, np.ndarray]
     pooling: str
     tokenizer_digest: str
+    pooling_known: bool = True
 
     def __repr__(self) -> str:
         """In a line, for a notebook."""
@@ -104,6 +106,13 @@ class Encoder:
     def own_tokenizer(self) -> Any:
         """The tokenizer that was read, or that the folder has; None where there is none."""
         return self.tokenizer if "tokenizer" in vars(self) or has_tokenizer(self.folder) else None
+
+    def chosen_pooling(self, asked: str | None) -> str:
+        """`chosen_pooling` of this model, with a warning where none is asked for and its own is not known."""
+        if asked is None and not self.pooling_known:
+            told = f"how {self.name} is pooled is not known here, taken as mean: give pooling, or ask the hub once"
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+        return chosen_pooling(asked, self.pooling)
 
     def with_model(self, model: EncoderModule, **others: Any) -> "Encoder":
         """The same with that module's weights (and ``others`` of its parts), and with the tokenizer that was read."""
@@ -246,13 +255,12 @@ def load_encoder(name: str | os.PathLike[Any], *, dtype: str = "float32") -> Enc
         loaded.head,
         pooling,
         _tokenizer_digest(folder),
+        as_path(name).is_dir() or not _unasked(str(name), folder),
     )
 
 
 def find_folder(name: str | os.PathLike[Any]) -> Path:
     """The folder of a model: a local one, else the hub's local cache, else fetched from the hub.
-
-    A warning tells where the cache does not have how the model is pooled and the hub cannot be asked.
 
     Raises:
       InputError: it is in none of them, with what was tried; or the hub has no safetensors of it.
@@ -274,12 +282,12 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
     place = cached if isinstance(cached, Path) else getattr(cached, "snapshot_path", None)
     here = None if place is None else Path(place)
     if here is not None and _is_whole(here):
-        _ask_for_pooling(text, here)
+        if _unasked(text, here) and not constants.is_offline_mode() and hub_answers():
+            _ask_for_pooling(text, here)
         return here
     tried = f"no folder {text!r} here and no model of that name in the hub's cache {constants.HF_HUB_CACHE}"
     some = here is not None and any(here.glob("*.safetensors"))
     if here is not None and some and (constants.is_offline_mode() or not hub_answers()):
-        _ask_for_pooling(text, here)
         return here  # and what it lacks is said by whoever needs it
     if constants.is_offline_mode():
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
@@ -304,25 +312,22 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "config.json").is_file() and has_tokenizer(folder)
 
 
+def _unasked(name: str, here: Path) -> list[str]:
+    """Of the files that say how a model is pooled, those that the hub may have and its cache says nothing of."""
+    files = PARTS_FILE, POOLING_FILE
+    # One is enough; and every repository has the last, so where it is, all of the repository is.
+    if any((here / file).is_file() for file in (*files, ".gitattributes")):
+        return []
+    return [file for file in files if huggingface_hub.try_to_load_from_cache(name, file, revision=here.name) is None]
+
+
 def _ask_for_pooling(name: str, here: Path) -> None:
     """Has the hub put beside what others cached of a model how it is pooled, of which they take no notice; asked once.
 
-    Where the model does not say, the cache remembers that. Where that is not known either, a warning tells.
+    Where the model does not say, the cache remembers that.
     """
-    files = PARTS_FILE, POOLING_FILE
-
-    def unknown() -> list[str]:
-        return [
-            file for file in files if huggingface_hub.try_to_load_from_cache(name, file, revision=here.name) is None
-        ]
-
-    asked = unknown()
-    if asked and not constants.is_offline_mode() and hub_answers():
-        for file in asked:
-            _try(functools.partial(huggingface_hub.hf_hub_download, name, file, revision=here.name))
-    if unknown() and not any((here / file).is_file() for file in files):
-        told = f"how {name} is pooled is not known here, taken as mean unless pooling is given"
-        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    for file in _unasked(name, here):
+        _try(functools.partial(huggingface_hub.hf_hub_download, name, file, revision=here.name))
 
 
 def _tokenizer_digest(folder: Path) -> str:

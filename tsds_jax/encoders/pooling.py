@@ -125,7 +125,10 @@ def own_pooling(folder: Path) -> str:
 
 
 def write_pooling(folder: Path, pooling: str, width: int) -> None:
-    """Have a new folder say what `own_pooling` is to read there, and sentence-transformers too."""
+    """Have a new folder say what `own_pooling` is to read there, and sentence-transformers too.
+
+    A part that is not read is not written either: the folder names it, and sentence-transformers misses it.
+    """
     kind = pooling.removeprefix(UNREAD) if pooling.startswith(UNREAD) else "Pooling"
     parts = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},

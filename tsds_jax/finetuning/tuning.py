@@ -30,7 +30,7 @@ from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import RunFolder, check_outside, check_place, open_run
+from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices
 
@@ -157,7 +157,7 @@ def finetune(
     options = checked_options(options)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     if folder is not None:
-        check_outside(folder, (model, train, validation, evaluation), overwrite=overwrite)
+        check_place(folder, (model, train, validation, evaluation), resume=resume, overwrite=overwrite)
     data = read_rows(train, validation, evaluation, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)
@@ -168,12 +168,17 @@ def finetune(
             return None
         return Rows(tokenise(encoder.tokenizer, part.texts, limit, encoder.config), part.labels)
 
-    # A row that cannot be tokenised must be told of before an earlier run is removed.
+    def opened() -> RunFolder | None:
+        if folder is None:
+            return None
+        return open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
+
+    # A run that cannot be gone on with is told of before the rows are tokenised; a row that cannot be tokenised, before
+    # an earlier run is removed or a new one signed.
+    run = opened() if resume else None
     rows, watched, tested = map(rows_of, data)
     assert rows is not None
-    run = None
-    if folder is not None:
-        run = open_run(folder, identity(encoder, data, options), resume=resume, overwrite=overwrite)
+    run = run or opened()
     classes = data.train.classes
     units, spread = Units(), over_all_devices(cuts=options.shard)
     if options.task == "regression":

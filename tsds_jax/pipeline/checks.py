@@ -10,7 +10,7 @@ from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
 from tsds_jax.data.marks import codes_of
 from tsds_jax.data.messages import counted
-from tsds_jax.encoders import POOLINGS, Encoder, chosen_pooling
+from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind
 from tsds_jax.finetuning.parts import finds_part
@@ -175,7 +175,7 @@ def check_representing(settings: SelectOptions, encoder: Encoder, finetuning: Fi
 
 def pooled_by(encoder: Encoder, settings: SelectOptions) -> SelectOptions:
     """The options with the pooling that is taken, which makes a run what it is where none was asked for too."""
-    return dataclasses.replace(settings, pooling=chosen_pooling(settings.pooling, encoder.pooling))
+    return dataclasses.replace(settings, pooling=encoder.chosen_pooling(settings.pooling))
 
 
 def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:

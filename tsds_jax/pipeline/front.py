@@ -29,7 +29,7 @@ from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import check_place, keep_nothing, no_part, open_run
+from tsds_jax.runtime.folder import MANIFEST, as_path, check_place, keep_nothing, no_part, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits
@@ -162,7 +162,7 @@ def run(
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
-    if overwrite:  # what cannot be tokenised must be told of while the earlier run is there
+    if overwrite and (as_path(out) / MANIFEST).exists():  # what cannot be tokenised is told of while that run is there
         longest = max(settings.max_length or encoder.config.max_tokens, finetuning.max_length)
         check_tokens((splits.train, splits.validation), encoder, longest)
         check_tokens([splits.test], encoder, finetuning.max_length)
