@@ -624,6 +624,7 @@ main([*command, "--checkpoint-every", "0", "--out", f"{out}/run"])
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_takes_nothing_of_what_was_learned_and_is_told_with_the_way_out_while_a_run_goes_on(tmp_path):
     pytest.importorskip("resource")
     program = [sys.executable, "-c", FULL, str(Path(__file__).parent), str(tmp_path)]

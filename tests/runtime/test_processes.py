@@ -209,6 +209,7 @@ def test_a_folder_in_use_is_refused_in_all_processes(free_place, tmp_path):
     assert all(f"is in use by process {os.getpid()}" in error for error in errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["--resume", "--overwrite"])
 def test_a_seeds_folder_in_use_is_refused_in_all_processes_before_anything_is_read(free_place, tmp_path, how):
     from tsds_jax.runtime.folder import open_run
