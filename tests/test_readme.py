@@ -72,6 +72,18 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
     assert all(f"on 2 cores of an {case['machine']['processor']} ({case['date']};" in said for case in cases.values())
 
 
+def test_what_launching_says_of_devices_that_share_cores_is_what_the_benchmark_measured():
+    said = " ".join((ROOT / "examples" / "launching.md").read_text("utf-8").split())
+    result = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text("utf-8"))
+    assert result["date"] in said
+    one = result["runs"][0]["seconds"]
+    for run in result["runs"][1:]:
+        names = ["values by add-one", "values by chains", *(["embedding"] if run["processes"] == 1 else [])]
+        for name in names:
+            times = f"{median(one[name]) / median(run['seconds'][name]):.2f}"
+            assert times in said, (run["processes"], run["devices"], name, times)
+
+
 def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
     text = README.read_text("utf-8")
 
