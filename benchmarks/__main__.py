@@ -1,7 +1,8 @@
 """All benchmarks, one after another, or what their results are worth now.
 
     python -m benchmarks [--quick] [--only NAME ...]    run them; --quick: at a size that says whether they work
-    python -m benchmarks index                          list what was measured, and what is stale, in results/README.md
+    python -m benchmarks index                          list what was measured, and what is stale, in results/README.md,
+                                                        and draw all plots of it anew
     python -m benchmarks guard                          a few ratios against the plain reference, or fail
 
 A trial of all takes five to six minutes on two cores, and one or two more where the peers' environments are new.
@@ -24,9 +25,9 @@ HERE = Path(__file__).parent
 # As a script's folder would be.
 sys.path.insert(0, str(HERE))
 
-from measures.code import INDEX, index  # noqa: E402
+from measures.code import INDEX, RESULTS, index  # noqa: E402
 
-# Name -> its argument for a trial. The longest run is the last; trials begin with those that take longest.
+# Name -> its argument for a trial. The longest run is the last.
 SCRIPTS = {
     "core": "--quick",
     "cost": "--quick",
@@ -35,13 +36,28 @@ SCRIPTS = {
     "detection": "--quick",
     "encoders": "--quick",
     "demo": "--quick",
+    "pipeline": "--quick",
     "accelerator": "--dry-run",
     "representations": "--quick",
     "rules": "--quick",
     "selection": "--quick",
 }
 
+# Trials begin with those that take longest.
 LONG = ("selection", "core")
+
+# What is run of a script that has several tables, each by arguments of its own.
+WHOLE = {
+    "selection": (
+        "",
+        "--noise class_dependent",
+        "--only two --finetune 0 --methods 4",
+        "--only two --finetune 0.1",
+        "--only two --finetune 0.2",
+        "--only three --finetune 0.2 --methods 4",
+        "--only three --finetune 0.2 --methods 4 --noise class_dependent",
+    )
+}
 
 # Most of a trial is compilation: it is not optimised, and what one script has compiled the others read.
 TRIAL = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
@@ -56,7 +72,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, help="these alone")
     given = parser.parse_args()
     if given.what == "index":
+        from measures.plots import draw
+
         INDEX.write_text(index(), "utf-8")
+        for file in sorted(RESULTS.glob("*.json")):
+            draw(file)
         print(INDEX)
     elif given.what == "guard":
         import guard
@@ -67,7 +87,7 @@ def main() -> None:
 
 
 def run(names: list[str], quick: bool) -> None:
-    """The scripts, each in a process of its own, with its seconds; fails if one did.
+    """The scripts, each run in a process of its own, with its seconds; fails if one did.
 
     Of trials, which measure nothing, two go on at a time, and what one prints is shown when it is over.
     """
@@ -78,24 +98,26 @@ def run(names: list[str], quick: bool) -> None:
             environment |= TRIAL | {"JAX_COMPILATION_CACHE_DIR": compiled}
             names = sorted(names, key=lambda name: name not in LONG)
 
-        def ran(name: str) -> bool:
+        def ran(what: str) -> bool:
             began = time.perf_counter()
-            command = [sys.executable, str(HERE / f"{name}.py"), *([SCRIPTS[name]] if quick else [])]
+            name, *given = what.split()
             if not quick:
-                print(f"\n# {name}\n", flush=True)
+                print(f"\n# {what}\n", flush=True)
             ended = subprocess.run(
-                command,
+                [sys.executable, str(HERE / f"{name}.py"), *given],
                 env=environment,
                 stdout=subprocess.PIPE if quick else None,
                 stderr=subprocess.STDOUT if quick else None,
                 text=True,
             )
-            shown = f"\n# {name}\n\n{ended.stdout}" if quick else ""
-            print(f"{shown}\n{name}: {time.perf_counter() - began:.0f} s", flush=True)
+            shown = f"\n# {what}\n\n{ended.stdout}" if quick else ""
+            print(f"{shown}\n{what}: {time.perf_counter() - began:.0f} s", flush=True)
             return ended.returncode == 0
 
+        runs = {name: (SCRIPTS[name],) if quick else WHOLE.get(name, ("",)) for name in names}
+        every = [f"{name} {given}".strip() for name, some in runs.items() for given in some]
         with ThreadPoolExecutor(2 if quick else 1) as pool:
-            failed = [name for name, good in zip(names, pool.map(ran, names), strict=True) if not good]
+            failed = [what for what, good in zip(every, pool.map(ran, every), strict=True) if not good]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -10,7 +10,12 @@ The encoder is MiniLM, the sentences are tweets, everything is warm and in float
 the same padded shapes and pool by the mean, and their vectors must agree first. PyTorch runs transformers' model with
 fused attention (sdpa), in inference mode to embed, and both may use every core. A step of fine-tuning is one of
 `tsds_jax.finetune`, with dropout, clipping and AdamW, from the end of one to the end of the next; PyTorch's does the
-same work. The GPU case has weights of its own and needs no file; where JAX sees no GPU it says so and reports nothing.
+same work: without dropout the losses of the first steps must agree, from the same weights on the same batches.
+
+The GPU case has weights of its own, the same on both sides, and needs no file; the vectors must agree as far as
+bfloat16 lets them. Where JAX sees no GPU it says so and reports nothing, but with --quick tries the code at small sizes
+on any device. Its shares are of what the device reaches in the same run, in square products and in a stream through its
+memory. Counted are the layers' products of matrices: their arithmetic, and what they read and write.
 
 Products of matrices, which most of the time goes into, are measured by themselves too: where a processor's vendor is
 not that of PyTorch's library for them, they may run at half of what XLA's do, and the ratios follow.
@@ -30,11 +35,12 @@ import jax
 from measures.accelerated_encoder import on_gpu
 from measures.code import Case, stamp
 from measures.embedding_memory import growth
-from measures.encoding import embedding, folder_of, from_text, product, training
+from measures.encoding import embedding, folder_of, from_text, product
 from measures.machine import compile_anew, machine
 from measures.problem import say, timed
 from measures.results import case_tables, merged, provenance, write
 from measures.rows import as_json, tables
+from measures.training import training
 from peers import torch_encoder as peer
 
 from tsds_jax.encoders import Encoder, load_encoder
@@ -73,15 +79,18 @@ CASES = {
         ("encoding",), lambda bench: from_text(bench.encoder, bench.size(2048, 64), repeats=bench.repeats)
     ),
     "train-32": Case(
-        ("encoding",), lambda bench: training(bench.encoder, 32, bench.size(32, 3), repeats=bench.repeats)
+        ("training",), lambda bench: training(bench.encoder, 32, bench.size(32, 3), repeats=bench.repeats)
     ),
     "train-64": Case(
-        ("encoding",), lambda bench: training(bench.encoder, 64, bench.size(16, 3), repeats=bench.repeats)
+        ("training",), lambda bench: training(bench.encoder, 64, bench.size(16, 3), repeats=bench.repeats)
     ),
     "memory": Case(
         ("embedding_memory",), lambda bench: growth(bench.encoder.folder, bench.size(100_000, 64), repeats=1)
     ),
-    "gpu": Case(("accelerated_encoder",), lambda bench: on_gpu(bench.size(256, 32), repeats=bench.repeats)),
+    "gpu": Case(
+        ("accelerated_encoder",),
+        lambda bench: on_gpu(bench.size(256, 8), repeats=bench.repeats, quick=bench.quick),
+    ),
 }
 
 # At a trial's sizes the same as the case before: left out unless it is named.

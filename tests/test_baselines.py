@@ -191,6 +191,7 @@ def test_features_of_whole_numbers_are_valued_as_the_numbers_that_they_are(metho
     np.testing.assert_array_equal(found.values, same.values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", "knn_shapley", "knn_soft", "knn_threshold", "kernel_shapley"])
 def test_methods_without_a_regression_value_points_of_more_classes_than_a_regression_takes(method):
     y = np.arange(1001)

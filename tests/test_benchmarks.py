@@ -8,7 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import matplotlib.style
+import numpy as np
 import pytest
+from flax import nnx
+
+from tsds_jax.data import load_data
+from tsds_jax.encoders import EncoderConfig, load_encoder
+from tsds_jax.options import FineTuneOptions
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "measures"
 
@@ -25,6 +34,24 @@ def loaded(name):
 @pytest.fixture(scope="module")
 def code():
     return loaded("code")
+
+
+@pytest.fixture
+def plots(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    return importlib.import_module("measures.plots")
+
+
+@pytest.fixture
+def figure_of(plots, code):
+    """Draws the figure of a kept result, given its content or as it is."""
+
+    def drawn(name, result=None):
+        with matplotlib.style.context(["default", plots.STYLE]):
+            result = result or json.loads((code.RESULTS / f"{name}.json").read_text("utf-8"))
+            return plots.PLOTS[name].figure(result)
+
+    return drawn
 
 
 def test_results_of_other_code_than_the_packages_are_marked_stale(code):
@@ -134,9 +161,9 @@ def test_a_part_is_stale_when_its_code_changes_and_not_when_its_words_do(code, t
 def test_a_result_tells_which_of_its_parts_have_changed(code):
     now = code.stamp("games", "errors")
     assert now["commit"] is None or now["commit"].rstrip("+").isalnum()
-    assert code.Kept("some.json", "case", now, "0", "cpu").stale == []
+    assert code.Kept("some.json", "case", now, "0", "cpu", None).stale == []
     other = {**now, "code": {**now["code"], "errors": "0" * 12}}
-    assert code.Kept("some.json", "case", other, "0", "cpu").stale == ["errors"]
+    assert code.Kept("some.json", "case", other, "0", "cpu", None).stale == ["errors"]
 
 
 def test_a_stamp_is_of_the_package_that_runs_and_one_to_be_kept_must_be_the_checkouts(code, tmp_path, monkeypatch):
@@ -326,3 +353,364 @@ def test_scaling_says_that_it_ran_on_the_cpu_as_its_workers_do(monkeypatch):
     with pytest.raises(InterruptedError):
         scaling.main()
     assert seen == [{"jax_platforms": "cpu"}]
+
+
+def test_each_plot_was_drawn_from_the_file_of_results_beside_it_and_its_page_ends_with_it(plots, code):
+    drawn = {svg.stem for svg in code.RESULTS.glob("*.svg")}
+    assert drawn == set(plots.PLOTS)
+    for name in drawn:
+        file = code.RESULTS / f"{name}.json"
+        svg, page = (file.with_suffix(kind).read_text("utf-8") for kind in (".svg", ".md"))
+        assert f"<dc:source>{plots.source(file)}</dc:source>" in svg, "run: python -m benchmarks index"
+        assert page.endswith(f"\n\n![{plots.PLOTS[name].alt}]({name}.svg)\n")
+        assert page.count(f"({name}.svg)") == 1
+
+
+def test_a_plot_is_left_behind_by_its_figures_until_the_list_is_made_anew(plots, code, tmp_path, monkeypatch):
+    file, svg = tmp_path / "cost.json", tmp_path / "cost.svg"
+    shutil.copy(code.RESULTS / file.name, file)
+    assert plots.draw(file).endswith("(cost.svg)")
+    first = svg.read_bytes()
+    assert plots.source(file) in first.decode()
+    result = json.loads(file.read_text("utf-8"))
+    result["axes"]["points"]["seconds"][0][0] *= 2
+    file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    assert plots.source(file) not in first.decode()
+    spec = importlib.util.spec_from_file_location("benchmarks_main", FOLDER.parent / "__main__.py")
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    monkeypatch.setattr(main, "RESULTS", tmp_path)
+    monkeypatch.setattr(main, "INDEX", tmp_path / "README.md")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "index"])
+    main.main()
+    assert plots.source(file) in svg.read_text("utf-8")
+    shutil.copy(code.RESULTS / file.name, file)
+    plots.draw(file)
+    assert svg.read_bytes() == first  # of the same file the same plot
+
+
+def test_a_page_is_written_with_its_plot_once_even_where_a_script_has_put_it_there(plots, code, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "PLOTS", {"cost": plots.PLOTS["cost"]})
+    result = json.loads((code.RESULTS / "cost.json").read_text("utf-8"))
+    shown = f"![{plots.PLOTS['cost'].alt}](cost.svg)"
+    for name, tables, page in (
+        ("cost", "a table", f"a table\n\n{shown}\n"),
+        ("cost", f"a table\n\n{shown}", f"a table\n\n{shown}\n"),
+        ("other", "a table", "a table\n"),
+    ):
+        loaded("results").write(tmp_path / f"{name}.json", result, tables)
+        assert (tmp_path / f"{name}.md").read_text("utf-8").split("\n\n", 2)[2] == page
+    assert [svg.name for svg in tmp_path.glob("*.svg")] == ["cost.svg"]
+
+
+def test_a_plot_of_speeds_has_the_ratios_of_the_tables_and_each_repeat(figure_of, code):
+    cases = json.loads((code.RESULTS / "core.json").read_text("utf-8"))["cases"]
+    rows = [row for case in cases.values() for row in case["rows"] if row.get("peer")]
+    assert len(rows) > 5
+    panels = figure_of("core").axes
+    for axes, row in zip(panels, rows, strict=True):
+        lines = {line.get_label(): line.get_xdata() for line in axes.lines[::-1]}  # of the first side, drawn first
+        peers = [label.get_text() for label in axes.get_yticklabels()]
+        of = row.get("rates") or row["seconds"]
+        assert peers[0] == row["peer"]
+        assert sorted(peers) == sorted(of.keys() - {"ours"})
+        assert lines["ratio of the medians"] == pytest.approx([row["ratio"]])
+        assert lines["wanted, of the first side"] == [row["wanted"]]
+        pairs = zip(of["ours"], of[row["peer"]], strict=True)
+        each = [ours / peer if "rates" in row else peer / ours for ours, peer in pairs]
+        assert lines["one repeat"] == pytest.approx(each)
+        assert row["measure"] in axes.get_title("left").replace("\n", " ")
+
+
+def test_a_plot_of_costs_has_every_call_and_the_exponents_of_the_table(figure_of, code):
+    axes = json.loads((code.RESULTS / "cost.json").read_text("utf-8"))["axes"]
+    page = (code.RESULTS / "cost.md").read_text("utf-8")
+    for panel, entry in zip(figure_of("cost").axes, axes.values(), strict=False):
+        called, fitted = panel.lines
+        assert called.get_ydata() == pytest.approx(np.ravel(entry["seconds"]))
+        assert called.get_xdata() == pytest.approx(np.repeat(entry["sizes"], len(entry["seconds"][0])))
+        exponent = fitted.get_label().removeprefix("exponent ")
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {panel.get_xlabel()} |"))
+        assert row.split(" | ")[4] == exponent
+        end, start = fitted.get_ydata()[[-1, 0]]
+        assert np.log(end / start) / np.log(entry["sizes"][-1] / entry["sizes"][0]) == pytest.approx(
+            float(exponent), abs=0.005
+        )
+
+
+def test_a_plot_of_gains_has_those_of_the_fine_tuned_model_or_at_the_index_with_their_intervals(figure_of, code):
+    cases = json.loads((code.RESULTS / "selection.json").read_text("utf-8"))["cases"]
+    panels = {axes.get_title("left"): axes for axes in figure_of("selection").axes}
+    assert panels.keys() - {""} == {
+        case for case, entry in cases.items() if any(run["removed"] for run in entry["runs"])
+    }
+    for case in panels.keys() - {""}:
+        methods = [label.get_text() for label in panels[case].get_yticklabels()]
+        for drawn in panels[case].containers:
+            share = float(drawn.get_label().partition("%")[0]) / 100
+            rows = {row["method"]: row for row in cases[case]["summary"] if row["flips"] == share}
+            assert rows.keys() == set(methods)
+            middles, _, (intervals,) = drawn.lines
+            for x, y, ((low, _), (high, _)) in zip(*middles.get_data(), intervals.get_segments(), strict=True):
+                row = rows[methods[round(y)]]
+                points = row["finetuned_gain" if "finetuned" in case else "gain_at_index"]
+                assert [x, low, high] == pytest.approx([100 * share for share in points])
+
+
+def test_a_plot_is_drawn_of_results_that_are_only_begun_or_is_left_out_where_they_have_nothing_to_show(
+    figure_of, plots, code, tmp_path
+):
+    for name in ("core", "encoders", "selection"):
+        cases = json.loads((code.RESULTS / f"{name}.json").read_text("utf-8"))["cases"]
+        assert len(cases) > 5
+        kept = {}
+        for case, entry in cases.items():
+            compared = any(row.get("peer") for row in entry.get("rows", ()))
+            changed = any(run["removed"] for run in entry.get("runs", ()))
+            assert bool(figure_of(name, {"cases": {case: entry}})) is (compared or changed), case
+            kept |= {} if compared or changed else {case: entry}
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({"cases": kept}), "utf-8")
+        file.with_suffix(".svg").write_text("of what is gone")
+        assert plots.draw(file) == ""
+        assert not file.with_suffix(".svg").exists()
+
+
+def test_nothing_of_a_plot_is_cut_off(figure_of, plots):
+    for name in plots.PLOTS:
+        figure = figure_of(name)
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) >= -0.01, name
+        assert box.x1 <= width + 0.01, name
+        assert box.y1 <= height + 0.01, name
+
+
+@pytest.fixture
+def measures(monkeypatch):
+    """Imports a file of benchmarks/measures, by its name."""
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    return lambda name: importlib.import_module(f"measures.{name}")
+
+
+LARGE = {
+    "measure": "m",
+    "first": 9.0,
+    "seconds": [1.0, 2.0, 4.0],
+    "flop": 6e12,
+    "peak": {"float32": 5e12, "float32 at default precision": 20e12},
+    "device_memory": None,
+}
+ENCODED = {
+    "measure": "m",
+    "rates": {"ours": [50.0, 100.0, 200.0], "PyTorch": [40.0, 80.0, 90.0]},
+    "first": 1.0,
+    "share": {"ours": 0.4, "PyTorch": 0.3},
+    "peak": 1e12,
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "more", "share", "limit", "shown"),
+    [
+        (LARGE, {"moved": 8e11, "memory_peak": 2e12}, 0.2, "memory", "| 0.8 TB, 20.0% | 2,000 GB/s | memory |"),
+        (LARGE, {"moved": 4e11, "memory_peak": 2e12}, 0.1, "arithmetic", "| 0.4 TB, 10.0% | 2,000 GB/s | arithmetic |"),
+        (
+            ENCODED,
+            {"moved": 5e6, "memory_peak": 1e9},
+            {"ours": 0.5, "PyTorch": 0.4},
+            "memory",
+            "| 5 MB a sequence, ours 50%, PyTorch 40% | 1 GB/s | memory |",
+        ),
+        (
+            ENCODED,
+            {"moved": 5e6, "memory_peak": 2e9, "check": ("largest", 0.02)},
+            {"ours": 0.25, "PyTorch": 0.2},
+            "arithmetic",
+            "| 5 MB a sequence, ours 25%, PyTorch 20% | 2 GB/s | arithmetic | largest: 0.02 |",
+        ),
+    ],
+)
+def test_a_share_of_the_memorys_peak_is_the_counted_bytes_over_the_median_seconds_and_that_peak(
+    old, more, share, limit, shown, measures
+):
+    rows = measures("rows")
+    row = rows.rebuilt(old | more)
+    assert row.memory_share == pytest.approx(share)
+    assert row.limit == limit
+    table = rows.tables([row])
+    assert shown in table
+    kept = json.loads(json.dumps(rows.as_json(row)))
+    assert (kept["memory_share"], kept["limit"]) == (pytest.approx(share), limit)
+    assert rows.tables([rows.rebuilt(kept)]) == table
+
+
+@pytest.mark.parametrize(
+    ("entry", "head"),
+    [
+        (ENCODED, "| measure | sequences/s, share of the peak | measured peak | first call |"),
+        (
+            LARGE | {"device_memory": 2**30},
+            "| measure | first call | later calls | arithmetic | measured peak, share of it | memory on the device |",
+        ),
+    ],
+)
+def test_a_row_from_before_the_memory_was_measured_has_the_table_that_it_had(entry, head, measures):
+    rows = measures("rows")
+    row = rows.rebuilt(entry)
+    assert row.memory_share is row.limit is None
+    assert not {"memory_share", "limit"} & rows.as_json(row).keys()
+    assert rows.tables([row]).splitlines()[:2] == [head, "|" + "---|" * head.count(" | ") + "---|"]
+    later = rows.rebuilt(entry | {"moved": 1e9, "memory_peak": 1e12})
+    assert "| - | - | - |" in rows.tables([row, later]).splitlines()[2]
+
+
+def test_peaks_are_the_arithmetic_and_the_bytes_of_all_calls_over_the_median_seconds(measures, monkeypatch):
+    peaks, seconds = measures("peaks"), iter([4.0, 9.0, 2.0, 1.0, 8.0] * 4)
+    monkeypatch.setattr(peaks, "timed", lambda work: (work(), next(seconds)))
+    assert peaks.memory_peak(1000) == 8 * 2 * 4000 / 4
+    assert set(peaks.matrix_peak(16).values()) == {8 * 2 * 16**3 / 4}
+
+
+def test_the_stream_through_the_memory_changes_every_number_in_each_call_where_it_stands(measures):
+    peaks, numbers = measures("peaks"), jnp.arange(1000, dtype=jnp.float32)
+    found = peaks.stream(numbers, 5)
+    np.testing.assert_array_equal(found, np.arange(1000) + 5)
+    assert numbers.is_deleted()
+    touched = peaks.one_more.lower(found).compile().cost_analysis()["bytes accessed"]
+    assert touched == 2 * found.nbytes
+
+
+# XLA does not know what a GPU's libraries move, nor is PyTorch sure to see the GPU that JAX does.
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="compared with what runs on a CPU")
+
+
+@on_cpu
+def test_the_bytes_counted_of_the_large_game_are_what_its_products_read_and_write(measures):
+    points, features, rows = 300, 16, 20
+    product = jax.jit(lambda change, x: jnp.einsum("pf,rf->pr", change, x))
+    touched = product.lower(jnp.ones((points, features)), jnp.ones((rows, features))).compile().cost_analysis()
+    assert measures("large").moved(points, features, rows, 7) == 7 * touched["bytes accessed"]
+
+
+TINY = {
+    "model_type": "bert",
+    "vocab_size": 100,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+}
+
+
+@on_cpu
+def test_what_is_counted_of_an_encoder_its_program_computes_and_moves_at_least(measures):
+    encoder, config = measures("accelerated_encoder"), EncoderConfig.from_dict(TINY)
+    graphdef, state = nnx.split(encoder.drawn(config))
+    ids = jnp.ones((8, 32), jnp.int32)
+    program = jax.jit(lambda state: nnx.merge(graphdef, state)(ids, ids, 0 * ids)).lower(state).compile()
+    found = program.cost_analysis()
+    assert 0.9 < encoder.flop(config, 8, 32) / found["flops"] <= 1
+    assert 0.2 < encoder.moved(config, 8, 32, 4) / found["bytes accessed"] <= 1
+    assert encoder.moved(config, 8, 32, 2) == encoder.moved(config, 8, 32, 4) / 2
+
+
+def encoder_beside_pytorch(measures, dtype):
+    reached = measures("peaks").Peaks({"float32": 1e11, "bfloat16": 1e11}, 1e10)
+    return measures("accelerated_encoder").encoded("tiny", TINY, 4, 16, reached, repeats=1, dtype=dtype)
+
+
+@on_cpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_encoder_is_timed_beside_pytorch_with_the_same_weights_and_its_row_says_how_far_they_agree(dtype, measures):
+    pytest.importorskip("torch")
+    encoder, config = measures("accelerated_encoder"), EncoderConfig.from_dict(TINY)
+    row = encoder_beside_pytorch(measures, dtype)
+    assert 0 < row.check[1] <= encoder.MOST[dtype]
+    moved = encoder.moved(config, 4, 16, np.dtype(dtype).itemsize)
+    assert len(row.rates) == 2
+    for side, (rate,) in row.rates.items():
+        assert row.share[side] == pytest.approx(encoder.flop(config, 4, 16) * rate / 4 / 1e11)
+        assert row.memory_share[side] == pytest.approx(moved * rate / 4 / 1e10)
+
+
+@on_cpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_encoder_is_not_timed_where_pytorch_has_other_weights(dtype, measures, monkeypatch):
+    pytest.importorskip("torch")
+    encoder, name = measures("accelerated_encoder"), "embeddings.position_embeddings.weight"
+    real = encoder.encoder_tensors
+
+    def shifted(*given):
+        tensors = real(*given)
+        return tensors | {name: np.roll(tensors[name], 1, 0)}
+
+    monkeypatch.setattr(encoder, "encoder_tensors", shifted)
+    monkeypatch.setattr(encoder, "in_turn", lambda *given: pytest.fail("was timed"))
+    with pytest.raises(SystemExit, match="the sides disagree: largest difference"):
+        encoder_beside_pytorch(measures, dtype)
+
+
+def test_sides_of_which_one_gives_no_number_disagree(measures):
+    checked = measures("checked").checked
+    assert checked("it", 0.1, 0.1) == ("it", 0.1)
+    for difference in (0.11, float("nan")):
+        with pytest.raises(SystemExit, match=r"the sides disagree: it is .*, and may be 0\.1"):
+            checked("it", difference, 0.1)
+
+
+def test_without_a_gpu_the_encoders_on_one_are_not_measured_but_in_a_trial(measures, monkeypatch, capsys):
+    encoder, sizes = measures("accelerated_encoder"), []
+    monkeypatch.setattr(encoder.jax, "default_backend", lambda: "cpu")
+    assert encoder.on_gpu(256, repeats=5, quick=False) == []
+    assert "no GPU here, nothing measured" in capsys.readouterr().err
+    monkeypatch.setattr(encoder, "peaks", lambda dry: ("dry", dry))
+    monkeypatch.setattr(encoder, "encoded", lambda name, values, *given, repeats: sizes.append((name, values, given)))
+    encoder.on_gpu(8, repeats=1, quick=True)
+    assert [name for name, _, _ in sizes] == ["BERT-small", "RoBERTa-small"]
+    assert all(values.items() >= encoder.SMALL.items() for _, values, _ in sizes)
+    assert all(given == (8, 32, ("dry", True)) for _, _, given in sizes)
+
+
+@pytest.fixture
+def steps(measures, tiny_model, tiny_files):
+    """What trains, and a comparison of the losses of both sides' first steps on a tiny model."""
+    pytest.importorskip("torch")
+    training = measures("training")
+    encoder, data = load_encoder(tiny_model), load_data(tiny_files["train"])
+    options = FineTuneOptions(head="mean", batch_size=8, learning_rate=1e-3, warmup=0.0, dropout=0.1)
+    return training, lambda: training.agreeing(encoder, data, options)
+
+
+@on_cpu
+def test_the_losses_of_the_first_steps_agree_with_pytorchs_from_the_same_weights_on_the_same_batches(steps):
+    training, compare = steps
+    what, apart = compare()
+    assert "6 losses without dropout" in what
+    assert apart <= training.MOST
+
+
+@on_cpu
+@pytest.mark.parametrize("other", ["head", "dropout", "batches", "rate", "clip"])
+def test_steps_of_fine_tuning_are_not_timed_where_pytorchs_differ_in_one_thing(other, steps, monkeypatch):
+    training, compare = steps
+    real, drawn = training.peer.Training, training.draw_batches
+
+    class Trainer(real):
+        def __init__(self, folder, classes, rate, decay, clip):
+            rate, clip = rate * (1.1 if other == "rate" else 1), clip * (100 if other == "clip" else 1)
+            super().__init__(folder, classes, rate, decay, clip)
+
+        def take_head(self, kernel, bias):
+            if other != "head":
+                super().take_head(kernel, bias)
+
+        def eval(self):
+            return self if other == "dropout" else super().eval()
+
+    monkeypatch.setattr(training.peer, "Training", Trainer)
+    if other == "batches":
+        monkeypatch.setattr(training, "draw_batches", lambda *given: drawn(*given[:-1], given[-1] + 1))
+    first = other in ("head", "dropout", "batches")
+    with pytest.raises(SystemExit, match="disagree: the first loss" if first else "disagree: largest relative"):
+        compare()

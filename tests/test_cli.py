@@ -225,6 +225,7 @@ def test_one_seed_beside_several_is_refused_wherever_they_are_given(in_file, tsd
     assert (code, errors) == (2, "tsds: error: both seeds and seed were given: give one of them\n")
 
 
+@pytest.mark.slow
 def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(
     tsds, tiny_files, tiny_model, tmp_path, monkeypatch
 ):
@@ -254,6 +255,7 @@ def test_the_home_folder_is_meant_wherever_a_path_begins_with_its_sign(
     assert list(tmp_path.iterdir()) == [home]
 
 
+@pytest.mark.slow
 def test_methods_are_compared_from_the_command_line(tsds, tiny_files, tiny_model, tmp_path):
     told = ("--methods", "random,loss", "--flip-shares", "0.1", "--seeds", "0,1", "--pca", 8, "--out", tmp_path / "e")
     told += ("--layer", "-1,0", "--finetuned", "loss", "--finetuned-shares", "0.2", "--steps", 2)
@@ -544,6 +546,7 @@ def test_the_way_out_names_only_flags_that_the_command_has(tsds, tmp_path):
     assert "holds another run: overwrite it (--overwrite) or give another folder" in select[2]
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_with_130_and_says_how_to_go_on(tsds, tiny_files, tiny_model, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

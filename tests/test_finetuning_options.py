@@ -581,6 +581,7 @@ def test_a_slow_save_is_no_more_than_a_twentieth_of_the_time_unless_every_step_i
     assert found == due
 
 
+@pytest.mark.slow
 def test_a_run_that_took_long_is_kept_whole_at_its_end(encoder, tmp_path, monkeypatch):
     """What follows, its test rows and whoever saves the model, may fail, and no step is taken twice for that."""
     monkeypatch.setattr(checkpoints_module, "_WORTH", 0.0)

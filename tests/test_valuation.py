@@ -265,6 +265,7 @@ def test_a_bias_of_sizes_that_few_checks_are_of_is_not_taken_away():
     assert np.isfinite(one.stderr).any()
 
 
+@pytest.mark.slow
 def test_a_run_that_splits_its_values_measures_the_same_bias():
     plain = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16)
     split = tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=16, row_groups=np.arange(120) % 2)
@@ -413,6 +414,7 @@ def test_bad_input_gets_one_line_that_names_it_and_the_way_out(change, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["logistic", "ridge"])
 def test_a_column_far_from_zero_keeps_the_digits_that_float32_has_not(source):
     how = {"source": source, "utility": "log_likelihood", "samples": 20, "subset_size": 20}
@@ -437,6 +439,7 @@ def test_few_validation_targets_that_are_close_are_judged_by_errors_as_large_as_
     assert np.isfinite(tsds.value(x, prices, x[:2], y_val, **how).values).all()
 
 
+@pytest.mark.slow
 def test_whole_numbers_beyond_those_of_float32_are_told_apart():
     far = 2**40 + np.arange(12)[:, None]
     y = (np.arange(12) > 5).astype(int)
@@ -470,6 +473,7 @@ def test_labels_of_unsigned_numbers_are_those_of_signed_ones():
     np.testing.assert_array_equal(mixed.values, plain.values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["add_one", "permutation", "banzhaf", "banzhaf_add_one"])
 def test_which_coalitions_are_drawn_does_not_hang_on_the_width_of_numbers(estimator):
     game = source_game(X[:20], Y[:20], X_VAL, Y_VAL)

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cache
@@ -25,8 +26,8 @@ INDEX = RESULTS / "README.md"
 # What runs may be installed elsewhere; to list results it need not be installed.
 _FOUND = find_spec("tsds_jax")
 IMPORTED = Path(_FOUND.origin).parent if _FOUND and _FOUND.origin else PACKAGE
-# They decide no figure.
-BOOKKEEPING = {f"benchmarks/measures/{name}.py" for name in ("code", "machine", "results", "rows")}
+# They decide no number that is measured.
+BOOKKEEPING = {f"benchmarks/measures/{name}.py" for name in ("code", "machine", "plots", "results", "rows")}
 _HEAD = """# What was measured, and whether it is still so
 
 Made by `python -m benchmarks index` from the files beside it. A result is *stale* where a part of the package that it
@@ -48,6 +49,7 @@ class Kept(NamedTuple):
       stamp: see `stamp`.
       jax: its version.
       device: that it ran on.
+      seconds: that it took; None if it does not say.
     """
 
     file: str
@@ -55,6 +57,7 @@ class Kept(NamedTuple):
     stamp: dict[str, Any]
     jax: str
     device: str
+    seconds: float | None
 
     @property
     def stale(self) -> list[str]:
@@ -177,23 +180,26 @@ def results() -> Iterator[Kept]:
         for case, entry in found.get("cases", {"": found}).items():
             if entry.get("rows") == []:  # of a device that was not there
                 continue
-            yield Kept(file.name, case, entry, entry["versions"]["jax"], where(entry["machine"]))
+            seconds = entry.get("seconds") or entry.get("wall_seconds")
+            yield Kept(file.name, case, entry, entry["versions"]["jax"], where(entry["machine"]), seconds)
     for file in sorted(EXAMPLES.glob("*/results.json")):
         for case, entry in json.loads(file.read_text("utf-8")).items():
             name = f"../../examples/{file.parent.name}.json"
-            yield Kept(name, case, entry, entry["versions"]["jax"], f"{entry['cpus']} cores")
+            yield Kept(name, case, entry, entry["versions"]["jax"], f"{entry['cpus']} cores", None)
 
 
 def index() -> str:
     """The list of results, in Markdown."""
-    lines = []
-    for kept in results():
+    lines, every = [], list(results())
+    took = [kept.seconds for kept in every if kept.seconds]
+    for kept in every:
         now = f"**stale**: {', '.join(kept.stale)}" if kept.stale else "current"
         page, commit = (RESULTS / kept.file).with_suffix(".md"), kept.stamp["commit"] or "unknown"
         link = f"[{page.stem}]({Path(kept.file).with_suffix('.md') if page.exists() else kept.file})"
         cells = (link, kept.case, kept.stamp["date"], commit, kept.jax, kept.device, now)
         lines.append(f"| {' | '.join(cells)} |")
-    return _HEAD + "\n".join(lines) + "\n"
+    hours = f"The {len(took)} that say how long they took, took {sum(took) / 3600:.1f} hours in all."
+    return "\n".join([_HEAD.removesuffix("\n"), *lines, "", hours, ""])
 
 
 def where(machine: dict[str, Any]) -> str:
@@ -216,6 +222,7 @@ def _commit() -> str | None:
         return None
 
 
+BEGAN = time.perf_counter()
 # Of what runs, which was imported at the start: hours later other code may lie in its place.
 _PARTS = [
     *sorted(place.stem for place in PACKAGE.iterdir()),

@@ -1,32 +1,28 @@
-"""Sentences into vectors and steps of fine-tuning: ours beside PyTorch, on the same batches."""
+"""Sentences into vectors: ours beside PyTorch, on the same batches."""
 
-import dataclasses
 import functools
 import itertools
-import time
 from collections import Counter
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from datasets import Dataset
+from measures.checked import checked
 from measures.problem import in_turn, timed
 from measures.rows import Speed
 from peers import torch_encoder as peer
 
-from tsds_jax import finetune
-from tsds_jax.data import load_data, load_tweets
+from tsds_jax.data import load_tweets
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.encoders.batches import fill_batches
 from tsds_jax.encoders.embed import batch_rows
 from tsds_jax.encoders.structure import Structure, split_model
-from tsds_jax.encoders.tokens import Batch, Tokenised, pad, tokenise
-from tsds_jax.options import FineTuneOptions
+from tsds_jax.encoders.tokens import Batch, Tokenised, tokenise
 
 PEER = "PyTorch"
-MAX_LENGTH, ROWS, RATE = 256, 32, 2e-5
+MAX_LENGTH = 256
 
 
 class Planned(NamedTuple):
@@ -69,12 +65,15 @@ def product(rows: int, config: Any, *, repeats: int) -> Speed:
     def seconds(call: Any) -> float:
         return median(timed(call)[1] for _ in range(100))
 
-    _, first = timed(lambda: multiply(*on_device).block_until_ready())
+    found, first = timed(lambda: multiply(*on_device).block_until_ready())
+    other = theirs().numpy()
+    apart = np.abs(np.asarray(found) - other).max() / np.sqrt(np.mean(other**2))
+    check = checked("largest difference over the root mean square", float(apart), 1e-4)
     sides = {"ours": lambda: multiply(*on_device).block_until_ready(), PEER: theirs}
-    found = in_turn(repeats, {side: lambda _, call=call: seconds(call) for side, call in sides.items()})
+    taken = in_turn(repeats, {side: lambda _, call=call: seconds(call) for side, call in sides.items()})
     measure = f"a product of {rows:,} x {inner} and {inner} x {outer:,} numbers"
     amount = 2e-9 * rows * inner * outer
-    return _speed(measure, amount, found, first, None, {}, unit="GFLOP/s")
+    return _speed(measure, amount, taken, first, check, {}, unit="GFLOP/s")
 
 
 def embedding(encoder: Encoder, count: int, *, repeats: int) -> list[Speed]:
@@ -123,76 +122,15 @@ def from_text(encoder: Encoder, count: int, *, repeats: int) -> Speed:
     return _speed(f"embedding {count:,} tweets, from text to vector", count, seconds, first, check, {})
 
 
-def training(encoder: Encoder, length: int, steps: int, *, repeats: int) -> Speed:
-    """Steps a second of full fine-tuning: batches of `ROWS` rows, all padded to one length."""
-    options = FineTuneOptions(
-        head="mean",
-        steps=steps,
-        batch_size=ROWS,
-        learning_rate=RATE,
-        warmup=0.0,
-        weight_decay=0.01,
-        clip=1.0,
-        dropout=0.1,
-    )
-    texts, labels = of_length(encoder, length, ROWS * 16)
-    data = load_data(Dataset.from_dict({"text": texts, "label": labels}))
-    tokens = tokenise(encoder.tokenizer, texts, length, encoder.config)
-    order = np.random.default_rng(0).permutation(len(texts)).reshape(-1, ROWS)
-    batches = [(pad(tokens, rows, length, ROWS), np.array(labels)[rows]) for rows in order]
-    trainer = peer.Training(encoder.folder, 2, RATE, options.weight_decay, options.clip)
-    losses: dict[str, list[float]] = {"ours": [], PEER: []}
-
-    def ours(_: int) -> float:
-        ends: list[float] = []
-        result = finetune(encoder, data, options=options, progress=lambda _: ends.append(time.perf_counter()))
-        losses["ours"].append(result.history[-1]["train_loss"])
-        # What comes before the first step's end is not a step alone.
-        return float(median(np.diff(ends)))
-
-    def theirs(_: int) -> float:
-        done = [timed(lambda of=of: trainer.step(*of)) for of in itertools.islice(itertools.cycle(batches), steps)]
-        losses[PEER].append(mean(loss for loss, _ in done))
-        return median(seconds for _, seconds in done[1:])
-
-    _, first = timed(lambda: ours(0))
-    theirs(0)
-    seconds = in_turn(repeats, {"ours": ours, PEER: theirs})
-    measure = f"a step of fine-tuning, {ROWS} x {length} tokens"
-    about = {"steps_a_repeat": steps, "mean_loss": losses, "seconds_a_step": seconds}
-    return dataclasses.replace(
-        _speed(measure, 1, seconds, first, None, about, unit="steps/s", wanted=0.8),
-        # The whole first run has so many steps.
-        first_call=(first, steps * median(seconds["ours"])),
-    )
-
-
 def tweets(count: int) -> list[str]:
     """So many texts; those that there are over and over if they are fewer."""
     texts = list(load_tweets(train=min(count, 20_000), validation=1, test=1).train.texts)
     return list(itertools.islice(itertools.cycle(texts), count))
 
 
-def of_length(encoder: Encoder, length: int, count: int) -> tuple[list[str], list[int]]:
-    """Tweets, or two joined, of more than three quarters of so many tokens and at most so many, and their labels."""
-    drawn = load_tweets(train=20_000, validation=1, test=1).train
-    # The corpus is in an order of its own, by class.
-    order = np.random.default_rng(0).permutation(len(drawn))
-    texts, labels = [drawn.texts[row] for row in order], drawn.labels[order]
-    joined = [f"{one} {two}" for one, two in itertools.pairwise(texts)] if length > 32 else texts
-    lengths = tokenise(encoder.tokenizer, joined[: 8 * count], 128, encoder.config).lengths
-    rows = np.flatnonzero((lengths > length * 3 // 4) & (lengths <= length))[:count]
-    if len(rows) < count:
-        raise SystemExit(f"only {len(rows)} texts of about {length} tokens")
-    return [joined[row] for row in rows], labels[rows].tolist()
-
-
 def agreeing(ours: np.ndarray, theirs: np.ndarray) -> tuple[str, float]:
-    """The largest difference between two sides' vectors, which must be below 1e-4."""
-    largest = float(np.abs(ours - theirs).max())
-    if not largest < 1e-4:
-        raise SystemExit(f"the vectors differ by {largest:.2g}")
-    return "largest difference of a number", largest
+    """The largest difference between two sides' vectors."""
+    return checked("largest difference of a number", float(np.abs(ours - theirs).max()), 1e-4)
 
 
 def _speed(
@@ -200,14 +138,13 @@ def _speed(
     amount: int,
     seconds: dict[str, list[float]],
     first: float,
-    check: tuple[str, float] | None,
+    check: tuple[str, float],
     about: dict[str, Any],
     *,
     unit: str = "sentences/s",
-    wanted: float = 1.0,
 ) -> Speed:
     rates = {side: [amount / some for some in of] for side, of in seconds.items()}
-    return Speed(measure, unit, rates, PEER, wanted, (first, median(seconds["ours"])), check, about)
+    return Speed(measure, unit, rates, PEER, 1.0, (first, median(seconds["ours"])), check, about)
 
 
 def folder_of(name: str | None) -> Path:

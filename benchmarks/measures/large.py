@@ -1,11 +1,10 @@
-"""The game of QQP's size on an accelerator, and the peak of the device, which its rate is a share of."""
+"""The game of QQP's size on an accelerator, and the peaks of the device, which its rate is a share of."""
 
 from functools import partial
-from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from measures.peaks import peaks
 from measures.problem import synthetic, timed
 from measures.rows import Large
 
@@ -23,33 +22,26 @@ def large(*, dry: bool) -> Large:
     found, first = timed(lambda: run(0))
     seconds = [timed(partial(run, repeat))[1] for repeat in range(1 if dry else 3)]
     memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    peak = matrix_peak(512 if dry else 8192)  # last: its matrices would count as the game's memory
+    reached = peaks(dry=dry)  # last: its arrays would count as the game's memory
     return Large(
         f"N = {points:,}, {features} features, 2 classes, {rows:,} validation rows, {coalitions:,} coalitions, "
         f"s = {found.subset_size} (synthetic features)",
         first,
         seconds,
         2.0 * points * rows * features * coalitions,
-        peak,
+        reached.products,
         memory,
         found.unconverged,
+        moved(points, features, rows, coalitions),
+        reached.memory,
     )
 
 
-def matrix_peak(size: int) -> dict[str, float]:
-    """FLOP a second of square matrix products: full float32, float32 as the device takes it (TF32), bfloat16."""
-    kinds: dict[str, tuple[Any, jax.lax.Precision]] = {
-        "float32": (jnp.float32, jax.lax.Precision.HIGHEST),
-        "float32 at default precision": (jnp.float32, jax.lax.Precision.DEFAULT),
-        "bfloat16": (jnp.bfloat16, jax.lax.Precision.DEFAULT),
-    }
-    peak = {}
-    for name, (dtype, precision) in kinds.items():
-        a, b = (jax.random.normal(jax.random.key(seed), (size, size), dtype) for seed in range(2))
-        product = jax.jit(partial(jnp.matmul, precision=precision))
-        jax.block_until_ready(product(a, b))
-        # Several at once hide what it takes to start one.
-        eight = partial(lambda product, a, b: jax.block_until_ready([product(a, b) for _ in range(8)]), product, a, b)
-        seconds = [timed(eight)[1] for _ in range(5)]
-        peak[name] = 8 * 2.0 * size**3 / median(seconds)
-    return peak
+def moved(points: int, features: int, rows: int, coalitions: int) -> float:
+    """Bytes of what the counted products read and write, in float32.
+
+    For each coalition once: what each point's fit changes and the validation rows, and the logits of all rows by all
+    points' fits, which a kernel of its own for the product has to write. That something reads these again is not
+    counted, nor are the fits.
+    """
+    return 4.0 * coalitions * (points * features + rows * features + points * rows)

@@ -1,11 +1,12 @@
 """Files of results, case by case."""
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from measures.code import stamp, where
+from measures.code import BEGAN, stamp, where
 from measures.machine import machine, versions
 from measures.rows import rebuilt, tables
 
@@ -45,7 +46,9 @@ def case_tables(result: dict[str, Any]) -> str:
 
 
 def write(file: Path, result: dict[str, Any], tables: str) -> None:
-    """The file, whole, and a page of its tables beside it."""
+    """The file, whole, and beside it a page of its tables and its plot, if it has one."""
+    if "cases" not in result:  # which say each how long they took
+        result = result | {"seconds": round(time.perf_counter() - BEGAN, 1)}
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     script = f"benchmarks/{file.stem.removesuffix('_gpu')}.py"
@@ -54,7 +57,13 @@ def write(file: Path, result: dict[str, Any], tables: str) -> None:
         f"[{file.name}]({file.name}), which has every repeat."
     )
     page += f" On {_on(result)}." if "machine" in result else ""  # else each case says its own
-    file.with_suffix(".md").write_text(f"{page}\n\n{tables}\n", "utf-8")
+    # Not at the top: what is measured need not run beside matplotlib.
+    from measures.plots import draw
+
+    shown = draw(file)
+    # A script may have put its own there.
+    picture = f"\n\n{shown}" if shown and shown not in tables else ""
+    file.with_suffix(".md").write_text(f"{page}\n\n{tables}{picture}\n", "utf-8")
 
 
 def _on(entry: dict[str, Any]) -> str:

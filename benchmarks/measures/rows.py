@@ -272,6 +272,9 @@ class Encoded:
       first: seconds of ours' first run, compilation included.
       share: of the peak, for each side.
       peak: FLOP a second of square matrix products, measured in the same run.
+      moved: bytes a sequence of what the counted products read and write; None where that was not counted.
+      memory_peak: bytes a second of a stream through the memory, measured in the same run; None where it was not.
+      check: what was compared to make sure that both sides did the same work, and the number.
     """
 
     measure: str
@@ -279,15 +282,37 @@ class Encoded:
     first: float
     share: dict[str, float]
     peak: float
+    moved: float | None = None
+    memory_peak: float | None = None
+    check: tuple[str, float] | None = None
+
+    @property
+    def memory_share(self) -> dict[str, float] | None:
+        """Of the memory's peak, what the counted bytes took of it, for each side."""
+        if self.moved is None or self.memory_peak is None:
+            return None
+        return {side: self.moved * median(rates) / self.memory_peak for side, rates in self.rates.items()}
+
+    @property
+    def limit(self) -> str | None:
+        """Which of the peaks ours is nearer to."""
+        return None if self.memory_share is None else _nearer(self.share["ours"], self.memory_share["ours"])
 
     @staticmethod
     def table(rows: "list[Encoded]") -> str:
-        """Markdown."""
-        lines = ["| measure | sequences/s, share of the peak | measured peak | first call |", "|---|---|---|---|"]
+        """Markdown; without the columns of what no row has."""
+        heads = ["measure", "sequences/s, share of the peak", "measured peak", "first call", *_MEMORY, "check"]
+        cells = []
         for row in rows:
             sides = ", ".join(f"{side} {_rates(row.rates[side])}, {row.share[side]:.0%}" for side in row.rates)
-            lines.append(f"| {row.measure} | {sides} | {row.peak / 1e12:.3g} TFLOP/s | {row.first:.1f} s |")
-        return "\n".join(lines)
+            moved = ""
+            if row.memory_share is not None:
+                shares = ", ".join(f"{side} {share:.0%}" for side, share in row.memory_share.items())
+                moved = f"{row.moved / 1e6:.3g} MB a sequence, {shares}"
+            check = f"{row.check[0]}: {row.check[1]:.1g}" if row.check else "-"
+            peak, first = f"{row.peak / 1e12:.3g} TFLOP/s", f"{row.first:.1f} s"
+            cells.append([row.measure, sides, peak, first, *_memory_cells(row, moved), check])
+        return _markdown(heads, cells)
 
 
 @dataclass(frozen=True)
@@ -302,6 +327,9 @@ class Large:
       peak: FLOP a second of matrix products, by precision.
       device_memory: most bytes in use on the device in this process; None where it does not say.
       unconverged: fits that did not converge; None where that was not asked.
+      moved: bytes of what the counted products read and write; None where that was not counted.
+      memory_peak: bytes a second of a stream through the memory, measured in the same run; None where it was not.
+      computed_in: the precision that the counted products run in.
     """
 
     measure: str
@@ -311,28 +339,48 @@ class Large:
     peak: dict[str, float]
     device_memory: int | None
     unconverged: int | None = None
+    moved: float | None = None
+    memory_peak: float | None = None
+    computed_in: str = "float32 at default precision"
 
     @property
     def share(self) -> dict[str, float]:
         """Of each peak, what the counted arithmetic took of it."""
         return {name: self.flop / median(self.seconds) / peak for name, peak in self.peak.items()}
 
+    @property
+    def memory_share(self) -> float | None:
+        """Of the memory's peak, what the counted bytes took of it."""
+        if self.moved is None or self.memory_peak is None:
+            return None
+        return self.moved / median(self.seconds) / self.memory_peak
+
+    @property
+    def limit(self) -> str | None:
+        """Which of the peaks the counted products are nearer to."""
+        return None if self.memory_share is None else _nearer(self.share[self.computed_in], self.memory_share)
+
     @staticmethod
     def table(rows: "list[Large]") -> str:
-        """Markdown."""
-        lines = [
-            "| measure | first call | later calls | arithmetic | measured peak, share of it | memory on the device |",
-            "|---|---|---|---|---|---|",
-        ]
+        """Markdown; without the columns of what no row has."""
+        heads = ["measure", "first call", "later calls", "arithmetic", "measured peak, share of it"]
+        heads += ["memory on the device", *_MEMORY]
+        cells = []
         for row in rows:
             peaks = ", ".join(f"{name} {row.peak[name] / 1e12:.3g} TFLOP/s, {row.share[name]:.1%}" for name in row.peak)
             memory = "-" if row.device_memory is None else f"{row.device_memory / 2**30:.1f} GiB"
-            lines.append(
-                f"| {row.measure} | {row.first:.1f} s | {median(row.seconds):.2f} s "
-                f"| {row.flop / 1e12:.3g} TFLOP | {peaks} | {memory} |"
-            )
-        return "\n".join(lines)
+            moved = "" if row.memory_share is None else f"{row.moved / 1e12:.3g} TB, {row.memory_share:.1%}"
+            later, amount = f"{median(row.seconds):.2f} s", f"{row.flop / 1e12:.3g} TFLOP"
+            cells.append([row.measure, f"{row.first:.1f} s", later, amount, peaks, memory, *_memory_cells(row, moved)])
+        return _markdown(heads, cells)
 
+
+# What a row says of the device's memory.
+_MEMORY = (
+    "read and written by the counted products, share of the memory's peak",
+    "measured memory peak",
+    "nearer limit",
+)
 
 # In the order of their tables.
 KINDS: tuple[Any, ...] = (Speed, Until, Large, Memory, Growth, Coverage, Agreement, Encoded)
@@ -346,7 +394,7 @@ def tables(rows: "list[Any]") -> str:
 
 def as_json(row: Any) -> dict[str, Any]:
     """A row as JSON values, with what follows from them."""
-    found = {name: getattr(row, name) for name in ("ratio", "share") if hasattr(row, name)}
+    found = {name: getattr(row, name) for name in ("ratio", "share", "memory_share", "limit") if hasattr(row, name)}
     return asdict(row) | {name: value for name, value in found.items() if value is not None}
 
 
@@ -358,6 +406,23 @@ def rebuilt(entry: dict[str, Any]) -> Any:
 
     kind = max((kind for kind in KINDS if needed(kind) <= entry.keys()), key=lambda kind: len(needed(kind)))
     return kind(**{one.name: entry[one.name] for one in fields(kind) if one.name in entry})
+
+
+def _nearer(arithmetic: float, memory: float) -> str:
+    """Which of the two shares of a peak is larger."""
+    return "arithmetic" if arithmetic >= memory else "memory"
+
+
+def _memory_cells(row: Encoded | Large, moved: str) -> list[str]:
+    """Under `_MEMORY`; ``moved`` is the first."""
+    return ["-"] * len(_MEMORY) if row.limit is None else [moved, f"{row.memory_peak / 1e9:,.0f} GB/s", row.limit]
+
+
+def _markdown(heads: list[str], cells: list[list[str]]) -> str:
+    """A table of the columns in which any row has something."""
+    kept = [number for number in range(len(heads)) if any(line[number] != "-" for line in cells)]
+    lines = [f"| {' | '.join(line[number] for number in kept)} |" for line in (heads, *cells)]
+    return "\n".join([lines[0], "|" + "---|" * len(kept), *lines[1:]])
 
 
 def _times(row: Speed | Until) -> str:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
-from tsds_jax.encoders.tokens import Batch
+# One side of the whole pipeline imports nothing of ours.
+if TYPE_CHECKING:
+    from tsds_jax.encoders.tokens import Batch
 
 
 def on_cores(threads: int) -> None:
@@ -16,12 +18,21 @@ def on_cores(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def load(folder: Path) -> torch.nn.Module:
+def load(folder: Path | str) -> torch.nn.Module:
     """The encoder of a Hugging Face folder, ready to embed."""
     return AutoModel.from_pretrained(str(folder), attn_implementation="sdpa").eval()
 
 
-def tensors(batch: Batch, device: str = "cpu") -> dict[str, torch.Tensor]:
+def with_weights(settings: dict[str, Any], weights: dict[str, np.ndarray]) -> torch.nn.Module:
+    """An encoder of these settings without its pooler, with all weights given by their names, ready to embed."""
+    config = AutoConfig.for_model(**settings)
+    model = AutoModel.from_config(config, attn_implementation="sdpa", add_pooling_layer=False)
+    # Copies: PyTorch warns of arrays that may not be written to.
+    model.load_state_dict({name: torch.from_numpy(np.array(weight)) for name, weight in weights.items()})
+    return model.eval()
+
+
+def tensors(batch: "Batch", device: str = "cpu") -> dict[str, torch.Tensor]:
     """A batch as the model's arguments."""
     return {name: torch.from_numpy(array).long().to(device) for name, array in batch._asdict().items()}
 
@@ -33,7 +44,7 @@ def mean_pooled(model: Callable[..., Any], given: dict[str, torch.Tensor]) -> to
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def embed(model: torch.nn.Module, batches: Iterable[Batch]) -> list[np.ndarray]:
+def embed(model: torch.nn.Module, batches: "Iterable[Batch]") -> list[np.ndarray]:
     """Vectors of each batch, float32 [rows, width]."""
     with torch.inference_mode():
         return [mean_pooled(model, tensors(batch)).numpy() for batch in batches]
@@ -51,7 +62,7 @@ class Training(torch.nn.Module):
     As in ours, biases and norms do not decay.
     """
 
-    def __init__(self, folder: Path, classes: int, rate: float, decay: float, clip: float) -> None:
+    def __init__(self, folder: Path | str, classes: int, rate: float, decay: float, clip: float) -> None:
         """Load the encoder; the head is drawn from N(0, 0.02), with zero biases."""
         super().__init__()
         self.encoder = load(folder)
@@ -72,7 +83,13 @@ class Training(torch.nn.Module):
             lr=rate,
         )
 
-    def step(self, batch: Batch, labels: np.ndarray) -> float:
+    def take_head(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Have this head: a map ``[width, classes]`` and its bias."""
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(kernel.T.copy()))
+            self.head.bias.copy_(torch.from_numpy(bias.copy()))
+
+    def step(self, batch: "Batch", labels: np.ndarray) -> float:
         """One step; its loss."""
         logits = self.head(self.dropout(mean_pooled(self.encoder, tensors(batch))))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())

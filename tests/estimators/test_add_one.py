@@ -60,6 +60,7 @@ def brute(game, order, size, points):
     return np.array([utility[1] - utility[0] for utility in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "size", "tolerance"),
     [

@@ -172,6 +172,7 @@ def test_fewer_chains_make_a_call_where_contributions_are_split_by_many_rows(mon
     np.testing.assert_array_equal(parts.moments.counts, whole.moments.counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["points", "rows", "groups"])
 @pytest.mark.parametrize("factor", [1e-4, 1e3])
 def test_where_a_chain_is_truncated_does_not_depend_on_the_unit_of_regression_targets(last, kind, factor):

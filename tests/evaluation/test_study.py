@@ -66,6 +66,7 @@ def test_a_class_whose_last_training_row_would_be_flipped_is_named_before_any_wo
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_parts(study, splits, tiny_model):
     run = next(run for run in content(study)["runs"] if (run["flips"], run["seed"], run["method"]) == (0.2, 1, "loss"))
     train, wrong = flip_labels(splits.train, 0.2, 1)
@@ -192,6 +193,7 @@ def test_a_cut_study_goes_on_to_the_same_numbers(study, splits, tiny_model):
         tsds.evaluate({"tiny": splits}, resume=True, **{**how, "utility": "accuracy"})
 
 
+@pytest.mark.slow
 def test_a_finished_study_can_be_asked_for_more_and_computes_that_alone(splits, tiny_model, tmp_path):
     how = {"model": tiny_model, "out": tmp_path / "out", "seeds": (0,), "finetuning": TUNING, **QUICK}
     first = tsds.evaluate({"tiny": splits}, methods=("loss",), flips=(0.2,), **how)
@@ -257,6 +259,7 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     assert "| fine-tuned, at the index | fine-tuned, 25 % removed |" in (out / "evaluation.md").read_text()
 
 
+@pytest.mark.slow
 def test_texts_that_were_cut_are_told_of(splits, tiny_model, tmp_path):
     how = {"methods": ("shapley",), "flips": (0.2,), "seeds": (0,), "finetuned": ("shapley",), **QUICK}
     how |= {"finetuning": dataclasses.replace(TUNING, max_length=4), "max_length": 5, "finetuned_shares": (0.25,)}

@@ -101,6 +101,7 @@ def test_utilities_are_those_of_scikit_learns_predictions(classes):
         np.testing.assert_allclose(_utilities(game, order, sizes), values, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_coalition_without_some_class_follows_the_rule_of_succession(classes):
     x, _, x_val, y_val = problem(classes=classes)
@@ -119,6 +120,7 @@ def test_a_coalition_without_some_class_follows_the_rule_of_succession(classes):
     assert at("probability", four) == pytest.approx((5 * of_one + others) / (4 + classes), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3, 5, 1000])
 def test_a_coalition_of_one_class_predicts_it_however_little_it_weighs(classes):
     x, _, x_val, y_val = problem(classes=2)
@@ -135,6 +137,7 @@ def test_a_coalition_of_one_class_predicts_it_however_little_it_weighs(classes):
     assert at("log_likelihood", one) == pytest.approx(-np.log(classes), rel=2e-6)
 
 
+@pytest.mark.slow
 def test_utility_does_not_depend_on_the_order_of_members():
     x, y, x_val, y_val = problem(noise=3.0)
     game = logistic_game(x, y, x_val, y_val, classes=2, utility="log_likelihood")
@@ -454,6 +457,7 @@ def float64_log_likelihood(x, y, x_val, y_val, C):
     return -np.logaddexp(0, np.where(y_val, -1.0, 1.0) * logit).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "C"),
     [([1e5] * 6, 1.0), ([1e5] * 6, 1e-6), ([1e4, 3e2, 1, 1, 1e-2, 1e-4], 1.0), ([1e-6] * 6, 1.0), ([1e-6] * 6, 1e9)],
@@ -503,6 +507,7 @@ def test_no_prefix_runs_away_where_the_next_ones_fit_says_too_much_of_its_curvat
         assert (np.abs(found.parameters - cold.parameters) / (largest + 1e-6)).max() < 3e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("C", [1.0, 1e4])
 def test_classes_that_change_their_names_turn_the_sign_of_a_fit_and_change_no_digit(C):
     # The loss of label 1 is that of label 0 of the row with its sign turned, and is computed so.

@@ -391,6 +391,7 @@ def test_no_input_gives_a_nan_and_every_hit_is_in_range(features, classes, scale
         assert ((outcome.hit >= 0) & (outcome.hit <= 1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("far", [1e9, 1e14, 1e40])
 @pytest.mark.parametrize(
     ("classes", "name"), [(0, "neg_mean_squared_error"), (0, "r2"), (2, "log_likelihood"), (3, "log_likelihood")]

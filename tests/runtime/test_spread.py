@@ -140,7 +140,7 @@ def slow(*given):
 
 @pytest.mark.parametrize(
     ("devices", "processes", "memory"),
-    [slow(2, 1, ""), slow(8, 1, ""), slow(2, 2, ""), (8, 1, "99"), slow(2, 2, "99")],
+    [(2, 1, ""), slow(8, 1, ""), slow(2, 2, ""), slow(8, 1, "99"), slow(2, 2, "99")],
 )
 def test_values_are_those_of_one_device(one, run, free_place, devices, processes, memory):
     for found in run(devices, processes, free_place, memory):
