@@ -79,6 +79,7 @@ def test_each_file_of_results_has_a_page_with_its_tables(code, monkeypatch):
     [
         ("cost", lambda script, result: script.table(result["axes"])),
         ("detection", lambda script, result: script.table(result["runs"])),
+        ("pipeline", lambda script, result: script.table(result["runs"])),
         ("representations", lambda script, result: script.table(result["runs"])),
         ("rules", lambda script, result: script.tables(result["runs"])),
         ("scaling", lambda script, result: script.table(result["runs"])),
@@ -265,7 +266,9 @@ def test_the_list_names_the_file_that_measured_where_that_is_what_changed(code, 
     assert "abacus | **stale**: benchmarks/cost.py |" in code.index()
 
 
-@pytest.mark.parametrize("script", ["cost", "demo", "representations", "rules", "scaling", "selection", "soak"])
+@pytest.mark.parametrize(
+    "script", ["cost", "demo", "pipeline", "representations", "rules", "scaling", "selection", "soak"]
+)
 def test_a_script_of_one_result_is_a_part_of_what_is_stamped(script, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER.parent)
     assert f"benchmarks/{script}.py" in importlib.import_module(script).MEASURED
@@ -617,7 +620,7 @@ def test_what_is_counted_of_an_encoder_its_program_computes_and_moves_at_least(m
 
 def encoder_beside_pytorch(measures, dtype):
     reached = measures("peaks").Peaks({"float32": 1e11, "bfloat16": 1e11}, 1e10)
-    return measures("accelerated_encoder").encoded("tiny", TINY, 4, 16, reached, repeats=1, dtype=dtype)
+    return measures("accelerated_encoder").checked_sides("tiny", TINY, 4, 16, reached, repeats=1, dtype=dtype)()
 
 
 @on_cpu
@@ -660,16 +663,23 @@ def test_sides_of_which_one_gives_no_number_disagree(measures):
 
 
 def test_without_a_gpu_the_encoders_on_one_are_not_measured_but_in_a_trial(measures, monkeypatch, capsys):
-    encoder, sizes = measures("accelerated_encoder"), []
+    encoder, sizes, told = measures("accelerated_encoder"), [], []
+
+    def checked_sides(name, values, *given, repeats):
+        sizes.append((name, values, given))
+        told.append("agrees")
+        return lambda: told.append("timed")
+
     monkeypatch.setattr(encoder.jax, "default_backend", lambda: "cpu")
     assert encoder.on_gpu(256, repeats=5, quick=False) == []
     assert "no GPU here, nothing measured" in capsys.readouterr().err
     monkeypatch.setattr(encoder, "peaks", lambda dry: ("dry", dry))
-    monkeypatch.setattr(encoder, "encoded", lambda name, values, *given, repeats: sizes.append((name, values, given)))
+    monkeypatch.setattr(encoder, "checked_sides", checked_sides)
     encoder.on_gpu(8, repeats=1, quick=True)
     assert [name for name, _, _ in sizes] == ["BERT-small", "RoBERTa-small"]
     assert all(values.items() >= encoder.SMALL.items() for _, values, _ in sizes)
     assert all(given == (8, 32, ("dry", True)) for _, _, given in sizes)
+    assert told == ["agrees", "agrees", "timed", "timed"]  # an error of one that is checked later would lose it
 
 
 @pytest.fixture
@@ -714,3 +724,26 @@ def test_steps_of_fine_tuning_are_not_timed_where_pytorchs_differ_in_one_thing(o
     first = other in ("head", "dropout", "batches")
     with pytest.raises(SystemExit, match="disagree: the first loss" if first else "disagree: largest relative"):
         compare()
+
+
+def test_values_of_a_pipeline_agree_with_converged_ones_by_their_slope_and_spread_and_those_of_other_rows_do_not(
+    monkeypatch,
+):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    script = importlib.import_module("pipeline")
+    rng = np.random.default_rng(0)
+    converged = rng.normal(size=2000)
+
+    def agree(values, error=2.0):
+        return script.agree({"agreement": script.against(list(values), [error] * 2000, converged)})
+
+    drawn = converged + 2 * rng.normal(size=2000)
+    assert agree(drawn)
+    assert not agree(rng.permutation(drawn))
+    assert not agree(np.zeros(2000))
+    assert not agree(drawn, error=1.0)
+
+
+def test_a_pipelines_stamp_has_the_reference_that_values_for_the_plain_side(code):
+    files = {file.name for file in code._with_imports("benchmarks/peers/torch_pipeline.py")}
+    assert {"torch_pipeline.py", "torch_encoder.py", "ts_dshapley.py"} <= files

@@ -50,13 +50,14 @@ def on_gpu(rows: int, *, repeats: int, quick: bool) -> list[Encoded]:
         return []
     reached = peaks(dry=quick)
     size, others, length = ("small", SMALL, 32) if quick else ("base", {}, 128)
-    return [
-        encoded(f"{name}-{size}", values | others, rows, length, reached, repeats=repeats)
+    ready = [
+        checked_sides(f"{name}-{size}", values | others, rows, length, reached, repeats=repeats)
         for name, values in KINDS.items()
     ]
+    return [measure() for measure in ready]
 
 
-def encoded(
+def checked_sides(
     name: str,
     values: dict[str, Any],
     rows: int,
@@ -65,8 +66,11 @@ def encoded(
     *,
     repeats: int,
     dtype: str = "bfloat16",
-) -> Encoded:
-    """Of batches of so many full rows, beside PyTorch unless a GPU is there for JAX alone."""
+) -> Callable[[], Encoded]:
+    """What measures batches of so many full rows, beside PyTorch unless a GPU is there for JAX alone.
+
+    Apart, so that all encoders agree before the first is timed, which an error would lose.
+    """
     config = EncoderConfig.from_dict(values)
     ids = np.random.default_rng(0).integers(5, config.vocab_size, (rows, length)).astype(np.int32)
     batch = Batch(ids, np.ones_like(ids), np.zeros_like(ids))
@@ -79,19 +83,22 @@ def encoded(
         side, run = theirs
         check = agreeing(np.asarray(vectors, np.float32), run().float().cpu().numpy(), dtype)
         sides[side] = lambda _: timed(run)[1] / AT_ONCE
-    seconds = in_turn(repeats, sides)
-    rates = {side: [rows / some for some in of] for side, of in seconds.items()}
-    peak = reached.products[dtype]
-    return Encoded(
-        f"{name}, {dtype}, {rows} x {length} tokens",
-        rates,
-        first,
-        {side: flop(config, rows, length) / median(of) / peak for side, of in seconds.items()},
-        peak,
-        moved(config, rows, length, np.dtype(dtype).itemsize) / rows,
-        reached.memory,
-        check,
-    )
+
+    def encoded() -> Encoded:
+        seconds = in_turn(repeats, sides)
+        peak = reached.products[dtype]
+        return Encoded(
+            f"{name}, {dtype}, {rows} x {length} tokens",
+            {side: [rows / some for some in of] for side, of in seconds.items()},
+            first,
+            {side: flop(config, rows, length) / median(of) / peak for side, of in seconds.items()},
+            peak,
+            moved(config, rows, length, np.dtype(dtype).itemsize) / rows,
+            reached.memory,
+            check,
+        )
+
+    return encoded
 
 
 def drawn(config: EncoderConfig) -> nnx.Module:

@@ -42,7 +42,6 @@ def training(encoder: Encoder, length: int, steps: int, *, repeats: int) -> Spee
     )
     texts, labels = of_length(encoder, length, ROWS * 16)
     data = load_data(Dataset.from_dict({"text": texts, "label": labels}))
-    check = agreeing(encoder, data, options)
     tokens = tokenise(encoder.tokenizer, texts, length, encoder.config)
     order = np.random.default_rng(0).permutation(len(texts)).reshape(-1, ROWS)
     batches = [(pad(tokens, rows, length, ROWS), np.array(labels)[rows]) for rows in order]
@@ -63,6 +62,7 @@ def training(encoder: Encoder, length: int, steps: int, *, repeats: int) -> Spee
 
     _, first = timed(lambda: ours(0))
     theirs(0)
+    check = agreeing(encoder, data, options)
     seconds = in_turn(repeats, {"ours": ours, PEER: theirs})
     return Speed(
         f"a step of fine-tuning, {ROWS} x {length} tokens",

@@ -3,7 +3,8 @@
     python benchmarks/peers/torch_pipeline.py JOB.json ANSWER.json
 
 The job says where the model and the rows (text and label, a line of JSON each) are, and how much work is to be done;
-the answer has the seconds of each step and what was found. Shares no code with tsds_jax.
+the answer has the seconds of each step and what was found, and beside it are the arrays that were valued. Shares no
+code with tsds_jax.
 """
 
 import json
@@ -14,18 +15,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).parents[1]
-# As benchmarks/'s own scripts find them.
-sys.path[:0] = [str(HERE), str(HERE / "reference")]
+# As benchmarks/'s own scripts find what they import.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from peers.torch_encoder import Training, load, mean_pooled, on_cores, tensors  # noqa: E402
-from threadpoolctl import threadpool_limits  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
-from ts_dshapley import Data, represent, select, ts_dshapley  # noqa: E402
+import numpy as np
+import torch
+from peers.torch_encoder import Training, load, mean_pooled, on_cores, tensors
+from reference.ts_dshapley import Data, represent, select, ts_dshapley
+from threadpoolctl import threadpool_limits
+from transformers import AutoTokenizer
 
 EMBEDDED_TOGETHER = 64
+# Batches of like lengths are made among the rows of so many.
+STRETCH = 50
 
 
 class Batch(NamedTuple):
@@ -84,12 +86,15 @@ def embed(model: torch.nn.Module, tokenizer: Any, texts: list[str], length: int)
     return np.concatenate(found)[np.argsort(order)]
 
 
-def shuffled(rows: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Batches of rows, pass after pass, each in an order of its own."""
+def drawn(texts: list[str], size: int, seed: int) -> Iterator[np.ndarray]:
+    """Batches of rows, pass after pass in an order of its own; those of like length together, so as to pad little."""
     rng = np.random.default_rng(seed)
     while True:
-        order = rng.permutation(rows)
-        yield from (order[start : start + size] for start in range(0, rows - size + 1, size))
+        order = rng.permutation(len(texts))
+        for start in range(0, len(texts), STRETCH * size):
+            some = sorted(order[start : start + STRETCH * size], key=lambda row: len(texts[row]))
+            batches = [np.array(some[first : first + size]) for first in range(0, len(some), size)]
+            yield from (batches[place] for place in rng.permutation(len(batches)))
 
 
 def accuracy(model: Training, tokenizer: Any, test: Rows, length: int) -> float:
@@ -101,19 +106,20 @@ def accuracy(model: Training, tokenizer: Any, test: Rows, length: int) -> float:
     return float(np.mean(found == test.labels))
 
 
-def finetuned(job: dict[str, Any], tokenizer: Any, train: Rows, test: Rows) -> float:
-    """The test accuracy of the model, fine-tuned on these rows for the job's steps."""
+def finetuned(job: dict[str, Any], tokenizer: Any, train: Rows, validation: Rows, test: Rows) -> float:
+    """The test accuracy of the model, fine-tuned on these rows for the job's steps; it is validated once, too."""
     torch.manual_seed(job["seed"])
     model = Training(job["model"], len(job["classes"]), job["learning_rate"], job["weight_decay"], job["clip"])
     warm = max(1, round(job["warmup"] * job["steps"]))
     rate = torch.optim.lr_scheduler.LambdaLR(
         model.optimizer, lambda step: min((step + 1) / warm, (job["steps"] - step) / max(1, job["steps"] - warm))
     )
-    batches = shuffled(len(train.texts), job["batch_size"], job["seed"])
+    batches = drawn(train.texts, job["batch_size"], job["seed"])
     for rows in islice(batches, job["steps"]):
         some = train.take(rows)
         model.step(tokenised(tokenizer, some.texts, job["length"]), some.labels)
         rate.step()
+    accuracy(model, tokenizer, validation, job["length"])
     return accuracy(model, tokenizer, test, job["length"])
 
 
@@ -123,6 +129,7 @@ def main() -> None:
     steps = Steps()
     train, validation, test = (read(job[name], job["classes"]) for name in ("train", "validation", "test"))
     tokenizer, encoder = AutoTokenizer.from_pretrained(job["model"]), load(job["model"])
+    steps.done("load")
     x, x_val = represent(*(embed(encoder, tokenizer, part.texts, job["length"]) for part in (train, validation)))
     data = Data(x, train.labels, x_val, validation.labels)
     steps.done("embed")
@@ -136,7 +143,7 @@ def main() -> None:
     # Where nothing is removed all three are one.
     others = {"selection": train.take(kept), "random": train.take(some)} if len(removed) else {}
     parts = {"full": train, **others}
-    scores = {name: finetuned(job, tokenizer, part, test) for name, part in parts.items()}
+    scores = {name: finetuned(job, tokenizer, part, validation, test) for name, part in parts.items()}
     steps.done("finetune")
     answer = {
         "stages": steps.seconds,
@@ -147,6 +154,7 @@ def main() -> None:
         "accuracy": scores,
     }
     Path(sys.argv[2]).write_text(json.dumps(answer), "utf-8")
+    np.savez(Path(sys.argv[2]).with_suffix(".npz"), **data._asdict())
 
 
 if __name__ == "__main__":
