@@ -407,3 +407,10 @@ def test_dropping_never_empties_a_class_or_a_split():
         load_splits(train, train, drop_overlap=True)
     with pytest.raises(InputError, match="every validation row stands in another split too"):
         load_splits(train, rows(["y"], texts=["v"]), rows(["y"], texts=["V"]), drop_overlap=True)
+
+
+def test_a_class_that_never_had_a_training_row_does_not_keep_a_text_that_stands_in_two_splits():
+    every = load_data(rows(["x", "x", "y", "y", "z"]))
+    train = every.select(np.arange(4))
+    splits = load_splits(train, rows(["x", "y"], texts=["t 0", "v"]), drop_overlap=True)
+    assert splits.train.class_counts == {"x": 1, "y": 2, "z": 0}

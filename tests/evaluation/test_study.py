@@ -12,7 +12,9 @@ from datasets import DatasetDict
 from sklearn.linear_model import RidgeClassifier
 
 import tsds_jax as tsds
+from tsds_jax.baselines import baseline
 from tsds_jax.data import flip_labels, text_codes, without_overlap
+from tsds_jax.evaluation import study as module
 from tsds_jax.evaluation.summary import mean_interval, write_summary
 from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
@@ -270,6 +272,26 @@ def test_texts_that_were_cut_are_told_of(splits, tiny_model, tmp_path):
     assert f"{every} texts were cut at 4 tokens in fine-tuning\n" in said
     told = json.loads((out / "manifest.json").read_text())["warnings"]
     assert sum("were cut at" in words for words in told) == 2
+
+
+def test_methods_whose_fits_did_not_converge_or_whose_values_are_noise_are_told_of(
+    splits, tiny_model, tmp_path, monkeypatch
+):
+    def doubtful(method, *arrays, **how):
+        found = baseline(method, *arrays, **how)
+        return dataclasses.replace(found, unconverged=3, stderr=np.full(len(found.values), 9.0) * (method == "random"))
+
+    monkeypatch.setattr(module, "baseline", doubtful)
+    how = {"methods": ("random", "loss"), "flips": (0.2,), "seeds": (0, 1), **QUICK}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how)
+    told = json.loads((out / "manifest.json").read_text())["warnings"]
+    fits = "6 fits did not converge: lower C, or bring the features to one scale"
+    assert [words for words in told if words.startswith("tiny, ")] == [
+        f"tiny, random: {fits}",
+        "tiny, random: the values are mostly sampling noise (reliability down to 0.00): raise samples",
+        f"tiny, loss: {fits}",
+    ]
+    assert all(words in (out / "evaluation.md").read_text() for words in told)
 
 
 def test_a_study_does_not_remove_the_rows_it_is_made_from(splits, tiny_model, tmp_path):

@@ -203,6 +203,21 @@ def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_ro
         assert curve.stderr[place] == pytest.approx(change.std(ddof=1) / np.sqrt(80), abs=1e-6)
 
 
+def test_a_unit_too_large_for_a_cut_is_passed_over_by_the_order_that_has_it_first():
+    game, folds = source_game(X, Y, X_VAL, Y_VAL, utility="probability"), np.arange(80) % 2
+    units = np.maximum(np.arange(100) - 39, 0)
+    limits = Limits(Y, units, np.zeros(100, bool))
+    first, last = np.arange(100.0), np.r_[np.full(40, 99.0), np.arange(60.0)]  # where forty rows that go together go
+    orders = [limits.removal_order(values) for values in (last, first, last)]
+    curve = crossed_curve(game, orders[0], folds, orders[1:], wanted_cuts(100, 0.1, 0.5))
+    assert curve.removed.tolist() == [0, 10, 20, 30, 40, 50]
+    for place, gone in enumerate([[], range(40, 50), range(40, 60), range(40, 70), range(40), range(50)]):
+        kept = (np.setdiff1d(np.arange(100), gone), orders[2].points[curve.removed[place] :])
+        fits = (LogisticRegression(tol=1e-8).fit(X[rest], Y[rest]).predict_proba(X_VAL) for rest in kept)
+        own, other = (probability[np.arange(80), Y_VAL] for probability in fits)
+        assert curve.score[place] == pytest.approx(np.where(folds == 0, own, other).mean(), abs=1e-5)
+
+
 @pytest.mark.slow
 def test_each_half_of_the_validation_rows_is_crossed_with_the_order_that_the_other_half_alone_gives():
     game, limits, options = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y), SelectOptions()

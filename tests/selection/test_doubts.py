@@ -179,6 +179,19 @@ def test_a_cut_that_takes_most_of_a_class_names_it():
     assert cut(curve(0.8, 0.005), np.arange(20, 60)) == ["the cut removes 20 of the 30 training rows of class no"]
 
 
+def test_of_many_classes_that_a_cut_takes_most_of_those_that_lose_most_are_named_and_the_others_counted():
+    labels = np.repeat(np.arange(40), 10)
+    kept = np.flatnonzero(np.arange(400) % 10 >= 6 + (labels == 7))
+    validation = (np.arange(200) < 120).astype(int)
+    found = doubts_about_cut(curve(0.8, 0.005), labels, [f"c{label}" for label in range(40)], kept, validation)
+    assert found == [
+        "the cut removes 7 of the 10 training rows of class c7",
+        "the cut removes 6 of the 10 training rows of class c0",
+        "the cut removes 6 of the 10 training rows of class c1",
+        "and more than half of the training rows of 37 more classes",
+    ]
+
+
 @pytest.mark.parametrize(
     ("rule", "asked", "words"),
     [

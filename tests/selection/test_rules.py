@@ -44,6 +44,13 @@ def test_the_cross_fitted_rule_removes_nothing_for_a_gain_within_its_standard_er
     assert removal_index(curve_of([0.80, 0.81, 0.81], [0, 0.005, 0.005]), "cross_fitted") > 0
 
 
+def test_the_cross_fitted_rule_asks_a_stretch_for_more_than_the_errors_of_all_its_cuts():
+    # The first cut's error is the smallest of the curve, and its gain is the second's.
+    assert removal_index(curve_of([0.8, 0.8005, 0.806, 0.8], [0, 0.001, 0.010, 0.012]), "cross_fitted") == 0
+    assert removal_index(curve_of([0.8, 0.8, 0.805, 0.8], [0, 0, 0.006, 0.007]), "cross_fitted") == 0
+    assert removal_index(curve_of([0.8, 0.805, 0.806, 0.8], [0, 0.001, 0.003, 0.012]), "cross_fitted") == 10
+
+
 def test_an_unknown_rule_is_refused():
     with pytest.raises(InputError, match="rule 'elbow' is unknown: use one of cross_fitted, one_se, argmax"):
         removal_index(curve_of([0.5], [0]), "elbow")

@@ -182,7 +182,8 @@ def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihood
 
 
 def test_words_name_every_cut_with_its_error_and_who_judged():
-    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0, 1.5),), 2, 1000, 50, 10, True, 0)
+    found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0, 1.5),), 2, 1000, 50, 10, True, 0, 20)
+    assert str(found).startswith("The rule would remove 20 rows. Checked by fine-tuning the model itself on 1,000 rows")
     assert "on 1,000 rows for 50 steps by 2 seeds" in str(found)
     assert "10 rows removed +2.0 ± 1.0 (1.5 needed)" in str(found)
     assert "flatter" not in str(found)
@@ -225,6 +226,29 @@ def test_each_seed_removes_by_one_part_of_the_validation_rows_and_is_judged_by_t
     assert found.truncated == ROWS
     assert found.recommended == 10
     assert all(cut.difference > 0 for cut in found.cuts)
+
+
+def test_a_unit_too_large_for_a_cut_is_passed_over_and_no_model_is_trained_twice_on_the_same_rows(monkeypatch):
+    units = np.maximum(np.arange(ROWS) - 59, 0)
+    first, last = np.arange(ROWS, dtype=float), np.r_[np.full(60, 99.0), np.arange(40.0)]
+    orders = [Limits(data(ROWS).labels, units, np.zeros(ROWS, bool)).removal_order(some) for some in (first, last)]
+    trained = []
+
+    def finetune(encoder, train, *, evaluation, options, progress):
+        trained.append(sorted(set(range(ROWS)) - set(train.origin.tolist())))
+        own = 0.5 + 0.002 * (ROWS - len(train)) + 0.01 * np.sin(np.arange(HELD))
+        flipped = evaluation.labels == 0
+        probability = np.stack([1 - own, own], 1)
+        probability[flipped] = probability[flipped, ::-1]
+        return Tuned(probability)
+
+    monkeypatch.setattr(module, "finetune", finetune)
+    choice = chosen(15)._replace(crossed=tuple(orders))
+    how = (choice, np.arange(HELD) % 2, FineTuneOptions(seed=3, steps=7), SelectOptions(check_seeds=2, check_steps=7))
+    found = target_check(None, data(ROWS), data(HELD), *how, keep=keep_nothing)
+    assert trained[:4] == [[], *(list(range(60, 60 + cut)) for cut in (5, 15, 30))]
+    assert trained[4:] == trained[:4]
+    assert found.recommended == 5
 
 
 @pytest.mark.parametrize(("luck", "most"), [(0.0, 0.16), (1.0, 0.16), (2.0, 0.19)])

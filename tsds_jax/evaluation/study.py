@@ -15,6 +15,7 @@ from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.baselines import BASELINES, baseline, check_baseline
 from tsds_jax.data import Splits, TextData, flip_labels, numbers, text_codes, without_overlap
+from tsds_jax.data.messages import counted
 from tsds_jax.data.noise import NOISES
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
@@ -45,7 +46,7 @@ from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.curve import SourceGame
 from tsds_jax.selection.limits import RemovalOrder
 from tsds_jax.selection.target_check import target_check
-from tsds_jax.valuation import source_game, value
+from tsds_jax.valuation import Valuation, source_game, value
 
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
@@ -274,6 +275,9 @@ def evaluate(
     ]
     notes += [f"{name}: {cut_to_represent(count, settings)}" for name, count in cut.items() if count]
     notes += [cut_texts(tuned_cut, tuning, encoder)] if tuned_cut else []
+    for name, method in itertools.product(data, methods):
+        of = [valued[setting.key, method] for setting in all_settings if setting.name == name]
+        notes += _doubts(name, method, of)
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()}, notes)
     folder.write_json("manifest.json", {"status": "finished", **about, "warnings": notes, **environment()})
     return folder.path
@@ -382,7 +386,7 @@ def _valued(
             return {"values": values, "seconds": np.asarray(0.0), "index": np.asarray(index)}
         if method != OURS:
             found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
-            return {"values": found.values, "seconds": np.asarray(found.seconds)}
+            return {"values": found.values, **_about(found)}
         own = dataclasses.replace(options, seed=setting.seed)
         units = text_codes(setting.splits.validation)
         folds = validation_folds(own, arrays[3], units)
@@ -404,10 +408,31 @@ def _valued(
             how = {"keep": keep, "part": part, "progress": progress, "units": units}
             check = target_check(encoder, *rows, short, own, **how)
             index, cut = check.recommended, check.truncated
-        about = {"seconds": np.asarray(found.seconds), "index": np.asarray(index), "truncated": np.asarray(cut)}
-        return {"values": found.values, **about}
+        about = {"index": np.asarray(index), "truncated": np.asarray(cut)}
+        return {"values": found.values, **_about(found), **about}
 
     return folder.keep(stage, compute)
+
+
+def _about(found: Valuation) -> Arrays:
+    """What else is kept of a valuation."""
+    what = {"seconds": found.seconds, "unconverged": found.unconverged, "reliability": found.reliability}
+    return {name: np.asarray(number) for name, number in what.items()}
+
+
+def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
+    """Why a method's numbers on a data set should not be trusted, from all of its valuations there.
+
+    Of a folder from before they were kept nothing is known, and of a method that draws nothing there is no reliability.
+    """
+    unconverged = sum(int(found.get("unconverged", 0)) for found in valued)
+    known = [float(found["reliability"]) for found in valued if np.isfinite(found.get("reliability", np.nan))]
+    words = []
+    if unconverged:
+        words.append(f"{counted(unconverged, 'fit')} did not converge: lower C, or bring the features to one scale")
+    if min(known, default=1.0) < 0.5:
+        words.append(f"the values are mostly sampling noise (reliability down to {min(known):.2f}): raise samples")
+    return [f"{data}, {method}: {some}" for some in words]
 
 
 def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def crossed_curve(
     """The removal curve with every validation row scored by values that it had no part in.
 
     A validation row of fold ``f`` is scored after removals in the order ``crossed[f]``, which the rows of the other
-    folds decided. So a cut is not rewarded for what is peculiar to the rows that chose it.
+    folds decided: about so many, see `RemovalOrder.near`. So a cut is not rewarded for what is peculiar to the rows
+    that chose it.
 
     Args:
       game: the game.
@@ -127,7 +128,7 @@ def crossed_curve(
     """
     scores = hits = np.empty((0, 0))
     for fold, of in enumerate(crossed):
-        own = keep(f"curve-{fold}", partial(_by_row, game, of, of.cuts(wanted)))
+        own = keep(f"curve-{fold}", partial(_near_by_row, game, of, wanted))
         scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
         hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
     removed, first = np.unique(order.cuts(wanted), return_index=True)
@@ -155,6 +156,20 @@ def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Array
         game.players - removed,
         lambda outcome: {"scores": row_scores(game.utility, outcome), "hits": outcome.hit},
     )
+
+
+def _near_by_row(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> Arrays:
+    """`_by_row` without about as many as wanted, where a unit that is too large for that stands in the way."""
+    cuts = order.cuts(wanted)
+    found = _by_row(game, order, cuts)
+    for place, (cut, number) in enumerate(zip(cuts.tolist(), wanted.tolist(), strict=True)):
+        near = order.near(number)
+        if len(near) > cut:
+            kept = np.setdiff1d(order.points, near)
+            first = RemovalOrder(np.concatenate([near, kept]), np.array([0, len(near)]))
+            for name, rows in _by_row(game, first, np.array([len(near)])).items():
+                found[name][place] = rows[0]
+    return found
 
 
 def _curve(

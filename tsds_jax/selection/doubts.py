@@ -19,6 +19,8 @@ _LEAST_AGREEMENT = 0.75
 # Validation rows that cannot tell a gain of so much from none are too few.
 _LARGEST_UNSEEN = 0.02
 _DRAWS = 20
+# Classes of which the cut takes most; of more only their number is told.
+_NAMED = 3
 
 
 def doubts_about_sampling(valuation: Valuation) -> list[str]:
@@ -103,9 +105,14 @@ def doubts_about_cut(
             " of accuracy: few to choose one by"
         )
     before, after = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[kept]))
-    for name, many, left in zip(classes, before, after, strict=True):
-        if left < many / 2:
-            found.append(f"the cut removes {many - left} of the {many} training rows of class {name}")
+    most = np.flatnonzero(after < before / 2)
+    most = most[np.argsort(after[most] / before[most], kind="stable")]
+    for label in most[:_NAMED]:
+        gone = before[label] - after[label]
+        found.append(f"the cut removes {gone} of the {before[label]} training rows of class {classes[label]}")
+    if len(most) > _NAMED:
+        more = len(most) - _NAMED
+        found.append(f"and more than half of the training rows of {more} more class{'es' if more > 1 else ''}")
     return found
 
 

@@ -36,6 +36,24 @@ class RemovalOrder(NamedTuple):
                 break
         return self.points[taken]
 
+    def near(self, wanted: int) -> np.ndarray:
+        """The first points, int64 ``[<= wanted]``; until there are half as many, too large units are passed over.
+
+        Where one stands first `cuts` would remove nothing, which says nothing of so many.
+
+        >>> order = RemovalOrder(np.array([4, 5, 6, 2, 3, 1]), np.array([0, 3, 4, 5, 6]))
+        >>> order.near(2), order.near(4), order.near(5)
+        (array([2, 3]), array([4, 5, 6, 2]), array([4, 5, 6, 2, 3]))
+        """
+        taken, number = np.zeros(len(self.points), bool), 0
+        for first, end in pairwise(self.ends.tolist()):
+            if number + end - first <= wanted:
+                taken[first:end] = True
+                number += end - first
+            elif 2 * number >= wanted:
+                break
+        return self.points[taken]
+
     def cuts(self, wanted: np.ndarray) -> np.ndarray:
         """The most points that can be removed without tearing a unit or exceeding each wanted number, int64."""
         return self.ends[np.searchsorted(self.ends, wanted, side="right") - 1]

@@ -18,8 +18,9 @@ def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
     is removed.
 
     ``"cross_fitted"``: of the differences from removing nothing, each but the first averaged with its neighbours on the
-    grid, the largest decides, if it is more than its standard error; else nothing is removed. It is meant for a
-    cross-fitted curve (`crossed_curve`), where the gain of a cut is not flattered by rows that also valued the points.
+    grid, the largest decides, if it is more than the same average of their standard errors, which its own does not
+    exceed; else nothing is removed. It is meant for a cross-fitted curve (`crossed_curve`), where the gain of a cut is
+    not flattered by rows that also valued the points.
     On tweets it gained about what the others do on average and lost the least where removing was a mistake
     (benchmarks/rules.py).
 
@@ -35,16 +36,16 @@ def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
     if rule == "cross_fitted":
         smooth = _smoothed(curve.difference)
         best = int(np.argmax(smooth))
-        return int(curve.removed[best]) if smooth[best] > curve.stderr[best] else 0
+        return int(curve.removed[best]) if smooth[best] > _smoothed(curve.stderr)[best] else 0
     best = int(np.argmax(curve.score))
     if rule == "argmax":
         return int(curve.removed[best])
     return int(curve.removed[np.argmax(curve.score >= curve.score[best] - curve.stderr[best])])
 
 
-def _smoothed(difference: np.ndarray) -> np.ndarray:
+def _smoothed(of_cuts: np.ndarray) -> np.ndarray:
     """Each but the first averaged with its neighbours, the first (which removes nothing) not among them."""
-    found = np.zeros(len(difference))
+    found = np.zeros(len(of_cuts))
     for place in range(1, len(found)):
-        found[place] = difference[max(1, place - 1) : place + 2].mean()
+        found[place] = of_cuts[max(1, place - 1) : place + 2].mean()
     return found

@@ -70,6 +70,7 @@ class TargetCheck(NamedTuple):
       recommended: rows to remove: of the smallest cut that holds up, or 0.
       crossed: whether each validation row was scored after removals that other rows had decided.
       truncated: texts that were cut at the length limit of fine-tuning, in one of them.
+      proposed: rows that the rule would remove.
     """
 
     cuts: tuple[CheckedCut, ...]
@@ -79,6 +80,7 @@ class TargetCheck(NamedTuple):
     recommended: int
     crossed: bool
     truncated: int
+    proposed: int
 
     def __str__(self) -> str:
         """In words."""
@@ -93,6 +95,7 @@ class TargetCheck(NamedTuple):
         smallest = counted(self.recommended, "row")
         end = f"the smallest cut that holds up is {smallest}" if self.recommended else "no cut holds up"
         return (
+            f"The rule would remove {counted(self.proposed, 'row')}. "
             f"Checked by fine-tuning the model itself on {self.rows:,} rows for {counted(self.steps, 'step')} by "
             f"{self.seeds} {by} (change of the log-likelihood on {judging}{flattered} in thousandths, each model at "
             f"its best temperature, with its standard error): {some}. So {end}."
@@ -163,9 +166,7 @@ def target_check(
             progress(Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}"))
 
         kept = part(name).of_model()
-        tuned = finetune(
-            encoder, train.select(np.sort(rows)), evaluation=validation, options=own, progress=relay, **kept
-        )
+        tuned = finetune(encoder, train.select(rows), evaluation=validation, options=own, progress=relay, **kept)
         return {
             "probabilities": np.asarray(tuned.probabilities),
             "truncated": np.asarray(tuned.truncated),
@@ -179,9 +180,9 @@ def target_check(
         order = orders[seed % len(orders)]
         judges = np.arange(len(validation)) if folds is None else np.flatnonzero(folds == seed % len(orders))
         labels = validation.labels[judges]
-        for place, (cut, here) in enumerate(zip(cuts.tolist(), order.cuts(cuts), strict=True)):
+        for place, cut in enumerate(cuts.tolist()):
             name = f"check-{cut}-{own.seed}"
-            rows = order.points[places[places >= here]]
+            rows = np.setdiff1d(order.points[places], order.near(cut))
             stored = keep(name, functools.partial(train_on, name, cut, rows, own, done))
             probability = stored["probabilities"][judges].astype(np.float64)
             done, truncated = done + steps, max(truncated, stored["truncated"].item())
@@ -196,7 +197,7 @@ def target_check(
             accuracy, *_ = mean_and_error(paired[1, :, place], units)
             checked.append(CheckedCut(cut, mean, error, accuracy, errors_needed(int(np.count_nonzero(cuts)), freedom)))
     recommended = next((cut.removed for cut in checked if cut.holds_up), 0)
-    return TargetCheck(tuple(checked), seeds, drawn, steps, recommended, folds is not None, truncated)
+    return TargetCheck(tuple(checked), seeds, drawn, steps, recommended, folds is not None, truncated, index)
 
 
 def mean_and_error(paired: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float, float]:
