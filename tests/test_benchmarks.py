@@ -726,22 +726,21 @@ def test_steps_of_fine_tuning_are_not_timed_where_pytorchs_differ_in_one_thing(o
         compare()
 
 
-def test_values_of_a_pipeline_agree_with_converged_ones_by_their_slope_and_spread_and_those_of_other_rows_do_not(
-    monkeypatch,
-):
+def test_values_of_a_pipeline_agree_with_converged_ones_by_their_slope_and_those_of_other_rows_do_not(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER.parent)
     script = importlib.import_module("pipeline")
     rng = np.random.default_rng(0)
     converged = rng.normal(size=2000)
 
-    def agree(values, error=2.0):
-        return script.agree({"agreement": script.against(list(values), [error] * 2000, converged)})
+    def agree(values):
+        return script.agree({"agreement": script.against(list(values), [2.0] * 2000, converged)})
 
     drawn = converged + 2 * rng.normal(size=2000)
+    assert script.against(list(drawn), [2.0] * 2000, converged)["spread"] == pytest.approx(1, abs=0.1)
     assert agree(drawn)
     assert not agree(rng.permutation(drawn))
     assert not agree(np.zeros(2000))
-    assert not agree(drawn, error=1.0)
+    assert not agree(-drawn)
 
 
 def test_a_pipelines_stamp_has_the_reference_that_values_for_the_plain_side(code):

@@ -72,6 +72,22 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
     assert all(f"on 2 cores of an {case['machine']['processor']} ({case['date']};" in said for case in cases.values())
 
 
+def test_the_readmes_whole_pipeline_is_the_medians_of_what_was_measured():
+    text, folder = README.read_text("utf-8"), ROOT / "benchmarks" / "results"
+    shown = re.search(r"<!-- pipeline -->\n(.*?)\n<!-- /pipeline -->", text, re.DOTALL)[1].splitlines()
+    page = re.sub(r" \([\d.]+ to [\d.]+\)", "", (folder / "pipeline.md").read_text("utf-8")).splitlines()
+    assert all(line in page for line in shown[2:])
+    runs = json.loads((folder / "pipeline.json").read_text("utf-8"))
+    whole = [median(run["seconds"] for run in runs["runs"][side]) for side in ("ours", "plain")]
+    assert shown[-1] == f"| **all** | {whole[0]:.1f} | {whole[1]:.1f} | {whole[1] / whole[0]:.3g} |"
+    memory = [max(run["peak_memory"] for run in runs["runs"][side]) for side in ("ours", "plain")]
+    said = " ".join(text.split())
+    assert f"takes ours {(memory[0] - memory[1]) / 2**30:.1f} GiB more" in said
+    machine = runs["machine"]
+    where = f"{machine['cores']} cores of an {machine['processor']}, {runs['date']}; `python benchmarks/pipeline.py`"
+    assert where in said
+
+
 def test_what_launching_says_of_devices_that_share_cores_is_what_the_benchmark_measured():
     said = " ".join((ROOT / "examples" / "launching.md").read_text("utf-8").split())
     result = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text("utf-8"))

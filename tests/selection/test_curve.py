@@ -203,6 +203,16 @@ def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_ro
         assert curve.stderr[place] == pytest.approx(change.std(ddof=1) / np.sqrt(80), abs=1e-6)
 
 
+def test_a_unit_that_fits_a_cut_is_among_what_a_half_removes_wherever_few_points_stand_before_it():
+    # Of all rows the unit goes first. In a half a few single points do, which are less than half of the cut.
+    limits = Limits(np.arange(100) % 2, np.maximum(np.arange(100) - 39, 0), np.zeros(100, bool))
+    half = limits.removal_order(np.r_[np.full(40, -1.0), np.full(5, -2.0), np.arange(55.0)])
+    assert half.near(40).tolist() == [*range(40, 45), *range(40)]
+    assert half.near(10).tolist() == list(range(40, 45))  # which is half as many
+    assert half.near(12).tolist() == list(range(40, 52))
+    assert half.near(45).tolist() == half.points[:45].tolist()
+
+
 def test_a_unit_too_large_for_a_cut_is_passed_over_by_the_order_that_has_it_first():
     game, folds = source_game(X, Y, X_VAL, Y_VAL, utility="probability"), np.arange(80) % 2
     units = np.maximum(np.arange(100) - 39, 0)
@@ -309,9 +319,9 @@ def test_a_curve_that_was_cut_goes_on_after_the_last_order_that_it_finished():
         return kept[name]
 
     first = crossed_curve(*given, keep)
-    del kept["curve-1"]
+    del kept["curve-by-1"]
     again = crossed_curve(*given, keep)
-    assert computed == ["curve-0", "curve-1", "curve-1"]
+    assert computed == ["curve-by-0", "curve-by-1", "curve-by-1"]
     np.testing.assert_array_equal(again.score, first.score)
     np.testing.assert_array_equal(again.stderr, crossed_curve(*given).stderr)
 

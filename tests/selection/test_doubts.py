@@ -188,7 +188,7 @@ def test_of_many_classes_that_a_cut_takes_most_of_those_that_lose_most_are_named
         "the cut removes 7 of the 10 training rows of class c7",
         "the cut removes 6 of the 10 training rows of class c0",
         "the cut removes 6 of the 10 training rows of class c1",
-        "and more than half of the training rows of 37 more classes",
+        "the cut removes more than half of the training rows of 37 more classes",
     ]
 
 

@@ -183,7 +183,9 @@ def test_the_difference_is_the_mean_over_rows_and_seeds_of_paired_log_likelihood
 
 def test_words_name_every_cut_with_its_error_and_who_judged():
     found = module.TargetCheck((CheckedCut(10, 0.002, 0.001, 0.0, 1.5),), 2, 1000, 50, 10, True, 0, 20)
-    assert str(found).startswith("The rule would remove 20 rows. Checked by fine-tuning the model itself on 1,000 rows")
+    assert str(found).startswith(
+        "By the curve alone the rule would remove 20 rows. Checked by fine-tuning the model itself on 1,000 rows"
+    )
     assert "on 1,000 rows for 50 steps by 2 seeds" in str(found)
     assert "10 rows removed +2.0 ± 1.0 (1.5 needed)" in str(found)
     assert "flatter" not in str(found)

@@ -235,7 +235,7 @@ def without_overlap(splits: Splits, protect: str | None = None) -> Splits:
             )
     train = _drop(splits.train, shared, "training")
     validation = _drop(splits.validation, _standing_in(validation_keys, test_keys), "validation")
-    empty = [name for name, count in train.class_counts.items() if splits.train.class_counts[name] and not count]
+    empty = [name for name, count in train.class_counts.items() if not count and splits.train.class_counts[name]]
     if empty:
         raise InputError(
             f"{train.source}: no training row of class {shorten(empty[0])} is left without the rows that also"

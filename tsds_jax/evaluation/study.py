@@ -416,22 +416,29 @@ def _valued(
 
 def _about(found: Valuation) -> Arrays:
     """What else is kept of a valuation."""
-    what = {"seconds": found.seconds, "unconverged": found.unconverged, "reliability": found.reliability}
+    # Where every standard error is zero nothing was drawn.
+    drawn = not (found.stderr == 0).all()
+    what = {
+        "seconds": found.seconds,
+        "unconverged": found.unconverged,
+        "reliability": found.reliability if drawn else np.inf,
+    }
     return {name: np.asarray(number) for name, number in what.items()}
 
 
 def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
     """Why a method's numbers on a data set should not be trusted, from all of its valuations there.
 
-    Of a folder from before they were kept nothing is known, and of a method that draws nothing there is no reliability.
+    Of a folder from before they were kept nothing is known, nor of values that come without errors.
     """
     unconverged = sum(int(found.get("unconverged", 0)) for found in valued)
-    known = [float(found["reliability"]) for found in valued if np.isfinite(found.get("reliability", np.nan))]
+    reliability = np.array([found.get("reliability", np.inf) for found in valued], float)
     words = []
     if unconverged:
         words.append(f"{counted(unconverged, 'fit')} did not converge: lower C, or bring the features to one scale")
-    if min(known, default=1.0) < 0.5:
-        words.append(f"the values are mostly sampling noise (reliability down to {min(known):.2f}): raise samples")
+    if (reliability < 0.5).any():
+        lowest = np.nanmin(reliability)
+        words.append(f"the values are mostly sampling noise (reliability down to {lowest:.2f}): raise samples")
     return [f"{data}, {method}: {some}" for some in words]
 
 

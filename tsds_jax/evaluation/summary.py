@@ -57,7 +57,7 @@ def write_summary(
       folder: the run's.
       runs: the numbers of each data set, share of flips, seed and method.
       values: of (setting's key, method), ``[points]``.
-      notes: what should be known of the data.
+      notes: what should be known of the data and of the methods.
     """
     groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = {}
     for run in runs:

@@ -123,16 +123,16 @@ def crossed_curve(
       folds: int ``[rows]``, the fold of each validation row.
       crossed: for each fold, the order by the rows outside it.
       wanted: see `ordered_curve`.
-      keep: stores each order's scores as "curve-0" and so on.
+      keep: stores each order's scores as "curve-by-0" and so on.
       units: see `ordered_curve`.
     """
     scores = hits = np.empty((0, 0))
+    removed = np.unique(order.cuts(wanted))
     for fold, of in enumerate(crossed):
-        own = keep(f"curve-{fold}", partial(_near_by_row, game, of, wanted))
+        own = keep(f"curve-by-{fold}", partial(_near_by_row, game, of, removed))
         scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
         hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
-    removed, first = np.unique(order.cuts(wanted), return_index=True)
-    return _curve(game, removed, scores[first], hits[first], units, cross_fitted=True)
+    return _curve(game, removed, scores, hits, units, cross_fitted=True)
 
 
 def wanted_cuts(points: int, grid: float, largest_cut: float) -> np.ndarray:
@@ -164,7 +164,7 @@ def _near_by_row(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> A
     found = _by_row(game, order, cuts)
     for place, (cut, number) in enumerate(zip(cuts.tolist(), wanted.tolist(), strict=True)):
         near = order.near(number)
-        if len(near) > cut:
+        if len(near) != cut:
             kept = np.setdiff1d(order.points, near)
             first = RemovalOrder(np.concatenate([near, kept]), np.array([0, len(near)]))
             for name, rows in _by_row(game, first, np.array([len(near)])).items():

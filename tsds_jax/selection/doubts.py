@@ -112,7 +112,9 @@ def doubts_about_cut(
         found.append(f"the cut removes {gone} of the {before[label]} training rows of class {classes[label]}")
     if len(most) > _NAMED:
         more = len(most) - _NAMED
-        found.append(f"and more than half of the training rows of {more} more class{'es' if more > 1 else ''}")
+        found.append(
+            f"the cut removes more than half of the training rows of {more} more class{'es' if more > 1 else ''}"
+        )
     return found
 
 

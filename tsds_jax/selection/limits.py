@@ -37,9 +37,10 @@ class RemovalOrder(NamedTuple):
         return self.points[taken]
 
     def near(self, wanted: int) -> np.ndarray:
-        """The first points, int64 ``[<= wanted]``; until there are half as many, too large units are passed over.
+        """About so many of the first points, int64: as `cuts` has them, unless that is less than half as many.
 
-        Where one stands first `cuts` would remove nothing, which says nothing of so many.
+        Then a unit that is more by itself is passed over: where one stands first `cuts` would remove nothing, which
+        says nothing of so many. Any other is taken, and the points are less than half as many again.
 
         >>> order = RemovalOrder(np.array([4, 5, 6, 2, 3, 1]), np.array([0, 3, 4, 5, 6]))
         >>> order.near(2), order.near(4), order.near(5)
@@ -47,11 +48,12 @@ class RemovalOrder(NamedTuple):
         """
         taken, number = np.zeros(len(self.points), bool), 0
         for first, end in pairwise(self.ends.tolist()):
-            if number + end - first <= wanted:
-                taken[first:end] = True
-                number += end - first
-            elif 2 * number >= wanted:
+            size = end - first
+            if number + size > wanted and 2 * number >= wanted:
                 break
+            if size <= wanted:
+                taken[first:end] = True
+                number += size
         return self.points[taken]
 
     def cuts(self, wanted: np.ndarray) -> np.ndarray:

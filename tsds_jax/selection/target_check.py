@@ -95,7 +95,7 @@ class TargetCheck(NamedTuple):
         smallest = counted(self.recommended, "row")
         end = f"the smallest cut that holds up is {smallest}" if self.recommended else "no cut holds up"
         return (
-            f"The rule would remove {counted(self.proposed, 'row')}. "
+            f"By the curve alone the rule would remove {counted(self.proposed, 'row')}. "
             f"Checked by fine-tuning the model itself on {self.rows:,} rows for {counted(self.steps, 'step')} by "
             f"{self.seeds} {by} (change of the log-likelihood on {judging}{flattered} in thousandths, each model at "
             f"its best temperature, with its standard error): {some}. So {end}."
@@ -181,8 +181,10 @@ def target_check(
         judges = np.arange(len(validation)) if folds is None else np.flatnonzero(folds == seed % len(orders))
         labels = validation.labels[judges]
         for place, cut in enumerate(cuts.tolist()):
-            name = f"check-{cut}-{own.seed}"
-            rows = np.setdiff1d(order.points[places], order.near(cut))
+            near = order.near(cut)
+            # By another name than where what is next was not passed over, which an earlier version did not.
+            name = f"check-{cut}-{own.seed}" + ("-near" if len(near) != order.cuts(np.array([cut]))[0] else "")
+            rows = np.setdiff1d(order.points[places], near)
             stored = keep(name, functools.partial(train_on, name, cut, rows, own, done))
             probability = stored["probabilities"][judges].astype(np.float64)
             done, truncated = done + steps, max(truncated, stored["truncated"].item())
