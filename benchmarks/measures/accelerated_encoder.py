@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from measures.checked import checked
+from measures.checked import relative
 from measures.peaks import Peaks, peaks
 from measures.problem import in_turn, say, timed
 from measures.rows import Encoded
@@ -81,7 +81,7 @@ def checked_sides(
     check = None
     if theirs:
         side, run = theirs
-        check = agreeing(np.asarray(vectors, np.float32), run().float().cpu().numpy(), dtype)
+        check = relative(np.asarray(vectors, np.float32), run().float().cpu().numpy(), MOST[dtype])
         sides[side] = lambda _: timed(run)[1] / AT_ONCE
 
     def encoded() -> Encoded:
@@ -133,12 +133,6 @@ def moved(config: EncoderConfig, rows: int, length: int, itemsize: int) -> float
     # Into and out of: queries, keys and values; attention; its output map; the two maps of the feed-forward network.
     a_token = (1 + 3) * width + (3 + 1) * width + (1 + 1) * width + 2 * (width + inner)
     return float(config.num_hidden_layers) * itemsize * (weights + rows * length * a_token)
-
-
-def agreeing(ours: np.ndarray, theirs: np.ndarray, dtype: str) -> tuple[str, float]:
-    """How far the vectors of both sides differ at most, over their root mean square."""
-    largest = np.abs(ours - theirs).max() / np.sqrt(np.mean(theirs**2))
-    return checked("largest difference over the root mean square", float(largest), MOST[dtype])
 
 
 def _ours(model: nnx.Module, batch: Batch, dtype: str) -> Callable[[], jax.Array]:

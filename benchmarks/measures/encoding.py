@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from measures.checked import checked
+from measures.checked import checked, relative
 from measures.problem import in_turn, timed
 from measures.rows import Speed
 from peers import torch_encoder as peer
@@ -66,9 +66,7 @@ def product(rows: int, config: Any, *, repeats: int) -> Speed:
         return median(timed(call)[1] for _ in range(100))
 
     found, first = timed(lambda: multiply(*on_device).block_until_ready())
-    other = theirs().numpy()
-    apart = np.abs(np.asarray(found) - other).max() / np.sqrt(np.mean(other**2))
-    check = checked("largest difference over the root mean square", float(apart), 1e-4)
+    check = relative(np.asarray(found), theirs().numpy(), 1e-4)
     sides = {"ours": lambda: multiply(*on_device).block_until_ready(), PEER: theirs}
     taken = in_turn(repeats, {side: lambda _, call=call: seconds(call) for side, call in sides.items()})
     measure = f"a product of {rows:,} x {inner} and {inner} x {outer:,} numbers"
