@@ -1,11 +1,12 @@
-"""What `tsds demo` prints, how long it takes and how much memory it needs, for the README.
+"""What `tsds demo` prints, how long it takes and how much memory it needs, for the README: as it is, and with flips.
 
     python benchmarks/demo.py [--quick] [demo options]
 
-The whole pipeline in one process, from texts to a report. With --quick on few rows. It writes
-benchmarks/results/demo.json (machine, versions, timings, figures), demo.txt (what was printed), and the README's part
-between the demo marks, but nothing with --quick or options of the demo's; tests/test_readme.py checks that the three
-agree. About two minutes on two cores.
+The whole pipeline in one process, from texts to a report; the second time a fifth of the training labels is flipped,
+so that there is something to remove. With --quick, once and on few rows. Of each it writes to benchmarks/results a
+file of JSON (machine, versions, timings, figures), one of what was printed, and the README's part between the marks of
+its name, but nothing with --quick or options of the demo's; tests/test_readme.py checks that the three agree. About
+eight minutes on two cores.
 """
 
 import json
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from measures.code import stamp
 from measures.machine import machine
@@ -28,43 +30,53 @@ MEASURED = (
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}
 SMALL |= {"max-length": 16}
+# Name of the results -> options of the demo.
+RUNS = {"demo": [], "demo_flipped": ["--flips", "0.2"]}
 README = Path(__file__).parents[1] / "README.md"
-SHOWN = """<!-- demo -->
+SHOWN = """<!-- {name} -->
 What it printed in {minutes:.1f} minutes with at most {memory} GiB of memory on {cores} cores of an {processor}, without
 accelerator (jax {jax}, Python {python}, {date}; `python benchmarks/demo.py` does it again):
 
 ```text
 {printed}
 ```
-<!-- /demo -->"""
+<!-- /{name} -->"""
 
 
 def main() -> None:
     quick = sys.argv[1:2] == ["--quick"]
     options = [f"--{name}={value}" for name, value in SMALL.items()] if quick else sys.argv[1:]
     stamp(*MEASURED, keep=not options)  # which refuses what would not be kept
+    if options:
+        run(options, cached=quick)
+        return
+    for name, given in RUNS.items():
+        keep(name, *run(given, cached=False))
+
+
+def run(options: list[str], *, cached: bool) -> tuple[dict[str, Any], str]:
+    """The demo once, in a process of its own: its figures, and what it printed.
+
+    Args:
+      options: of the demo.
+      cached: whether it may read what other processes compiled.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "tsds-demo"
         command = [sys.executable, "-P", "-m", "tsds_jax.cli", "demo", "--out", str(out), *options]
         began = time.perf_counter()
-        cold = {name: text for name, text in os.environ.items() if quick or name != "JAX_COMPILATION_CACHE_DIR"}
+        cold = {name: text for name, text in os.environ.items() if cached or name != "JAX_COMPILATION_CACHE_DIR"}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=cold)
         seconds = time.perf_counter() - began
         manifest = json.loads((out / "manifest.json").read_text())
         finetune = json.loads((out / "finetune.json").read_text())
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    # Of the largest of all children so far; ru_maxrss is in KiB on Linux and in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     printed = done.stdout.replace(str(out), "tsds-demo")
     print(printed)
     print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")
-    if options:
-        return
-    about = stamp(*MEASURED, keep=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "demo.txt").write_text(printed, "utf-8")
     result = {
-        **about,
         "machine": machine(),
         "wall_seconds": round(seconds, 1),
         "peak_memory_gib": round(peak / 2**30, 2),
@@ -74,19 +86,27 @@ def main() -> None:
             "arms": [{k: v for k, v in arm.items() if k != "history"} for arm in finetune["arms"]],
         },
     }
-    (RESULTS / "demo.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    return result, printed
+
+
+def keep(name: str, measured: dict[str, Any], printed: str) -> None:
+    """Writes a run's figures, what it printed, and the README's part."""
+    result = stamp(*MEASURED, keep=True) | measured
+    (RESULTS / f"{name}.txt").write_text(printed, "utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     shown = SHOWN.format(
+        name=name,
         minutes=result["wall_seconds"] / 60,
         memory=result["peak_memory_gib"],
         cores=result["machine"]["cores"],
         processor=result["machine"]["processor"],
-        jax=manifest["versions"]["jax"],
-        python=manifest["python"],
+        jax=result["versions"]["jax"],
+        python=result["python"],
         date=result["date"],
         printed=printed.strip(),
     )
-    before, rest = README.read_text("utf-8").split("<!-- demo -->")
-    README.write_text(before + shown + rest.split("<!-- /demo -->")[1], "utf-8")
+    before, rest = README.read_text("utf-8").split(f"<!-- {name} -->")
+    README.write_text(before + shown + rest.split(f"<!-- /{name} -->")[1], "utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 import tsds_jax as tsds
 from tsds_jax.baselines import BASELINES, baseline, confident, log_probability, margin, negative_entropy
 from tsds_jax.games import knn_shapley
+from tsds_jax.games.held_out import held_out_probabilities
+from tsds_jax.valuation import source_game
 
 RNG = np.random.default_rng(0)
 
@@ -40,6 +42,19 @@ def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
     assert found.utility in ("accuracy", "class_wise", "", "log_likelihood" if "likelihood" in method else "")
     if method not in ("random", "entropy"):
         assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
+
+
+def test_points_of_one_unit_are_judged_by_fits_that_saw_none_of_them():
+    (x, y, x_val, y_val), _ = problem(60)
+    x, y = np.repeat(x, 2, 0), np.repeat(y, 2)
+    wrong = np.arange(0, 120, 24)  # one copy of five points
+    y[wrong] = 1 - y[wrong]
+    units = np.arange(120) // 2
+    alone, apart = (baseline("loss", x, y, x_val, y_val, seed=1, units=some).values for some in (None, units))
+    # A copy with the right label, seen in most fits, speaks against the wrong one.
+    assert alone[wrong].mean() < apart[wrong].mean()
+    held = held_out_probabilities(source_game(x, y, x_val, y_val), seed=1, units=units)
+    np.testing.assert_array_equal(apart, log_probability(held.probability.astype(np.float64), y))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -400,6 +401,26 @@ def test_what_goes_on_takes_the_place_of_overwrite_wherever_that_was_asked_for(t
     for error in (KeyboardInterrupt(), full):
         monkeypatch.setattr("tsds_jax.stages.finetune_files", mock.Mock(side_effect=error))
         assert way_on in tsds(*arguments)[2]
+
+
+def test_a_run_that_was_not_overwritten_yet_is_overwritten_by_the_same_command_again(tsds, monkeypatch, tmp_path):
+    manifest = tmp_path / "o" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text("{}")
+    os.utime(manifest, (0, 0))
+    arguments = ["finetune", "--train", "t.csv", "--model", "m", "--out", tmp_path / "o", "--overwrite"]
+
+    def before(*_, **__):
+        raise KeyboardInterrupt
+
+    def behind(*_, **__):
+        manifest.write_text('{"status": "running"}')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsds_jax.stages.finetune_files", before)
+    assert "stopped: the same command goes on" in tsds(*arguments)[2]
+    monkeypatch.setattr("tsds_jax.stages.finetune_files", behind)
+    assert "stopped: the same command with --resume in place of --overwrite goes on" in tsds(*arguments)[2]
 
 
 @pytest.mark.parametrize(

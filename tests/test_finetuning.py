@@ -12,7 +12,7 @@ from flax import nnx
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.finetuning import check_options, finetune, steps_for, training
+from tsds_jax.finetuning import checked_options, finetune, steps_for, training
 from tsds_jax.finetuning.batches import draw_batches, lengths_up_to
 from tsds_jax.finetuning.optimiser import adamw, decays, learning_rate_at
 from tsds_jax.finetuning.scores import score
@@ -269,6 +269,8 @@ def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
     for warmup in (0.0, 1.0):
         options = FineTuneOptions(warmup=warmup)
         assert all(learning_rate_at(step, options, 5) > 0 for step in range(5))
+    # 0.29 * 100 is 28.999999999999996.
+    assert learning_rate_at(29, FineTuneOptions(learning_rate=2.0, warmup=0.29), 100) == 2
 
 
 @pytest.mark.parametrize(("rows", "size"), [(10, 4), (3, 8), (8, 8), (1, 2), (100, 32), (33, 32), (3, 7)])
@@ -433,7 +435,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(encoder):
 def test_an_option_out_of_range_is_named_with_its_value(encoder, name, value):
     options = dataclasses.replace(FAST, **{name: value})
     with pytest.raises(InputError) as caught:
-        check_options(options)
+        checked_options(options)
     assert name in str(caught.value)
     assert str(value) in str(caught.value)
     with pytest.raises(InputError):

@@ -20,6 +20,7 @@ import optax
 import pytest
 from datasets import Dataset
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, embed, load_encoder
@@ -734,6 +735,69 @@ def test_what_forbids_a_later_seed_is_said_before_the_first_is_trained(encoder, 
     with pytest.raises(InputError, match="seed-5 holds"):
         finetune_seeds(encoder, films(4), seeds=(3, 5), options=OPTIONS, folder=tmp_path, resume=resume)
     assert [folder.name for folder in tmp_path.iterdir()] == ["seed-5"]
+
+
+def test_a_later_seeds_run_of_other_options_is_refused_before_the_first_is_trained(encoder, tmp_path):
+    finetune_seeds(encoder, films(8), seeds=(5,), options=OPTIONS, folder=tmp_path / "python")
+    other = dataclasses.replace(OPTIONS, learning_rate=2e-2)
+    with pytest.raises(InputError, match=r"seed-5 holds a run with options.learning_rate 0.01 instead of 0.02"):
+        finetune_seeds(encoder, films(8), seeds=(3, 5), options=other, folder=tmp_path / "python", resume=True)
+    assert not (tmp_path / "python" / "seed-3").exists()
+
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "the film was good,pos\nthe plot was bad,neg\n" * 4)
+    given = {"train": str(rows), "model": str(MODEL), "out": str(tmp_path / "files")}
+    finetune_seed_files((5,), options=OPTIONS, **given)
+    with pytest.raises(InputError, match=r"seed-5 holds a run with options.learning_rate 0.01 instead of 0.02"):
+        finetune_seed_files((3, 5), options=other, resume=True, **given)
+    assert not (tmp_path / "files" / "seed-3").exists()
+
+
+def test_the_runs_of_all_seeds_are_overwritten_before_the_first_is_trained(encoder, tmp_path):
+    before = finetune_seeds(encoder, films(8), seeds=(3, 5), options=OPTIONS, folder=tmp_path)
+
+    def cut(event):
+        raise KeyboardInterrupt
+
+    how = {"seeds": (3, 5), "options": OPTIONS, "folder": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        finetune_seeds(encoder, films(8), overwrite=True, progress=cut, **how)
+    assert not (tmp_path / "seed-5" / "metrics.jsonl").exists()
+    after = finetune_seeds(encoder, films(8), resume=True, **how)
+    assert [run.history for run in after.runs] == [run.history for run in before.runs]
+
+
+def test_a_row_that_cannot_be_tokenised_leaves_a_new_folder_to_be_resumed_with_the_row_mended(encoder, tmp_path):
+    rows = films(8)
+    blank = dataclasses.replace(rows, texts=[" ", *rows.texts[1:]])
+    with pytest.raises(InputError, match="row 0"):
+        finetune(encoder, blank, options=OPTIONS, folder=tmp_path / "run", resume=True)
+    finetune(encoder, rows, options=OPTIONS, folder=tmp_path / "run", resume=True)
+
+
+def test_rows_of_one_class_are_no_classification(encoder):
+    rows = films(8)
+    one = dataclasses.replace(rows, labels=np.zeros(8, np.int32), classes=("neg",))
+    with pytest.raises(InputError, match="'neg' alone"):
+        finetune(encoder, one, options=OPTIONS)
+
+
+def test_a_model_of_one_class_that_says_so_is_no_regression(encoder, tmp_path):
+    tuned = tune(encoder, steps=1)
+    saved = tuned.model.save_pretrained(tmp_path / "saved")
+    config = json.loads((saved / "config.json").read_text())
+    numbers = load_file(saved / "model.safetensors")
+    for name in [name for name in numbers if name.startswith("linear_head")]:
+        numbers[name] = numbers[name][:1].copy()
+    save_file(numbers, saved / "model.safetensors")
+    for kind, classes in (("single_label_classification", ("neg",)), ("regression", ())):
+        about = config | {"id2label": {"0": "neg"}, "label2id": {"neg": 0}, "problem_type": kind}
+        (saved / "config.json").write_text(json.dumps(about))
+        assert load_target(saved).classes == classes
+
+
+def test_a_dropout_of_almost_all_leaves_some(encoder):
+    assert np.isfinite(tune(encoder, steps=1, dropout=0.999999).history[-1]["train_loss"])
 
 
 def test_what_was_read_from_a_run_is_not_overwritten_by_what_is_made_of_it(tmp_path):

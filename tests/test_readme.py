@@ -1,4 +1,4 @@
-"""The README says only what a run said."""
+"""The README, and that of the benchmarks, say only what a run said."""
 
 import json
 import re
@@ -10,23 +10,29 @@ from scipy.stats import t
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+BENCHMARKS = ROOT / "benchmarks" / "README.md"
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="run from a source checkout")
 
 
-def test_the_readme_shows_what_the_demo_printed_and_where():
-    shown = re.search(r"<!-- demo -->(.*?)<!-- /demo -->", README.read_text("utf-8"), re.DOTALL)
+@pytest.mark.parametrize("name", ["demo", "demo_flipped"])
+def test_the_readme_shows_what_the_demo_printed_and_where(name):
+    shown = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", README.read_text("utf-8"), re.DOTALL)
     assert shown
-    printed = (ROOT / "benchmarks" / "results" / "demo.txt").read_text("utf-8").strip()
-    result = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text("utf-8"))
+    printed = (ROOT / "benchmarks" / "results" / f"{name}.txt").read_text("utf-8").strip()
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
     assert printed in shown[1]
     for fact in (result["date"], result["machine"]["processor"], f"{result['peak_memory_gib']} GiB"):
         assert fact in shown[1]
     assert f"{result['wall_seconds'] / 60:.1f} minutes" in shown[1]
 
 
+def read():
+    return README.read_text("utf-8") + BENCHMARKS.read_text("utf-8")
+
+
 def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     table = re.search(r"<!-- core -->(.*?)<!-- /core -->", text, re.DOTALL)[1].strip().splitlines()[2:]
     result = json.loads((ROOT / "benchmarks" / "results" / "core.json").read_text("utf-8"))
     cases = ["logistic-200", "logistic-1000", "ridge-1000", "until-compiled", "until-cold", "until-cold-10000"]
@@ -57,7 +63,7 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
 
 
 def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     table = re.search(r"<!-- encoders -->(.*?)<!-- /encoders -->", text, re.DOTALL)[1].strip().splitlines()[2:]
     cases = json.loads((ROOT / "benchmarks" / "results" / "encoders.json").read_text("utf-8"))["cases"]
     rows = [cases[name]["rows"][-1] for name in ("product", "embed", "embed-text", "train-32", "train-64")]
@@ -73,7 +79,7 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
 
 
 def test_the_readmes_whole_pipeline_is_the_medians_of_what_was_measured():
-    text, folder = README.read_text("utf-8"), ROOT / "benchmarks" / "results"
+    text, folder = read(), ROOT / "benchmarks" / "results"
     shown = re.search(r"<!-- pipeline -->\n(.*?)\n<!-- /pipeline -->", text, re.DOTALL)[1].splitlines()
     page = re.sub(r" \([\d.]+ to [\d.]+\)", "", (folder / "pipeline.md").read_text("utf-8")).splitlines()
     assert all(line in page for line in shown[2:])
@@ -101,7 +107,7 @@ def test_what_launching_says_of_devices_that_share_cores_is_what_the_benchmark_m
 
 
 def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
-    text = README.read_text("utf-8")
+    text = read()
 
     def tables(name):
         return re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", text, re.DOTALL)[1].strip().splitlines()[2:]
@@ -142,7 +148,7 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
 
 
 def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
-    text = " ".join(README.read_text("utf-8").split())
+    text = " ".join(read().split())
     runs = json.loads((ROOT / "benchmarks" / "results" / "rules.json").read_text("utf-8"))["runs"]
     # The sentence is about values by accuracy, of which alone the first runs were.
     runs = [run for run in runs if run.get("utility", "accuracy") == "accuracy"]
@@ -162,7 +168,7 @@ def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
 
 @pytest.mark.parametrize(("name", "cuts_at_flips"), [("two", {200, 300}), ("three", {100, 200})])
 def test_the_readmes_tables_of_methods_are_what_the_benchmark_measured(name, cuts_at_flips):
-    text = README.read_text("utf-8")
+    text = read()
     table = re.search(rf"<!-- {name} classes -->(.*?)<!-- /{name} classes -->", text, re.DOTALL)[1]
     table = table.strip().splitlines()[2:]
     case = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"][name]
@@ -186,7 +192,7 @@ def test_the_readmes_tables_of_methods_are_what_the_benchmark_measured(name, cut
 
 
 def test_what_the_readme_says_of_uneven_flips_is_what_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     said = " ".join(text.split())
     table = re.search(r"<!-- uneven -->(.*?)<!-- /uneven -->", text, re.DOTALL)[1].strip().splitlines()[2:]
     found = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
@@ -224,7 +230,7 @@ def check_cells(cells, found, times):
 
 
 def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     table = re.search(r"<!-- finetuned -->(.*?)<!-- /finetuned -->", text, re.DOTALL)[1].strip().splitlines()[2:]
     cases = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
     flipped = [cases[f"two-finetuned-{flips}"] for flips in (0.1, 0.2)]
@@ -271,7 +277,7 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
 
 
 def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     table = re.search(r"<!-- representations -->(.*?)<!-- /representations -->", text, re.DOTALL)[1]
     runs = json.loads((ROOT / "benchmarks" / "results" / "representations.json").read_text("utf-8"))["runs"]
     before = {(run["flips"], run["seed"]): run for run in runs if run["by"] == "pretrained"}
@@ -293,7 +299,7 @@ def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
 
 
 def test_the_readmes_rows_of_detection_are_what_the_benchmark_measured():
-    text = README.read_text("utf-8")
+    text = read()
     rows = re.search(r"<!-- detection -->(.*?)<!-- /detection -->", text, re.DOTALL)[1].strip().splitlines()[2:]
     result = json.loads((ROOT / "benchmarks" / "results" / "detection.json").read_text("utf-8"))
     assert f"(2 cores of an {result['machine']['processor']}, {result['date']};" in " ".join(text.split())
@@ -321,3 +327,11 @@ def test_every_name_that_the_readme_uses_exists():
     assert used
     for name in used:
         assert hasattr(tsds_jax, name)
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "examples/README.md", "examples/launching.md"])
+def test_every_file_that_a_page_points_to_is_there(page):
+    pointed = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text("utf-8"))
+    assert pointed
+    missing = [one for one in pointed if "://" not in one and not ((ROOT / page).parent / one).exists()]
+    assert not missing

@@ -59,6 +59,7 @@ class _Problem:
     C: float
     samples: int
     seed: int
+    units: np.ndarray | None
 
     def valued(self, **how: Any) -> Valuation:
         """By `value`, of accuracy as in the papers."""
@@ -101,6 +102,7 @@ def baseline(
     C: float = 1.0,
     samples: int = 300,
     seed: int = 0,
+    units: np.ndarray | None = None,
 ) -> Valuation:
     """Values training points by another method.
 
@@ -113,6 +115,8 @@ def baseline(
       C: inverse L2 strength of the source classifier.
       samples: of methods that sample, coalitions or bootstrap samples.
       seed: decides every draw.
+      units: int ``[points]``, the same number for points that may not judge each other, such as copies of a text; the
+        methods of the cross-validation have them in one fold. None where every point is by itself.
 
     Returns:
       A `Valuation`; of a method that `value` does not know, ``estimator`` is its name, standard errors are 0 where the
@@ -139,7 +143,8 @@ def baseline(
     # What a game of regressions would refuse; but it takes fewer classes than the methods that do without it.
     number_in("C", C, 1e-6, 1e6, whole=False)
     encode_labels(y, y_rows)
-    found = BASELINES[method](_Problem(x, y, x_rows, y_rows, C, samples, seed))
+    units = None if units is None else label_array(units, "units", len(x))
+    found = BASELINES[method](_Problem(x, y, x_rows, y_rows, C, samples, seed, units))
     points = len(x)
     if isinstance(found, Valuation):
         return replace(found, seconds=time.perf_counter() - began)
@@ -235,7 +240,7 @@ def _kernel(given: _Problem) -> Valuation:
 def _held_out(score: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[_Problem], _Found]:
     def values(given: _Problem) -> _Found:
         game = given.game()
-        found = held_out_probabilities(game, seed=given.seed)
+        found = held_out_probabilities(game, seed=given.seed, units=given.units)
         scores = score(found.probability.astype(np.float64), np.asarray(game.y))
         return _Found(scores, np.nan, 5, unconverged=found.unconverged)
 

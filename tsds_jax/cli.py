@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -22,7 +23,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.options import DEMO_FINETUNING, EVALUATED, VALUED, FineTuneOptions, SelectOptions, build
+from tsds_jax.options import DEMO_FINETUNING, EVALUATED, VALUED, FineTuneOptions, SelectOptions
 
 app = typer.Typer(
     name="tsds",
@@ -172,8 +173,11 @@ def command(
             # A job that is told to end ends as by Ctrl-C: nothing half written stays behind, and it says how to go on.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             asked: dict[str, Any] = flagged  # what a config file says besides is known once it has been read
+            began = time.time()
 
             def going_on() -> str:
+                if asked.get("overwrite") and _untouched(asked, began):
+                    return "the same command"
                 return "the same command with --resume" + " in place of --overwrite" * bool(asked.get("overwrite"))
 
             try:
@@ -238,6 +242,13 @@ def _in_job(given: dict[str, Any], out_is_file: bool) -> Iterator[dict[str, Any]
         else:
             with redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield given | {"out": str(out)}
+
+
+def _untouched(given: dict[str, Any], began: float) -> bool:
+    """Whether the run that was to be overwritten is there as it was then."""
+    manifest = Path(given.get("out") or ".") / "manifest.json"
+    # A file's time is that of the last tick of the system's clock.
+    return manifest.exists() and manifest.stat().st_mtime < began - 0.01
 
 
 def _plain(kind: Any) -> type:
@@ -320,10 +331,14 @@ def _part(given: dict[str, Any], kind: type) -> dict[str, Any]:
     return {name: entry for name, entry in given.items() if name in names}
 
 
-def _rest(given: dict[str, Any], *kinds: type) -> dict[str, Any]:
-    """The entries that are fields of none of the kinds."""
-    known = {item.name for kind in kinds for item in dataclasses.fields(kind)}
-    return {name: entry for name, entry in given.items() if name not in known}
+def _arguments(given: dict[str, Any], base: FineTuneOptions) -> dict[str, Any]:
+    """Of `run` and its like: fine-tuning's options as one, over those of ``base``, and all others by their names.
+
+    A name of both options, such as max_length, is for both.
+    """
+    tuning, selecting = _part(given, FineTuneOptions), _part(given, SelectOptions)
+    rest = {name: entry for name, entry in given.items() if name not in tuning}
+    return {**rest, **selecting, "finetuning": dataclasses.replace(base, **tuning)}
 
 
 def _as_flags(message: str, can_resume: bool) -> str:
@@ -367,13 +382,7 @@ def run(given: dict[str, Any]) -> None:
     from tsds_jax.runtime.console import console_progress
 
     with console_progress() as progress:
-        folder = pipeline.run(
-            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
-            command=_command_line(),
-            progress=progress,
-            **_rest(given, SelectOptions, FineTuneOptions),
-            **_part(given, SelectOptions),
-        )
+        folder = pipeline.run(**_arguments(given, FineTuneOptions()), command=_command_line(), progress=progress)
     _show(folder)
 
 
@@ -391,13 +400,7 @@ def demo(given: dict[str, Any]) -> None:
     from tsds_jax.runtime.console import console_progress
 
     with console_progress() as progress:
-        folder = demonstration.demo(
-            finetuning=dataclasses.replace(DEMO_FINETUNING, **_part(given, FineTuneOptions)),
-            command=_command_line(),
-            progress=progress,
-            **_rest(given, SelectOptions, FineTuneOptions),
-            **_part(given, SelectOptions),
-        )
+        folder = demonstration.demo(**_arguments(given, DEMO_FINETUNING), command=_command_line(), progress=progress)
     _show(folder)
 
 
@@ -420,12 +423,7 @@ def select(given: dict[str, Any]) -> None:
         inputs = [given.get(name) for name in ("train", "validation", "model")]
         check_place(out, inputs, overwrite=overwrite, cache=given.get("cache"))
         with console_progress() as progress:
-            selection = pipeline.select(
-                finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
-                progress=progress,
-                **_rest(given, SelectOptions, FineTuneOptions),
-                **_part(given, SelectOptions),
-            )
+            selection = pipeline.select(**_arguments(given, FineTuneOptions()), progress=progress)
         _show(selection.save(out, overwrite=overwrite))
 
 
@@ -550,15 +548,10 @@ def finetune(given: dict[str, Any]) -> None:
     call: Callable[..., Path] = stages.finetune_files
     if seeds is not None:
         call = functools.partial(stages.finetune_seed_files, seeds)
-    switches = {name: bool(given.pop(name, False)) for name in ("resume", "overwrite")}
+    tuning = _part(given, FineTuneOptions)
+    rest = {name: entry for name, entry in given.items() if name not in tuning}
     with console_progress() as progress:
-        folder = call(
-            options=build(FineTuneOptions, _part(given, FineTuneOptions)),
-            command=_command_line(),
-            progress=progress,
-            **_rest(given, FineTuneOptions),
-            **switches,
-        )
+        folder = call(**rest, options=FineTuneOptions(**tuning), command=_command_line(), progress=progress)
     first = folder if seeds is None else folder / f"seed-{seeds[0]}"
     _warn_of(first)
     found = json.loads((first / "finetune.json").read_text("utf-8"))
@@ -600,7 +593,8 @@ def finetune(given: dict[str, Any]) -> None:
 def evaluate(given: dict[str, Any]) -> None:
     """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does.
 
-    What shapley is told by --source, --estimator, --subset-size, --truncation and --reliability the others are not.
+    What shapley is told by --utility, --estimator, --subset-size, --truncation and --reliability the others are not,
+    nor by --source how to value; the test accuracy of all is that of --source.
     """
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress
@@ -610,12 +604,7 @@ def evaluate(given: dict[str, Any]) -> None:
         given["flips"] = given.pop("flip_shares")
     with console_progress() as progress:
         folder = stages.evaluate_files(
-            sources,
-            finetuning=build(FineTuneOptions, _part(given, FineTuneOptions)),
-            command=_command_line(),
-            progress=progress,
-            **_rest(given, SelectOptions, FineTuneOptions),
-            **_part(given, SelectOptions),
+            sources, **_arguments(given, FineTuneOptions()), command=_command_line(), progress=progress
         )
     typer.echo((folder / "evaluation.md").read_text("utf-8"))
     typer.echo(f"tables: {folder / 'evaluation.md'}, curves: {folder / 'curves'}")

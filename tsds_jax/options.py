@@ -19,11 +19,11 @@ def _option(default: Any, meaning: str) -> Any:
 class SelectOptions:
     """From text to a selection: representation, valuation, transfer.
 
-    The defaults are the paper's mode as far as it says and as it served here: logistic regression with C = 1 on 32
-    principal components. They differ in the utility (the paper's is ``"accuracy"``), the estimator of the same values
-    (``"permutation"`` is the paper's truncated sampling chains), the last layer's mean for the penultimate
-    representation, a subset size that follows the dimension for 2 % of the data, and the cross-fitted rule, checked on
-    the target, for the largest score (``rule="argmax"``, ``check_seeds=0``).
+    Logistic regression with C = 1 on 32 principal components is what CS-Shapley of the same group has, where the paper
+    does not say. The defaults differ from the paper in the utility (the paper's is ``"accuracy"``), the estimator of
+    the same values (``"permutation"`` is the paper's truncated sampling chains), the last layer's mean for the
+    penultimate representation, a subset size that follows the dimension for 2 % of the data, and the cross-fitted
+    rule, checked on the target, for the largest score (``rule="argmax"``, ``check_seeds=0``).
 
     Attributes:
       pooling: how token vectors become one, ``"mean"``, ``"weighted_mean"``, ``"cls"`` or ``"last"``; None as the

@@ -22,8 +22,8 @@ from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
-from tsds_jax.finetuning.checks import check_fits, check_tokens, lasting
-from tsds_jax.finetuning.tuning import Data, cut_texts, identity, options_by_seed, over_runs, read_rows
+from tsds_jax.finetuning.checks import check_fits
+from tsds_jax.finetuning.tuning import Data, cut_texts, identity, open_seeds, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
@@ -253,13 +253,13 @@ def finetune_seed_files(
         finetune_files(out=str(place), options=one, resume=resume or overwrite, progress=relay, **given)
 
     with kept_from_others(places):
-        if overwrite:
+        if resume or overwrite:
             sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
-            identities = _identities(each, **sources)
-            # All of them now: with some of the old runs there the new ones could not be gone on with.
-            summary.unlink(missing_ok=True)
-            for place, told in zip(places, identities, strict=True):
-                open_run(place, told, overwrite=True)
+            data, encoder = _read_and_fitting(**sources, options=each[0])
+            open_seeds(places, each, encoder, data, resume=resume, overwrite=overwrite)
+            if overwrite:
+                summary.unlink(missing_ok=True)
+            del data, encoder  # each run reads them
         for one, place in zip(each, places, strict=True):
             train(one, place)
     found = [json.loads((place / "finetune.json").read_text("utf-8"))["metrics"] for place in places]
@@ -267,14 +267,6 @@ def finetune_seed_files(
     about = {"seeds": [one.seed for one in each], "runs": found, "mean": mean, "deviation": deviation}
     RunFolder(folder).write_json("seeds.json", about)
     return folder
-
-
-def _identities(each: Sequence[FineTuneOptions], **sources: Any) -> list[dict[str, Any]]:
-    """Each run's, after all checks: whatever is wrong with the rows or the model is said while old runs are there."""
-    data, encoder = _read_and_fitting(**sources, options=each[0])
-    check_tokens(data, encoder, each[0].max_length)
-    first = identity(encoder, data, each[0])
-    return [first | {"options": lasting(one)} for one in each]
 
 
 @in_own_place

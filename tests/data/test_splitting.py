@@ -112,6 +112,12 @@ def test_no_class_loses_its_last_training_row_to_a_group_and_groups_too_large_ar
         load_splits(rows(["x", "y"] * 4).add_column("document", [*"aaaabbbb"]), group="document")
 
 
+def test_a_group_of_most_rows_is_not_left_alone_to_be_valued():
+    sizes = [85, *[1] * 15]
+    with pytest.raises(InputError, match="leaves one group of column 'document' to value"):
+        load_splits(documents(sizes), group="document")
+
+
 def drawn_of_all_classes(labels, codes, fraction, generator):
     """The same rule with every class's count for every group."""
     counts = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)

@@ -69,6 +69,7 @@ def test_the_hub_is_asked_for_no_pickle_and_its_failure_is_told(hub, monkeypatch
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
     assert "no route" in refused("someone/unknown")
     assert [options.get("local_files_only", False) for options in asked] == [True, False]
@@ -137,6 +138,7 @@ def test_a_model_that_the_hub_has_as_a_pickle_alone_is_told_with_the_way_to_conv
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
     message = refused("someone/old")
     assert message.startswith("model 'someone/old' has no safetensors on the hub: convert its weights")
@@ -158,8 +160,25 @@ def test_whatever_breaks_a_download_is_told_in_one_line(hub, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
     monkeypatch.setattr(load, "hub_answers", lambda: True)
     assert "Broken: peer closed connection" in refused("someone/tiny")
+
+
+def test_what_a_config_has_refused_is_not_fetched_whole(hub, tmp_path, monkeypatch):
+    def snapshot(name, *, local_files_only=False, **options):
+        assert local_files_only, "fetched"
+        raise FileNotFoundError(name)
+
+    def download(name, file):
+        (tmp_path / file).write_text('{"model_type": "mpnet"}')
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(load, "hub_answers", lambda: True)
+    assert "model_type 'mpnet' is not supported; supported: bert, " in refused("someone/mpnet")
 
 
 def test_a_tokenizer_file_without_settings_cuts_texts_as_it_says(folder):

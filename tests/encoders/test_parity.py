@@ -97,6 +97,7 @@ OPTIONS = {
     "biases": {"attention_bias": True, "mlp_bias": True, "norm_bias": True},
     "all heads": {"num_key_value_heads": 6},
     "linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}},
+    "dynamic": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 3.0}},
     "slowed": {
         "rope_parameters": {
             "rope_type": "llama3",

@@ -76,7 +76,8 @@ def test_numbers_are_those_of_the_parts(study, splits, tiny_model):
     x, x_val, x_test = (encoder.embed(part.texts, layer=0) for part in (train, splits.validation, splits.test))
     pca = tsds.fit_pca(x, 8)
     x, x_val, x_test = map(pca.transform, (x, x_val, x_test))
-    values = tsds.baseline("loss", x, train.labels, x_val, splits.validation.labels, seed=1).values
+    units = text_codes(splits.train)
+    values = tsds.baseline("loss", x, train.labels, x_val, splits.validation.labels, seed=1, units=units).values
     assert run["auroc"] == pytest.approx(tsds.detection(values, wrong).auroc, abs=0.01)
     curve = tsds.kept_curve(tsds.valuation.source_game(x, train.labels, x_test, splits.test.labels), values)
     assert run["accuracy"] == pytest.approx(curve.best[-1])
@@ -347,6 +348,74 @@ def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_
         told = (out / "evaluation.md").read_text()
         words = f"{name}: 120 train texts also stand in the test rows (drop_overlap leaves them out)"
         assert (words in told.split("## ")[0]) == (name == "seen")
+
+
+def test_splits_put_together_by_hand_are_numbered_alike_and_their_shared_texts_counted(
+    tiny_files, tiny_model, tmp_path
+):
+    train, validation = tsds.load_data(tiny_files["train"]), tsds.load_data(tiny_files["validation"])
+    _, second = train.classes
+    test = train.select(np.flatnonzero(train.labels == 1))
+    alone = dataclasses.replace(test, classes=(second,), labels=np.zeros(len(test), np.int32))
+    how = {"methods": ("random",), "flips": (0,), "seeds": (0,), **QUICK}
+    found = [
+        content(
+            tsds.evaluate({"tiny": tsds.Splits(train, validation, part)}, model=tiny_model, out=tmp_path / n, **how)
+        )
+        for n, part in (("two", test), ("one", alone))
+    ]
+    assert found[0]["runs"][0]["accuracy"] == found[1]["runs"][0]["accuracy"] != 0.5
+    told = (tmp_path / "one" / "evaluation.md").read_text()
+    assert f"{len(test)} train texts also stand in the test rows" in told
+
+    few = test.select(np.arange(5))
+    out = tsds.evaluate(
+        {"tiny": tsds.Splits(train, validation, few)},
+        model=tiny_model,
+        out=tmp_path / "dropped",
+        **how,
+        drop_overlap=True,
+    )
+    with np.load(out / "state" / "tiny-0-0-random.npz") as stored:
+        held = {*few.texts, *validation.texts}
+        assert len(stored["values"]) == sum(text not in held for text in train.texts) < len(train)
+
+    strange = dataclasses.replace(alone, classes=("strange",))
+    with pytest.raises(tsds.InputError, match=rf"row {test.origin[0]}: label 'strange' is not a class"):
+        tsds.evaluate({"tiny": tsds.Splits(train, validation, strange)}, model=tiny_model, out=tmp_path / "o", **how)
+
+
+def test_a_study_is_not_overwritten_by_one_whose_rows_cannot_be_tokenised(study, splits, tiny_model, tmp_path):
+    out = shutil.copytree(study, tmp_path / "out")
+    encoder = tsds.load_encoder(tiny_model)
+    config = dataclasses.replace(encoder.config, vocab_size=5)
+    how = {"methods": ("random",), "flips": (0,), "seeds": (0,), **QUICK}
+    with pytest.raises(tsds.InputError, match="vocab_size is 5"):
+        tsds.evaluate({"t": splits}, model=dataclasses.replace(encoder, config=config), out=out, overwrite=True, **how)
+    assert content(out) == content(study)
+
+
+def test_values_of_which_nothing_was_drawn_twice_are_doubted(splits, tiny_model, tmp_path):
+    how = {"methods": ("shapley", "loss"), "flips": (0,), "seeds": (0,), **QUICK, "samples": 1}
+    out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how)
+    told = json.loads((out / "manifest.json").read_text())["warnings"]
+    words = "how reliable the values are is not known, for no row was drawn twice: raise samples"
+    assert [one for one in told if "reliable" in one] == [f"tiny, shapley: {words}"]
+
+
+def test_copies_of_a_text_do_not_judge_each_other_by_cross_validation(splits, tiny_model, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(method, *arrays, units, **how):
+        seen.append(units)
+        return baseline(method, *arrays, units=units, **how)
+
+    monkeypatch.setattr(module, "baseline", watched)
+    twice = splits.train.select(np.repeat(np.arange(len(splits.train)), 2))
+    how = {"methods": ("loss",), "flips": (0,), "seeds": (0,), **QUICK}
+    data = {"tiny": dataclasses.replace(splits, train=twice)}
+    tsds.evaluate(data, model=tiny_model, out=tmp_path / "out", **how)
+    np.testing.assert_array_equal(seen[0][::2], seen[0][1::2])
 
 
 def test_overlapping_rows_are_dropped_where_that_is_asked_for(tiny_files, tiny_model, tmp_path):

@@ -36,6 +36,16 @@ def test_each_cut_is_scikit_learns_score_on_what_is_left_and_its_error_is_paired
         assert curve.accuracy_stderr[i] == pytest.approx(change.std(ddof=1) / np.sqrt(80), abs=1e-6)
 
 
+def test_class_by_class_a_curve_is_one_of_accuracy_and_says_so():
+    ranking = RNG.permutation(100)
+    found, plain = (
+        removal_curve(source_game(X, Y, X_VAL, Y_VAL, utility=utility), ranking, grid=0.25, largest_cut=0.5)
+        for utility in ("class_wise", "accuracy")
+    )
+    assert found.utility == "accuracy"
+    np.testing.assert_allclose(found.score, plain.score, atol=1e-6)
+
+
 @pytest.mark.parametrize(("grid", "largest"), [(0.3, 0.5), (0.66, 0.99), (0.02, 0.5), (0.07, 0.3), (0.5, 0.5)])
 def test_no_cut_is_larger_than_the_largest(grid, largest):
     curve = removal_curve(source_game(X, Y, X_VAL, Y_VAL), np.arange(100), grid=grid, largest_cut=largest)

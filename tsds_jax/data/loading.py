@@ -147,7 +147,7 @@ def with_classes(data: TextData, classes: Sequence[str], role: str = "validation
     if data.task == "multi_label":
         for place, name in enumerate(data.classes):
             if name not in known and data.labels[:, place].any():
-                row = int(data.labels[:, place].argmax())
+                row = int(data.origin[data.labels[:, place].argmax()])
                 _raise(_strange(row, name, known), Table(data.rows, data.source, data.format), role)
         columns = [
             data.labels[:, data.classes.index(name)] if name in data.classes else np.zeros(len(data), bool)
@@ -157,7 +157,7 @@ def with_classes(data: TextData, classes: Sequence[str], role: str = "validation
     codes = np.asarray(data.labels, np.int64)
     problem = _unknown_label(Labels(list(data.classes), codes, None), known)
     if problem:
-        _raise(problem, Table(data.rows, data.source, data.format), role)
+        _raise(problem._replace(row=int(data.origin[problem.row])), Table(data.rows, data.source, data.format), role)
     position = {name: place for place, name in enumerate(known)}
     places = np.array([position.get(name, -1) for name in data.classes], np.int32)
     return replace(data, labels=places[codes], classes=known)

@@ -151,6 +151,11 @@ def carve_validation(
             else f"{data.source}: no group of column {group!r} can be set apart, too large or the only one with some"
             " class; give validation data"
         )
+    if group is not None and len(np.unique(codes[~mask])) < 2:
+        raise InputError(
+            f"{data.source}: setting {fraction:g} of the rows apart leaves one group of column {group!r} to value, for"
+            " it has most rows; give validation data, or a column of smaller groups"
+        )
     held = data.select(np.flatnonzero(mask))
     held = replace(held, source=f"{data.source} ({fraction:g} of the rows, set apart with seed {seed})")
     return data.select(np.flatnonzero(~mask)), held

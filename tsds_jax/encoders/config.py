@@ -215,7 +215,7 @@ class EncoderConfig:
 
 
 # What every config has, each at least 1.
-_SIZES = (
+SIZES = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
@@ -242,7 +242,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 def check_numbers(config: Any, *, least: Mapping[str, int], rates: Iterable[str], small: Iterable[str]) -> None:
     """Refuse a config's sizes, at least 1 or as `least` says, its dropout rates and what norms add."""
-    for name, smallest in (dict.fromkeys(_SIZES, 1) | dict(least)).items():
+    for name, smallest in (dict.fromkeys(SIZES, 1) | dict(least)).items():
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
             wanted = "a positive whole number" if smallest == 1 else f"a whole number, {smallest} or more"

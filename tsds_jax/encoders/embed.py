@@ -83,7 +83,8 @@ def embed(
         by default `Encoder.pooling`, as the model was trained to be read.
       layer: whose hidden state: 0 the embeddings, 1 the first layer, -1 the last. Of several, such as ``(-1, -2)``, the
         pooled vectors are set side by side.
-      max_length: tokens that a longer text is cut to; by default all that the encoder can take.
+      max_length: tokens that a longer text is cut to; by default all that the encoder can take
+        (a sentence encoder's ``max_seq_length``, which may be less, is not read).
       batch_size: rows of a batch, rounded up to a multiple of the devices, those of all processes, which share them; by
         default as many as make 1,024 tokens a device (32,768 on an accelerator), and half as many where a device has no
         memory left, with a warning.

@@ -293,6 +293,9 @@ def find_folder(name: str | os.PathLike[Any]) -> Path:
         raise InputError(f"model {text!r}: {tried}, and HF_HUB_OFFLINE is set; give a folder or fetch the model first")
     if not hub_answers():
         raise InputError(f"model {text!r}: {tried}, and the hub cannot be reached; correct the path or give a folder")
+    alone = _try(functools.partial(huggingface_hub.hf_hub_download, text, "config.json"))
+    if isinstance(alone, Path):
+        read_config(alone.parent)  # what it has refused need not be fetched whole
     fetched = _try(fetch)
     if isinstance(fetched, Path):
         if not any(fetched.glob("*.safetensors")):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tsds_jax.encoders.config import check_activation, check_numbers
+from tsds_jax.encoders.config import SIZES, check_activation, check_numbers
 from tsds_jax.errors import InputError
 
 
@@ -130,7 +130,9 @@ class RotaryConfig:
             raise InputError(f"model_type {model_type!r:.60} is not supported; supported: {', '.join(ROTARY_FAMILIES)}")
         read = {name: values.get(name, value) for name, value in ROTARY_FAMILIES[model_type].items()}
         _check_counts(read)
-        return cls(model_type=model_type, **(_modernbert if model_type == "modernbert" else _decoder)(values, read))
+        common = {name: read[name] for name in SIZES} | {"attention_probs_dropout_prob": read["attention_dropout"]}
+        family = _modernbert if model_type == "modernbert" else _decoder
+        return cls(model_type=model_type, **common, **family(values, read))
 
 
 _DECODER = {
@@ -218,14 +220,8 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
     }
     window = read["local_attention"] // 2
     return {
-        "vocab_size": read["vocab_size"],
-        "hidden_size": read["hidden_size"],
-        "num_hidden_layers": layers,
-        "num_attention_heads": read["num_attention_heads"],
         "num_key_value_heads": read["num_attention_heads"],
         "head_dim": _head(read),
-        "intermediate_size": read["intermediate_size"],
-        "max_position_embeddings": read["max_position_embeddings"],
         "hidden_act": read["hidden_activation"],
         "norm_eps": read["norm_eps"],
         "rotations": tuple(turns[kind] for kind in kinds),
@@ -239,7 +235,6 @@ def _modernbert(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, An
         "output_bias": bool(read["attention_bias"]),
         "mlp_bias": bool(read["mlp_bias"]),
         "embedding_dropout": read["embedding_dropout"],
-        "attention_probs_dropout_prob": read["attention_dropout"],
         "mlp_dropout": read["mlp_dropout"],
     }
 
@@ -267,14 +262,8 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
     turn = _rotation({"rope_theta": values.get("rope_theta", 10_000.0)} | given, read)
     layers = read["num_hidden_layers"]
     return {
-        "vocab_size": read["vocab_size"],
-        "hidden_size": read["hidden_size"],
-        "num_hidden_layers": layers,
-        "num_attention_heads": read["num_attention_heads"],
         "num_key_value_heads": read["num_key_value_heads"] or read["num_attention_heads"],
         "head_dim": read["head_dim"] or _head(read),
-        "intermediate_size": read["intermediate_size"],
-        "max_position_embeddings": read["max_position_embeddings"],
         "hidden_act": read["hidden_act"],
         "norm_eps": read["rms_norm_eps"],
         "rotations": (turn,) * layers,
@@ -288,7 +277,6 @@ def _decoder(values: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
         "output_bias": not qwen2 and bool(read["attention_bias"]),
         "mlp_bias": bool(read.get("mlp_bias", False)),
         "embedding_dropout": 0.0,
-        "attention_probs_dropout_prob": read["attention_dropout"],
         "mlp_dropout": 0.0,
     }
 
@@ -313,8 +301,10 @@ def _object(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _rotation(given: Mapping[str, Any], read: Mapping[str, Any]) -> Rotation:
     """From the keys of ``rope_parameters``, or of its older name ``rope_scaling``, and the sizes that were read."""
     kind = given.get("rope_type", given.get("type", "default"))
+    # It stretches what is longer than the limit, and nothing longer is taken here.
+    kind = "default" if kind == "dynamic" else kind
     if kind not in ("default", "linear", "llama3"):
-        raise InputError(f"rope_type {kind!r:.60} is not supported; supported: default, linear, llama3")
+        raise InputError(f"rope_type {kind!r:.60} is not supported; supported: default, dynamic, linear, llama3")
     if given.get("partial_rotary_factor", 1.0) != 1.0:
         raise InputError("partial_rotary_factor is not supported; every entry of a head turns here")
     positions = read["max_position_embeddings"] if kind == "llama3" else 8192

@@ -15,15 +15,17 @@ from tsds_jax import __version__
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.baselines import BASELINES, baseline, check_baseline
 from tsds_jax.data import Splits, TextData, flip_labels, numbers, text_codes, without_overlap
+from tsds_jax.data.loading import with_classes
 from tsds_jax.data.messages import counted
 from tsds_jax.data.noise import NOISES
+from tsds_jax.data.splitting import count_overlap
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve, without_ties
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, checked_options, finetune, steps_for
-from tsds_jax.finetuning.checks import lasting
+from tsds_jax.finetuning.checks import check_tokens, lasting
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
@@ -38,7 +40,7 @@ from tsds_jax.pipeline.checks import (
 )
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import Arrays, Part, RunFolder, check_place, open_run
+from tsds_jax.runtime.folder import MANIFEST, Arrays, Part, RunFolder, as_path, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
@@ -46,7 +48,7 @@ from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.curve import SourceGame
 from tsds_jax.selection.limits import RemovalOrder
 from tsds_jax.selection.target_check import target_check
-from tsds_jax.valuation import Valuation, source_game, value
+from tsds_jax.valuation import ESTIMATORS, Valuation, source_game, value
 
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
@@ -184,6 +186,7 @@ def evaluate(
         raise InputError(f"confident_from is {confident_from!r:.60} of no column: give confidence too, or leave it out")
     confident_from = _CONFIDENT if confident_from is None else plain(confident_from)
     _check(data, methods, flips, noise, seeds)
+    data = {name: _of_one(splits) for name, splits in data.items()}
     if settings.drop_overlap:
         data = {name: without_overlap(splits) for name, splits in data.items()}
     _check_finetuned(finetuned, finetuned_shares, methods)
@@ -229,6 +232,10 @@ def evaluate(
     asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}
     about = {"command": command, "identity": identity, "asked": {name: list(one) for name, one in asked.items()}}
     encoder.tokenizer  # noqa: B018, it is read before the folder is opened
+    # What cannot be tokenised is told of while an earlier study is there.
+    if overwrite and (as_path(out) / MANIFEST).exists():
+        longest = max(settings.max_length or encoder.config.max_tokens, tuning.max_length * fine_tunes)
+        check_tokens(rows, encoder, longest)
     folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     folder.write_json("manifest.json", {"status": "running", **about})
 
@@ -313,6 +320,18 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
             raise InputError(f"data set {name} has no test rows: give some")
 
 
+def _of_one(splits: Splits) -> Splits:
+    """The same of one list of classes, the training rows', with the texts counted that stand in two of its parts.
+
+    Whoever put the parts together by hand need not have seen to either.
+    """
+    known = splits.train.classes
+    test = None if splits.test is None else with_classes(splits.test, known, "test")
+    splits = dataclasses.replace(splits, validation=with_classes(splits.validation, known), test=test)
+    # Of what was left out the count is from before.
+    return splits if splits.left_out else dataclasses.replace(splits, overlap=count_overlap(*_parts(splits)))
+
+
 def _check_classes_left(name: str, splits: Splits, train: TextData, share: float, seed: int) -> None:
     """Raise InputError for a class of validation or test rows that no training row has once labels are flipped."""
     for part in _parts(splits)[1:]:
@@ -385,7 +404,8 @@ def _valued(
             index = wrong[order.points[: order.ends[-1]]].sum()
             return {"values": values, "seconds": np.asarray(0.0), "index": np.asarray(index)}
         if method != OURS:
-            found = baseline(method, *arrays, C=options.C, samples=options.samples, seed=setting.seed)
+            told: dict[str, Any] = {"C": options.C, "samples": options.samples, "seed": setting.seed}
+            found = baseline(method, *arrays, units=text_codes(setting.train), **told)
             return {"values": found.values, **_about(found)}
         own = dataclasses.replace(options, seed=setting.seed)
         units = text_codes(setting.splits.validation)
@@ -416,13 +436,12 @@ def _valued(
 
 def _about(found: Valuation) -> Arrays:
     """What else is kept of a valuation."""
-    # Where every standard error is zero nothing was drawn.
-    drawn = not (found.stderr == 0).all()
-    what = {
-        "seconds": found.seconds,
-        "unconverged": found.unconverged,
-        "reliability": found.reliability if drawn else np.inf,
-    }
+    reliability = found.reliability
+    if (found.stderr == 0).all():
+        reliability = np.inf  # nothing was drawn
+    elif found.estimator in ESTIMATORS and np.isnan(reliability):
+        reliability = -np.inf  # nothing was drawn twice
+    what = {"seconds": found.seconds, "unconverged": found.unconverged, "reliability": reliability}
     return {name: np.asarray(number) for name, number in what.items()}
 
 
@@ -436,8 +455,10 @@ def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
     words = []
     if unconverged:
         words.append(f"{counted(unconverged, 'fit')} did not converge: lower C, or bring the features to one scale")
-    if (reliability < 0.5).any():
-        lowest = np.nanmin(reliability)
+    lowest = np.nanmin(reliability, initial=np.inf)
+    if lowest == -np.inf:
+        words.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
+    elif lowest < 0.5:
         words.append(f"the values are mostly sampling noise (reliability down to {lowest:.2f}): raise samples")
     return [f"{data}, {method}: {some}" for some in words]
 

@@ -1,6 +1,6 @@
 """The target model: a pretrained encoder with a head, fine-tuned on the rows it is given."""
 
-from tsds_jax.finetuning.checks import check_fits, check_options, checked_options, steps_for
+from tsds_jax.finetuning.checks import check_fits, checked_options, steps_for
 from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.finetuning.target import TargetModel, load_target
 from tsds_jax.finetuning.tuning import FineTuned, SeedRuns, finetune, finetune_seeds
@@ -11,7 +11,6 @@ __all__ = [
     "SeedRuns",
     "TargetModel",
     "check_fits",
-    "check_options",
     "checked_options",
     "finetune",
     "finetune_seeds",

@@ -19,28 +19,26 @@ from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.options import FineTuneOptions, build
 
 
-def check_options(options: FineTuneOptions) -> None:
-    """Raise InputError for the first option that is out of range, by its name."""
-    check_kind(options, "options")
-    for name, (allowed, words) in _ALLOWED.items():
-        value = getattr(options, name)
-        if not allowed(value):
-            raise InputError(f"fine-tuning option {name} must be {words}, not {value!r:.60}")
-    if options.best_by is not None and options.best_by not in METRICS[options.task]:
-        raise InputError(
-            f"fine-tuning option best_by must be one of {', '.join(METRICS[options.task])} in {options.task}, "
-            f"not {options.best_by!r:.60}"
-        )
-    if options.task == "regression" and options.label_smoothing:
-        raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
-
-
 def checked_options(options: FineTuneOptions | None) -> FineTuneOptions:
-    """The options, by default the defaults, with NumPy's numbers as Python's; raises InputError as `check_options`."""
+    """The options, by default the defaults, with NumPy's numbers as Python's.
+
+    Raises:
+      InputError: the first option that is out of range, by its name.
+    """
     if options is not None:
         check_kind(options, "options")
     found = build(FineTuneOptions, vars(options or FineTuneOptions()))
-    check_options(found)
+    for name, (allowed, words) in _ALLOWED.items():
+        value = getattr(found, name)
+        if not allowed(value):
+            raise InputError(f"fine-tuning option {name} must be {words}, not {value!r:.60}")
+    if found.best_by is not None and found.best_by not in METRICS[found.task]:
+        raise InputError(
+            f"fine-tuning option best_by must be one of {', '.join(METRICS[found.task])} in {found.task}, "
+            f"not {found.best_by!r:.60}"
+        )
+    if found.task == "regression" and found.label_smoothing:
+        raise InputError("fine-tuning option label_smoothing must be 0 in regression, which has no classes to smooth")
     return found
 
 

@@ -27,7 +27,8 @@ def learning_rate_at(step: int, options: FineTuneOptions, steps: int) -> float:
     With p the share of the way down that is gone, the rate is the peak's ``1 - p`` ("linear"), ``(1 + cos(pi p)) / 2``
     ("cosine") or 1 ("constant"); p is 0 at the peak and would be 1 after the last step. No step has a rate of 0.
     """
-    rising = min(int(options.warmup * steps), steps - 1)
+    # Rounded, for 0.29 times 100 steps are a little less than 29 in floats.
+    rising = min(int(round(options.warmup * steps, 9)), steps - 1)
     if step < rising:
         return options.learning_rate * (step + 1) / (rising + 1)
     gone = (step - rising) / (steps - rising)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +23,15 @@ from tsds_jax.encoders.heads import head_config
 from tsds_jax.encoders.tokens import tokenise
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checkpoints import Checkpoints
-from tsds_jax.finetuning.checks import check_fits, checked_options, lasting
+from tsds_jax.finetuning.checks import check_fits, check_tokens, checked_options, lasting
 from tsds_jax.finetuning.scores import score
 from tsds_jax.finetuning.target import TargetModel, all_outputs, decided, new_target, probabilities
 from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import RunFolder, check_place, open_run
+from tsds_jax.runtime.folder import MANIFEST, RunFolder, as_path, check_place, open_run
+from tsds_jax.runtime.processes import first_says
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices
 
@@ -175,7 +176,8 @@ def finetune(
 
     # A run that cannot be gone on with is told of before the rows are tokenised; a row that cannot be tokenised, before
     # an earlier run is removed or a new one signed.
-    run = opened() if resume else None
+    begun = resume and folder is not None and first_says("begun" * (as_path(folder) / MANIFEST).exists())
+    run = opened() if begun else None
     rows, watched, tested = map(rows_of, data)
     assert rows is not None
     run = run or opened()
@@ -256,17 +258,48 @@ def finetune_seeds(
       True
     """
     each = options_by_seed(seeds, options)
-    if folder is not None:
-        sources = (model, train, given.get("validation"), given.get("evaluation"))
-        switches = {name: given.get(name, False) for name in ("resume", "overwrite")}
-        for one in each:  # before the first of them trains
-            check_place(Path(folder) / f"seed-{one.seed}", sources, **switches)
+    places = [None if folder is None else as_path(folder) / f"seed-{one.seed}" for one in each]
+    switches = {name: given.pop(name, False) for name in ("resume", "overwrite")}
+    for place in filter(None, places):  # before the first of them trains
+        check_place(place, (model, train, given.get("validation"), given.get("evaluation")), **switches)
+    sources = {name: given.pop(name, None) for name in ("validation", "evaluation", "text", "label")}
+    data = read_rows(train, **sources, options=each[0])
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
+    check_fits(each[0], encoder)
+    if folder is not None and any(switches.values()):
+        open_seeds(filter(None, places), each, encoder, data, **switches)
+        switches = {"resume": True}
     runs = tuple(
-        finetune(encoder, train, options=one, folder=folder and Path(folder) / f"seed-{one.seed}", **given)
-        for one in each
+        finetune(encoder, **data._asdict(), options=one, folder=place, **switches, **given)
+        for one, place in zip(each, places, strict=True)
     )
     return SeedRuns(tuple(one.seed for one in each), runs, *over_runs([run.metrics for run in runs]))
+
+
+def open_seeds(
+    places: Iterable[Path],
+    each: Sequence[FineTuneOptions],
+    encoder: Encoder,
+    data: Data,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Opens the folder of each seed's run before the first of them trains, and closes it: `finetune` goes on with it.
+
+    What is wrong with the rows is said while old runs are there, and of all folders before one is trained in; old runs
+    go together, for beside some of them the new ones could not be gone on with.
+
+    Raises:
+      InputError: a row cannot be used, or a folder holds another run.
+    """
+    check_tokens(data, encoder, each[0].max_length)
+    first = identity(encoder, data, each[0])
+    folders = [*zip(places, each, strict=True)]
+    begun = json.loads(first_says(json.dumps([place.name for place, _ in folders if (place / MANIFEST).exists()])))
+    # What is refused leaves no new folder signed.
+    for place, one in sorted(folders, key=lambda pair: pair[0].name not in begun):
+        open_run(place, first | {"options": lasting(one)}, resume=resume, overwrite=overwrite).place.close()
 
 
 def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> list[FineTuneOptions]:
@@ -313,6 +346,8 @@ def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: An
     rows = load_data(rows, role="train", task=task)  # what was read before may be for another task
     if len(rows) == 0:
         raise InputError("fine-tuning has no training rows; give at least one")
+    if options.task == "classification" and len(rows.classes) < 2:
+        raise InputError(f"fine-tuning has rows of {rows.classes[0]!r} alone; give rows of at least two classes")
 
     def held_out(source: Any, role: str) -> TextData | None:
         how: dict[str, Any] = {"text": text, "label": label, "classes": rows.classes or None, "task": task}

@@ -190,7 +190,9 @@ def _curve(
     if units is not None:
         alone, together = (_standard_error(hits[:1], alike, one_group, some)[0] for some in (None, units))
         independent = len(weight) if together <= alone else max(1, round(len(weight) * (alone / together) ** 2))
-    about = (hits.mean(1), of_accuracy, game.utility, cross_fitted, independent)
+    # Class by class it is the accuracy.
+    utility = "accuracy" if game.utility == "class_wise" else game.utility
+    about = (hits.mean(1), of_accuracy, utility, cross_fitted, independent)
     return RemovalCurve(removed, scores @ weight, paired @ weight, _paired_error(paired, game, units), *about)
 
 
