@@ -58,6 +58,7 @@ def test_results_of_other_code_than_the_packages_are_marked_stale(code):
     assert code.INDEX.read_text("utf-8") == code.index(), "run: python -m benchmarks index"
 
 
+@pytest.mark.slow
 def test_each_file_of_results_has_a_page_with_its_tables(code, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER.parent)
     results = loaded("results")
@@ -74,6 +75,7 @@ def test_each_file_of_results_has_a_page_with_its_tables(code, monkeypatch):
             assert results.case_tables(result) in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "made"),
     [
@@ -167,6 +169,7 @@ def test_a_result_tells_which_of_its_parts_have_changed(code):
     assert code.Kept("some.json", "case", other, "0", "cpu", None).stale == ["errors"]
 
 
+@pytest.mark.slow
 def test_a_stamp_is_of_the_package_that_runs_and_one_to_be_kept_must_be_the_checkouts(code, tmp_path, monkeypatch):
     installed = tmp_path / "tsds_jax"
     shutil.copytree(code.PACKAGE, installed, ignore=shutil.ignore_patterns("__pycache__"))
@@ -358,6 +361,7 @@ def test_scaling_says_that_it_ran_on_the_cpu_as_its_workers_do(monkeypatch):
     assert seen == [{"jax_platforms": "cpu"}]
 
 
+@pytest.mark.slow
 def test_each_plot_was_drawn_from_the_file_of_results_beside_it_and_its_page_ends_with_it(plots, code):
     drawn = {svg.stem for svg in code.RESULTS.glob("*.svg")}
     assert drawn == set(plots.PLOTS)
@@ -369,6 +373,7 @@ def test_each_plot_was_drawn_from_the_file_of_results_beside_it_and_its_page_end
         assert page.count(f"({name}.svg)") == 1
 
 
+@pytest.mark.slow
 def test_a_plot_is_left_behind_by_its_figures_until_the_list_is_made_anew(plots, code, tmp_path, monkeypatch):
     file, svg = tmp_path / "cost.json", tmp_path / "cost.svg"
     shutil.copy(code.RESULTS / file.name, file)
@@ -392,6 +397,7 @@ def test_a_plot_is_left_behind_by_its_figures_until_the_list_is_made_anew(plots,
     assert svg.read_bytes() == first  # of the same file the same plot
 
 
+@pytest.mark.slow
 def test_a_page_is_written_with_its_plot_once_even_where_a_script_has_put_it_there(plots, code, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "PLOTS", {"cost": plots.PLOTS["cost"]})
     result = json.loads((code.RESULTS / "cost.json").read_text("utf-8"))
@@ -406,6 +412,7 @@ def test_a_page_is_written_with_its_plot_once_even_where_a_script_has_put_it_the
     assert [svg.name for svg in tmp_path.glob("*.svg")] == ["cost.svg"]
 
 
+@pytest.mark.slow
 def test_a_plot_of_speeds_has_the_ratios_of_the_tables_and_each_repeat(figure_of, code):
     cases = json.loads((code.RESULTS / "core.json").read_text("utf-8"))["cases"]
     rows = [row for case in cases.values() for row in case["rows"] if row.get("peer")]
@@ -425,6 +432,7 @@ def test_a_plot_of_speeds_has_the_ratios_of_the_tables_and_each_repeat(figure_of
         assert row["measure"] in axes.get_title("left").replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_plot_of_costs_has_every_call_and_the_exponents_of_the_table(figure_of, code):
     axes = json.loads((code.RESULTS / "cost.json").read_text("utf-8"))["axes"]
     page = (code.RESULTS / "cost.md").read_text("utf-8")
@@ -441,6 +449,7 @@ def test_a_plot_of_costs_has_every_call_and_the_exponents_of_the_table(figure_of
         )
 
 
+@pytest.mark.slow
 def test_a_plot_of_gains_has_those_of_the_fine_tuned_model_or_at_the_index_with_their_intervals(figure_of, code):
     cases = json.loads((code.RESULTS / "selection.json").read_text("utf-8"))["cases"]
     panels = {axes.get_title("left"): axes for axes in figure_of("selection").axes}
@@ -460,6 +469,7 @@ def test_a_plot_of_gains_has_those_of_the_fine_tuned_model_or_at_the_index_with_
                 assert [x, low, high] == pytest.approx([100 * share for share in points])
 
 
+@pytest.mark.slow
 def test_a_plot_is_drawn_of_results_that_are_only_begun_or_is_left_out_where_they_have_nothing_to_show(
     figure_of, plots, code, tmp_path
 ):
@@ -479,6 +489,7 @@ def test_a_plot_is_drawn_of_results_that_are_only_begun_or_is_left_out_where_the
         assert not file.with_suffix(".svg").exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_a_plot_is_cut_off(figure_of, plots):
     for name in plots.PLOTS:
         figure = figure_of(name)

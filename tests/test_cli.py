@@ -724,6 +724,7 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_read_is_refused_before_transformers_is_imported():
     """With PyTorch it takes as long as all else that a run imports."""
     code = (

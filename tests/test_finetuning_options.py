@@ -274,6 +274,7 @@ def test_a_regression_is_learned_saved_and_loaded(encoder, tmp_path):
         result.model.probabilities(held.texts)
 
 
+@pytest.mark.slow
 def test_a_regressions_head_starts_at_the_mean_of_the_numbers(encoder):
     result = tune(encoder, numbers(50, 0), task="regression", steps=1, learning_rate=1e-9)
     assert result.history[0]["train_loss"] < 2 * numbers(50, 0).labels.var()
@@ -405,6 +406,7 @@ def test_scores_of_several_labels_are_those_of_their_definitions():
         assert found[f"{mean}_f1"] == pytest.approx(metrics.f1_score(labels, said, average=mean, zero_division=0))
 
 
+@pytest.mark.slow
 def test_one_label_is_enough_where_a_row_may_have_none(encoder):
     one = dataclasses.replace(tagged(40, 0), labels=tagged(40, 0).labels[:, :1], classes=("good",))
     assert tune(encoder, one, held=one, task="multi_label").probabilities.shape == (40, 1)
@@ -417,6 +419,7 @@ def test_the_metric_that_decides_can_be_chosen():
     assert goodness(scores, "classification", "loss") == (-0.5, -0.5)
 
 
+@pytest.mark.slow
 def test_where_the_checkpoint_has_no_head_it_is_said(encoder):
     assert sorted(tune(encoder, steps=1, head="own").fresh) == ["classifier.bias", "classifier.weight"]
 
@@ -518,6 +521,7 @@ def test_fine_tuning_from_files_holds_no_copy_of_the_encoder_beside_the_one_that
     assert max(held) - before < 4.5 * weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", ['{"time": 1.5, "stage": "finet', "\0\0\0"])
 def test_a_line_of_the_metrics_that_was_cut_off_is_dropped_when_the_run_goes_on(torn, encoder, tmp_path):
     given = {"folder": tmp_path, "checkpoint_every": 0.0}
@@ -662,6 +666,7 @@ def test_a_checkpoint_without_room_names_the_folder_and_leaves_no_part_there(err
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers(encoder, tmp_path):
     given = {"steps": np.int64(2), "batch_size": np.int32(8), "learning_rate": np.float32(1e-4)}
     options = dataclasses.replace(OPTIONS, **given)
@@ -862,6 +867,7 @@ def with_text(text: str) -> TextData:
     return dataclasses.replace(rows, texts=[*rows.texts[:7], text])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "words"), [("zebra", "row 7 has the token id"), (" ", "row 7 is empty")])
 def test_a_text_that_the_model_cannot_take_is_refused_while_the_old_runs_are_there(text, words, tmp_path):
     options, given = dataclasses.replace(OPTIONS, steps=1), {"train": films(8), "model": str(MODEL)}
@@ -881,6 +887,7 @@ def test_a_text_that_the_model_cannot_take_is_refused_while_the_old_runs_are_the
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_runs_of_seeds_are_overwritten_whatever_else_lies_beside_them(tmp_path):
     given = {"train": films(8), "model": str(MODEL)}
     out = finetune_seed_files([0, 1], tmp_path, **given, options=dataclasses.replace(OPTIONS, steps=1))

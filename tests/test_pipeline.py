@@ -457,6 +457,7 @@ def test_a_run_whose_validation_rows_have_changed_their_groups_is_another(marked
         judged_by(7, resume=True)
 
 
+@pytest.mark.slow
 def test_rows_of_the_same_text_and_label_go_together(marked, tiny_files, tiny_model):
     twice = marked.select([*range(60), *range(60)])
     s = chosen(twice, tiny_files, tiny_model, remove_share=0.3)

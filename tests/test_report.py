@@ -295,6 +295,7 @@ def test_every_text_of_the_data_is_shown_as_it_is(run):
     assert "49" not in page.words.split("{{7*7}}")[1][:20]
 
 
+@pytest.mark.slow
 def test_every_reference_within_the_page_has_its_target(run):
     html = render_report(read_run(run))
     page = Page(html)
@@ -304,6 +305,7 @@ def test_every_reference_within_the_page_has_its_target(run):
     assert wanted <= set(page.ids)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run):
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
@@ -388,6 +390,7 @@ def test_the_page_holds_every_section_and_its_figures(run):
     assert "81.7 %" in page.words
 
 
+@pytest.mark.slow
 def test_where_groups_were_valued_it_is_groups_that_are_counted(run):
     options = json.loads((run / "manifest.json").read_text())["options"]
     for group, unit in ((None, "row"), ("doc", "group")):
@@ -407,6 +410,7 @@ def test_where_each_class_gave_its_share_the_order_is_said_to_be_that_of_classes
     assert ("training rows removed, lowest values first" in words) != by_class
 
 
+@pytest.mark.slow
 def test_the_model_that_made_the_vectors_is_said_to_be_fine_tuned_where_it_was(run):
     options = json.loads((run / "manifest.json").read_text())["options"]
     tuned = {"pretrained": "", "fine_tuned": "for one pass", "cross_fitted": "for two passes on the half"}
@@ -439,6 +443,7 @@ def test_rows_never_drawn_are_counted_and_not_ranked(run):
     assert "nan" not in page.words.lower().split("how this was computed")[0]
 
 
+@pytest.mark.slow
 def test_a_run_without_fine_tuning_says_what_is_not_known(run):
     (run / "finetune.json").unlink()
     page = assert_harmless(render_report(read_run(run)))
@@ -451,6 +456,7 @@ def test_a_run_without_fine_tuning_says_what_is_not_known(run):
     assert "the model itself was asked on validation rows alone" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crossed", [False, True])
 def test_a_cut_that_was_asked_for_is_not_said_to_be_chosen_for_its_score(run, crossed):
     change_json(run / "selection.json", rule="count", cross_fitted=crossed)
@@ -476,6 +482,7 @@ def test_where_nothing_was_removed_nothing_is_unknown_of_what_that_does(tmp_path
     assert "not known" not in summary
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_is_said_to_be_none_unless_it_ends_with_its_page(run):
     words = "this run is not finished"
     assert words not in page_of(run).words
@@ -528,6 +535,7 @@ def test_few_rows_are_listed_once_each(tmp_path, rows):
     assert shown == (rows if rows <= 10 else rows - 2)
 
 
+@pytest.mark.slow
 def test_100_000_rows_make_a_page_below_3_megabytes(tmp_path):
     run = make_run(tmp_path / "run", rows=100_000, removed=8000)
     assert write_report(run).stat().st_size < 3_000_000
@@ -552,6 +560,7 @@ def test_no_value_at_all_is_said_and_not_drawn(run):
     assert "0 of 3,000 training rows were valued" in page.words
 
 
+@pytest.mark.slow
 def test_equal_values_can_be_drawn(run):
     table = pq.read_table(run / "values.parquet")
     zero = pa.array(np.zeros(table.num_rows))
@@ -568,6 +577,7 @@ def test_a_utility_that_is_no_share_is_not_shown_in_percent(run):
     assert "always the most frequent class" not in words
 
 
+@pytest.mark.slow
 def test_a_bare_manifest_is_enough(run):
     save_json(run / "manifest.json", {})
     page = assert_harmless(render_report(read_run(run)))
@@ -641,6 +651,7 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path):
         read_run(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_the_most_doubtful_labels_are_shown_with_the_class_that_would_fit(tmp_path):
     run = make_run(tmp_path / "run", rows=400, removed=20, pairs=True, suspects=30)
     page, shown = page_of(run), outcome(run)

@@ -24,10 +24,12 @@ def test_of_many_classes_the_number_is_shown(selection):
     assert repr(dataclasses.replace(selection.train, classes=classes)).endswith("100 classes)")
 
 
+@pytest.mark.slow
 def test_values_are_shown_by_what_they_are(selection):
     assert repr(selection.valuation) == "Valuation(120 points, shapley of log_likelihood by add_one, 8 samples)"
 
 
+@pytest.mark.slow
 def test_a_selection_is_shown_by_what_it_keeps(selection):
     kept = len(selection.kept)
     assert repr(selection) == f"Selection(keeps {kept} of 120 rows, removes {120 - kept} by 'cross_fitted')"

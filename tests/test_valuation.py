@@ -50,6 +50,7 @@ def test_a_seed_decides_everything_and_label_type_and_array_library_nothing():
     assert not np.array_equal(run(seed=1), plain)
 
 
+@pytest.mark.slow
 def test_reliability_is_the_agreement_of_two_seeds():
     one, two = (
         tsds.value(X, Y, X_VAL, Y_VAL, **COMMON, samples=20, seed=seed, estimator="permutation") for seed in (1, 2)
@@ -79,6 +80,7 @@ def test_a_semivalues_reliability_is_its_own():
     assert (again.split_half, again.reliability) == (large.split_half, large.reliability)
 
 
+@pytest.mark.slow
 def test_exact_and_permutation_agree():
     keep = np.r_[0:10]
     how = {"utility": "log_likelihood", "subset_size": 6}
@@ -151,6 +153,7 @@ def test_a_semivalue_of_a_semivalue_is_that_of_the_run():
     assert not left.truncated(40).corrected
 
 
+@pytest.mark.slow
 def test_one_run_gives_other_semivalues_and_smaller_subsets():
     keep = np.r_[0:10]
     data = (X[keep], Y[keep], X_VAL, Y_VAL)
@@ -171,6 +174,7 @@ def test_one_run_gives_other_semivalues_and_smaller_subsets():
     np.testing.assert_allclose(exact.truncated(4).values, alone.values, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_banzhaf_estimators_agree_with_enumeration():
     keep = np.r_[0:10]
     data = (X[keep], Y[keep], X_VAL, Y_VAL)
@@ -283,6 +287,7 @@ def test_the_measured_bias_is_added_to_the_values_unless_told_not_to():
     np.testing.assert_array_equal(corrected.ranking, plain.ranking)
 
 
+@pytest.mark.slow
 def test_a_kernel_game_of_dot_products_is_ridge_without_an_intercept():
     how = {"utility": "probability", "subset_size": 20, "samples": 16}
     kernel = tsds.value(X @ X.T, Y, X_VAL @ X.T, Y_VAL, source="kernel", **how)
@@ -485,6 +490,7 @@ def test_which_coalitions_are_drawn_does_not_hang_on_the_width_of_numbers(estima
     np.testing.assert_allclose(wide.values, narrow.values, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_enumerated_values_are_split_by_as_many_rows_as_there_are():
     rows = np.resize(np.arange(len(Y_VAL)), 300)  # more than are taken at a time
     arrays = X[:6], Y[:6], X_VAL[rows], Y_VAL[rows]

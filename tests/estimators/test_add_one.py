@@ -189,6 +189,7 @@ def test_sizes_keep_to_their_chances_however_many_rounds_went_before(first, size
     np.testing.assert_allclose(share, size_chance(sizes), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_of_banzhaf_values_hold_them():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 4))

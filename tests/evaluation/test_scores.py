@@ -102,6 +102,7 @@ def test_rows_that_all_stand_twice_are_no_surer_than_once(metric):
     assert counted.high - counted.low < 0.8 * (once.high - once.low)
 
 
+@pytest.mark.slow
 def test_intervals_of_documents_hold_what_other_documents_would_say():
     """Of 30 documents, in each of which the models differ in another way, against the mean over all documents."""
     rng = np.random.default_rng(13)
@@ -171,6 +172,7 @@ def population(metric, rows, seed):
     return true_score(1) - true_score(2), draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "rows"), [("accuracy", 200), ("accuracy", 1000), ("macro_f1", 400)])
 def test_a_95_percent_interval_covers_the_true_difference_95_times_in_100(metric, rows):
     truth, draw = population(metric, rows, seed=7)

@@ -14,6 +14,9 @@ from tsds_jax.cli import main
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import open_run
 
+# Of processes and files: the newest JAX changes nothing of them.
+pytestmark = pytest.mark.slow
+
 IDENTITY = {"version": "1"}
 # Opens a run and stays in it until its input ends, or for good.
 HOLDER = """
@@ -137,7 +140,6 @@ def test_a_command_that_cannot_be_carried_out_leaves_no_folder(capsys, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_file_of_representations_has_one_writer(tmp_path, tiny_model, tiny_files, capsys):
     """Two processes that embed to one file: the second is refused, and the file is the first one's."""
     out = tmp_path / "x.npz"

@@ -120,7 +120,7 @@ def test_so_many_are_computed_together_as_the_compiled_program_has_room_for_and_
     assert len(counted) == 3
 
 
-@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("ahead", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fewer_points_are_valued_together_where_memory_is_full(game, monkeypatch, ahead):
     options = {"subset_size": 8, "samples": 50, "seed": 0, "chunk": 20}
     expected = values(add_one(game, **options))
@@ -139,6 +139,7 @@ def test_fewer_points_are_valued_together_where_memory_is_full(game, monkeypatch
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_fewer_chains_are_walked_together_where_memory_is_full(game, monkeypatch):
     options = {"subset_size": 8, "samples": 9, "seed": 0, "chunk": 8}
     expected = values(permutation(game, **options))
@@ -166,6 +167,7 @@ def test_fewer_rows_are_embedded_together_where_memory_is_full(tiny_model, monke
     assert (found.tokens, found.truncated) == (expected.tokens, expected.truncated)
 
 
+@pytest.mark.slow
 def test_fewer_rows_are_judged_together_where_memory_is_full(tiny_model, tiny_files, monkeypatch):
     options = tsds.FineTuneOptions(steps=1, max_length=24)
     rows = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"], "options": options}

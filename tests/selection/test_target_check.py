@@ -253,6 +253,7 @@ def test_a_unit_too_large_for_a_cut_is_passed_over_and_no_model_is_trained_twice
     assert found.recommended == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("luck", "most"), [(0.0, 0.16), (1.0, 0.16), (2.0, 0.19)])
 def test_of_three_useless_cuts_some_holds_up_in_a_sixth_of_the_checks_at_most(luck, most):
     """Two seeds, each judged by its half of the rows; ``luck`` of a model is in units of the error from rows."""
