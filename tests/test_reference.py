@@ -62,11 +62,17 @@ def test_its_chains_of_all_points_converge_to_the_enumerated_shapley_values(refe
     assert found.values.sum() == pytest.approx(exact.sum(), abs=1e-6)  # efficiency, chain by chain
 
 
+@pytest.fixture(scope="module")
+def theirs(reference):
+    """The reference's values of small subsets, and the data that they are of."""
+    data = drawn(reference, 30)
+    return data, reference.ts_dshapley(data, chains=300, subset_size=6, truncation=0.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"estimator": "permutation", "truncation": 0.0}], ids=["add_one", "permutation"])
-def test_the_librarys_values_of_small_subsets_are_the_references_within_sampling_error(reference, how):
-    data = drawn(reference, 30)
-    theirs = reference.ts_dshapley(data, chains=300, subset_size=6, truncation=0.0)
+def test_the_librarys_values_of_small_subsets_are_the_references_within_sampling_error(theirs, how):
+    data, theirs = theirs
     ours = tsds.value(*data, utility="accuracy", subset_size=6, samples=2000, **how)
     z = (ours.values - theirs.values) / np.hypot(ours.stderr, theirs.stderr)
     assert np.abs(z).max() < 4

@@ -36,7 +36,8 @@ def test_a_vector_is_that_of_its_text_alone_without_padding(of_family, family):
 def test_fine_tuning_reaches_every_parameter_that_the_texts_use(of_family, family):
     encoder = of_family(family)
     data = Dataset.from_dict({"text": TEXTS * 8, "label": ["good", "bad", "bad", "good"] * 8})
-    tuned = finetune(encoder, data, options=FineTuneOptions(steps=2, batch_size=8, dropout=0.1, learning_rate=1e-2))
+    options = FineTuneOptions(steps=2, batch_size=8, max_length=16, dropout=0.1, learning_rate=1e-2)
+    tuned = finetune(encoder, data, options=options)
     before, after = (nnx.to_flat_state(nnx.state(model)) for model in (encoder.model, tuned.model.module.encoder))
     for (path, old), (_, new) in zip(before, after, strict=True):
         assert np.isfinite(new[...]).all()
