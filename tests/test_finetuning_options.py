@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -725,11 +726,24 @@ def test_what_validation_rows_decide_is_refused_without_any_before_a_model_is_re
 
 
 @pytest.mark.slow
-def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_best(encoder):
+def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_best(encoder, monkeypatch):
+    asked = {}
+    for name in ("pipeline.representing", "selection.target_check"):
+        asked[name] = called = []
+
+        def recorded(*given, options, called=called, **how):
+            called.append(options.best_by)
+            return finetune(*given, options=options, **how)
+
+        monkeypatch.setattr(import_module(f"tsds_jax.{name}"), "finetune", recorded)
     options = dataclasses.replace(OPTIONS, best_by="loss", steps=1)
     how = {"pca": 4, "samples": 4, "subset_size": 20, "check_seeds": 2, "check_steps": 1, "remove_count": None}
     rows = {"validation": films(30, 1), "model": encoder, "represent_by": "fine_tuned"}
-    assert select(films(60), **rows, finetuning=options, rule="argmax", **how).kept is not None
+    found = select(films(60), **rows, finetuning=options, rule="argmax", **how)
+    assert asked["pipeline.representing"] == [None]
+    # Of each seed the model with all rows, and those without the lowest ones.
+    assert len(found.check.cuts) > 0
+    assert asked["selection.target_check"] == [None] * 2 * (1 + len(found.check.cuts))
 
 
 def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp_path, monkeypatch):

@@ -25,11 +25,12 @@ embedding._encode = watched
 texts = np.load(sys.argv[2])["texts"].tolist()
 values = load_encoder(sys.argv[1]).embed(texts, layer=(-1, 0), batch_size=int(sys.argv[3]))
 how, vectors = batches[0]
-program = encode.lower(*how).compile()
+program = encode.lower(*how).compile().as_text()
 np.savez(
     sys.argv[4], values=values, devices=jax.local_device_count(),
     places=[shard.data.shape for shard in vectors.addressable_shards],
-    talk=sum(word in program.as_text() for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all")),
+    told="ENTRY" in program,
+    talk=sum(word in program for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all")),
 )
 """
 
@@ -44,5 +45,6 @@ def test_eight_devices_share_the_rows_and_give_the_vectors_of_one(golden, encode
         np.testing.assert_allclose(found["values"], one, atol=1e-6 * np.abs(one).max())
         # 20 rows were asked for: 24, the next multiple of 8, of which each device has 3.
         assert found["places"].tolist() == [[3, 64]] * 8
-        # Each works on its own rows alone.
+        # Each works on its own rows alone, as the program has it.
+        assert found["told"]
         assert found["talk"] == 0
