@@ -765,6 +765,7 @@ def test_what_forbids_a_later_seed_is_said_before_the_first_is_trained(encoder, 
     assert [folder.name for folder in tmp_path.iterdir()] == ["seed-5"]
 
 
+@pytest.mark.slow
 def test_a_later_seeds_run_of_other_options_is_refused_before_the_first_is_trained(encoder, tmp_path):
     finetune_seeds(encoder, films(8), seeds=(5,), options=OPTIONS, folder=tmp_path / "python")
     other = dataclasses.replace(OPTIONS, learning_rate=2e-2)
@@ -781,6 +782,7 @@ def test_a_later_seeds_run_of_other_options_is_refused_before_the_first_is_train
     assert not (tmp_path / "files" / "seed-3").exists()
 
 
+@pytest.mark.slow
 def test_the_runs_of_all_seeds_are_overwritten_before_the_first_is_trained(encoder, tmp_path):
     before = finetune_seeds(encoder, films(8), seeds=(3, 5), options=OPTIONS, folder=tmp_path)
 

@@ -76,6 +76,8 @@ def test_the_readmes_encoder_speeds_are_those_that_the_benchmark_measured():
         assert f"{number / 2**20:.0f} MiB" in text
     said = " ".join(text.split())
     assert all(f"on 2 cores of an {case['machine']['processor']} ({case['date']};" in said for case in cases.values())
+    embedding, training = (cases[name]["rows"][-1]["ratio"] for name in ("embed", "train-32"))
+    assert f"embeds {embedding:.2f} times as fast as by PyTorch and is fine-tuned {training:.2f} times as fast" in said
 
 
 def test_the_readmes_whole_pipeline_is_the_medians_of_what_was_measured():
@@ -89,6 +91,7 @@ def test_the_readmes_whole_pipeline_is_the_medians_of_what_was_measured():
     memory = [max(run["peak_memory"] for run in runs["runs"][side]) for side in ("ours", "plain")]
     said = " ".join(text.split())
     assert f"takes ours {(memory[0] - memory[1]) / 2**30:.1f} GiB more" in said
+    assert re.search(rf"its end, takes {whole[0]:.0f} s where one put together .* takes {whole[1]:.0f} s", said)
     machine = runs["machine"]
     where = f"{machine['cores']} cores of an {machine['processor']}, {runs['date']}; `python benchmarks/pipeline.py`"
     assert where in said

@@ -350,6 +350,7 @@ def test_texts_that_stand_in_two_splits_are_told_before_the_tables(splits, tiny_
         assert (words in told.split("## ")[0]) == (name == "seen")
 
 
+@pytest.mark.slow
 def test_splits_put_together_by_hand_are_numbered_alike_and_their_shared_texts_counted(
     tiny_files, tiny_model, tmp_path
 ):
@@ -395,6 +396,7 @@ def test_a_study_is_not_overwritten_by_one_whose_rows_cannot_be_tokenised(study,
     assert content(out) == content(study)
 
 
+@pytest.mark.slow
 def test_values_of_which_nothing_was_drawn_twice_are_doubted(splits, tiny_model, tmp_path):
     how = {"methods": ("shapley", "loss"), "flips": (0,), "seeds": (0,), **QUICK, "samples": 1}
     out = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / "out", **how)
@@ -403,6 +405,7 @@ def test_values_of_which_nothing_was_drawn_twice_are_doubted(splits, tiny_model,
     assert [one for one in told if "reliable" in one] == [f"tiny, shapley: {words}"]
 
 
+@pytest.mark.slow
 def test_copies_of_a_text_do_not_judge_each_other_by_cross_validation(splits, tiny_model, tmp_path, monkeypatch):
     seen = []
 
