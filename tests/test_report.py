@@ -451,6 +451,7 @@ def test_a_run_without_fine_tuning_says_what_is_not_known(run):
     assert words in page.words  # one may have been, to represent the rows
     assert "Fine-tuned model" not in page.words
     change_json(run / "selection.json", evidence="Checked by fine-tuning the model itself.")
+    assert "\nChecked by fine-tuning the model itself.\n" in outcome(run)
     words = page_of(run).words
     assert "no fine-tuned models were compared" not in words
     assert "the model itself was asked on validation rows alone" in words

@@ -402,6 +402,9 @@ def demo(given: dict[str, Any]) -> None:
     with console_progress() as progress:
         folder = demonstration.demo(**_arguments(given, DEMO_FINETUNING), command=_command_line(), progress=progress)
     _show(folder)
+    if given.get("flips"):
+        drawn = ("flips", "train_rows", "validation_rows", "test_rows", "seed")
+        typer.echo(demonstration.flips_found(folder, **{name: given[name] for name in drawn if name in given}))
 
 
 @command(

@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, flip_labels
 from tsds_jax.data.tweets import load_tweets
 from tsds_jax.errors import InputError
+from tsds_jax.evaluation import detection
 from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions
 from tsds_jax.pipeline import run
+from tsds_jax.report.contents import read_run
 
 
 def minilm_folder() -> Path:
@@ -41,6 +45,27 @@ def demo_splits(train: int, validation: int, test: int, *, flips: float = 0.0, s
         return splits
     noisy, _ = flip_labels(splits.train, flips, seed)
     return dataclasses.replace(splits, train=noisy)
+
+
+def flips_found(
+    folder: str | os.PathLike,
+    flips: float,
+    *,
+    train_rows: int = 2000,
+    validation_rows: int = 1000,
+    test_rows: int = 1500,
+    seed: int = 0,
+) -> str:
+    """What the folder of a `demo` of these rows says of the labels that were flipped, in a sentence."""
+    train = load_tweets(train=train_rows, validation=validation_rows, test=test_rows, seed=seed).train
+    flipped = train.origin[flip_labels(train, flips, seed)[1]]
+    found = read_run(Path(folder))
+    doubted = np.array(found.suspects.row if found.suspects else [], np.int64)
+    auroc = detection(found.values.value, np.isin(found.values.row, flipped)).auroc
+    return (
+        f"{np.isin(flipped, doubted).sum():,} of the {len(flipped):,} labels that were flipped are among the doubted,"
+        f" and the value of a flipped row is below that of another with a probability of {auroc:.2f} (AUROC)"
+    )
 
 
 def demo(

@@ -28,7 +28,9 @@ _DIFFERENCE_COLUMNS = {
 
 
 def outcome(folder: Path | str) -> str:
-    """What `report.html` says first, without the page: one sentence, the warnings, the tables, the doubtful labels.
+    """What `report.html` says first, without the page.
+
+    One sentence, what decided the cut where the model was asked, the warnings, the tables, the doubtful labels.
 
     Raises:
       InputError: a file of the run is missing or broken.
@@ -36,7 +38,8 @@ def outcome(folder: Path | str) -> str:
     contents = read_run(folder)
     told = [*unfinished(contents), *(contents.manifest.get("warnings") or [])]
     warnings = [f"warning: {warning}" for warning in told]
-    parts = ["\n".join(textwrap.fill(line, 100) for line in (summary(contents), *warnings))]
+    first = [line for line in (summary(contents), contents.cut.evidence, *warnings) if line]
+    parts = ["\n".join(textwrap.fill(line, 100) for line in first)]
     tuned = contents.finetuning
     if tuned is not None:
         parts.append(_table(_ARM_COLUMNS, [arm_cells(arm) for arm in tuned.arms]))
