@@ -22,7 +22,7 @@ from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.study import check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
-from tsds_jax.finetuning.checks import check_fits
+from tsds_jax.finetuning.checks import check_fits, check_tokens
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, open_seeds, options_by_seed, over_runs, read_rows
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
@@ -256,9 +256,10 @@ def finetune_seed_files(
         if resume or overwrite:
             sources = {name: given.get(name) for name in ("train", "model", "validation", "test", "text", "label")}
             data, encoder = _read_and_fitting(**sources, options=each[0])
-            open_seeds(places, each, encoder, data, resume=resume, overwrite=overwrite)
+            check_tokens(data, encoder, each[0].max_length)  # which is said while old runs are there
             if overwrite:
                 summary.unlink(missing_ok=True)
+            open_seeds(places, each, encoder, data, resume=resume, overwrite=overwrite)
             del data, encoder  # each run reads them
         for one, place in zip(each, places, strict=True):
             train(one, place)

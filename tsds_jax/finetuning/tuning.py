@@ -267,6 +267,7 @@ def finetune_seeds(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(each[0], encoder)
     if folder is not None and any(switches.values()):
+        check_tokens(data, encoder, each[0].max_length)
         open_seeds(filter(None, places), each, encoder, data, **switches)
         switches = {"resume": True}
     runs = tuple(
@@ -287,13 +288,11 @@ def open_seeds(
 ) -> None:
     """Opens the folder of each seed's run before the first of them trains, and closes it: `finetune` goes on with it.
 
-    What is wrong with the rows is said while old runs are there, and of all folders before one is trained in; old runs
-    go together, for beside some of them the new ones could not be gone on with.
+    Old runs go together, for beside some of them the new ones could not be gone on with.
 
     Raises:
-      InputError: a row cannot be used, or a folder holds another run.
+      InputError: a folder holds another run.
     """
-    check_tokens(data, encoder, each[0].max_length)
     first = identity(encoder, data, each[0])
     folders = [*zip(places, each, strict=True)]
     begun = json.loads(first_says(json.dumps([place.name for place, _ in folders if (place / MANIFEST).exists()])))
