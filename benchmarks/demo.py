@@ -6,7 +6,7 @@ The whole pipeline in one process, from texts to a report; the second time a fif
 so that there is something to remove. With --quick, once and on few rows. Of each it writes to benchmarks/results a
 file of JSON (machine, versions, timings, figures), one of what was printed, and the README's part between the marks of
 its name, but nothing with --quick or options of the demo's; tests/test_readme.py checks that the three agree. About
-eight minutes on two cores.
+twelve minutes on two cores.
 """
 
 import json

@@ -403,12 +403,18 @@ def test_what_goes_on_takes_the_place_of_overwrite_wherever_that_was_asked_for(t
         assert way_on in tsds(*arguments)[2]
 
 
-def test_a_run_that_was_not_overwritten_yet_is_overwritten_by_the_same_command_again(tsds, monkeypatch, tmp_path):
-    manifest = tmp_path / "o" / "manifest.json"
-    manifest.parent.mkdir()
+@pytest.mark.parametrize("command", ["finetune", "finetune --seeds 0,1", "demo"])
+def test_a_run_that_was_not_overwritten_yet_is_overwritten_by_the_same_command_again(
+    command, tsds, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    folder = "tsds-demo" if command == "demo" else "o/seed-0" if "seeds" in command else "o"
+    manifest = tmp_path / folder / "manifest.json"
+    manifest.parent.mkdir(parents=True)
     manifest.write_text("{}")
     os.utime(manifest, (0, 0))
-    arguments = ["finetune", "--train", "t.csv", "--model", "m", "--out", tmp_path / "o", "--overwrite"]
+    given = [] if command == "demo" else ["--train", "t.csv", "--model", "m", "--out", "o"]
+    arguments = [*command.split(), *given, "--overwrite"]
 
     def before(*_, **__):
         raise KeyboardInterrupt
@@ -417,9 +423,10 @@ def test_a_run_that_was_not_overwritten_yet_is_overwritten_by_the_same_command_a
         manifest.write_text('{"status": "running"}')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tsds_jax.stages.finetune_files", before)
+    called = {"demo": "demo.demo", "finetune": "stages.finetune_files"}.get(command, "stages.finetune_seed_files")
+    monkeypatch.setattr(f"tsds_jax.{called}", before)
     assert "stopped: the same command goes on" in tsds(*arguments)[2]
-    monkeypatch.setattr("tsds_jax.stages.finetune_files", behind)
+    monkeypatch.setattr(f"tsds_jax.{called}", behind)
     assert "stopped: the same command with --resume in place of --overwrite goes on" in tsds(*arguments)[2]
 
 

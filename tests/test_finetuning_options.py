@@ -21,7 +21,6 @@ import optax
 import pytest
 from datasets import Dataset
 from flax import nnx
-from safetensors.numpy import load_file, save_file
 
 from tsds_jax.data import TextData, load_data
 from tsds_jax.encoders import Encoder, embed, load_encoder
@@ -797,6 +796,16 @@ def test_the_runs_of_all_seeds_are_overwritten_before_the_first_is_trained(encod
     assert [run.history for run in after.runs] == [run.history for run in before.runs]
 
 
+@pytest.mark.parametrize(("given", "error"), [({"checkpoint_every": -1}, InputError), ({"progres": print}, TypeError)])
+def test_old_runs_of_seeds_are_there_while_what_was_given_cannot_be_used(given, error, encoder, tmp_path):
+    old = tmp_path / "seed-3" / "manifest.json"
+    old.parent.mkdir()
+    old.write_text('{"identity": {}}')
+    with pytest.raises(error):
+        finetune_seeds(encoder, films(8), seeds=(3,), options=OPTIONS, folder=tmp_path, overwrite=True, **given)
+    assert old.read_text() == '{"identity": {}}'
+
+
 def test_a_row_that_cannot_be_tokenised_leaves_a_new_folder_to_be_resumed_with_the_row_mended(encoder, tmp_path):
     rows = films(8)
     blank = dataclasses.replace(rows, texts=[" ", *rows.texts[1:]])
@@ -810,20 +819,6 @@ def test_rows_of_one_class_are_no_classification(encoder):
     one = dataclasses.replace(rows, labels=np.zeros(8, np.int32), classes=("neg",))
     with pytest.raises(InputError, match="'neg' alone"):
         finetune(encoder, one, options=OPTIONS)
-
-
-def test_a_model_of_one_class_that_says_so_is_no_regression(encoder, tmp_path):
-    tuned = tune(encoder, steps=1)
-    saved = tuned.model.save_pretrained(tmp_path / "saved")
-    config = json.loads((saved / "config.json").read_text())
-    numbers = load_file(saved / "model.safetensors")
-    for name in [name for name in numbers if name.startswith("linear_head")]:
-        numbers[name] = numbers[name][:1].copy()
-    save_file(numbers, saved / "model.safetensors")
-    for kind, classes in (("single_label_classification", ("neg",)), ("regression", ())):
-        about = config | {"id2label": {"0": "neg"}, "label2id": {"neg": 0}, "problem_type": kind}
-        (saved / "config.json").write_text(json.dumps(about))
-        assert load_target(saved).classes == classes
 
 
 def test_a_dropout_of_almost_all_leaves_some(encoder):

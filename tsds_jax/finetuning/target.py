@@ -199,8 +199,9 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
         raise InputError(f"{base.folder} has no head ({config.out}.weight): fine-tune the model first")
     outputs = len(base.head[f"{config.out}.weight"])
     kinds = {theirs: ours for ours, theirs in _PROBLEM_TYPES.items()}
-    # Where it does not say, as transformers has it: of one class there is nothing to choose.
-    task = kinds.get(str(base.settings.get("problem_type")), "regression" if outputs == 1 else "classification")
+    task = kinds.get(str(base.settings.get("problem_type")), "classification")
+    if outputs == 1 and task == "classification":
+        task = "regression"  # as transformers has it: of one class there is nothing to choose
     if outputs > 1 and task == "regression":
         raise InputError(
             f"{base.folder} is a regression (problem_type in config.json) onto {outputs} numbers, and one is supported "

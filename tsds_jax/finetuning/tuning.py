@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import math
 import os
@@ -258,6 +259,9 @@ def finetune_seeds(
       True
     """
     each = options_by_seed(seeds, options)
+    # Whatever was given is looked at while old runs are there.
+    inspect.signature(finetune).bind(model, train, options=options, folder=folder, **given)
+    number_in("checkpoint_every", given.get("checkpoint_every", 60.0), 0, math.inf, whole=False)
     places = [None if folder is None else as_path(folder) / f"seed-{one.seed}" for one in each]
     switches = {name: given.pop(name, False) for name in ("resume", "overwrite")}
     for place in filter(None, places):  # before the first of them trains
