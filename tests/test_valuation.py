@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.games import TableGame
-from tsds_jax.valuation import default_subset_size, source_game
+from tsds_jax.valuation import _game_identity, default_subset_size, source_game
 
 RNG = np.random.default_rng(0)
 DIRECTION = RNG.normal(size=6)
@@ -515,3 +516,15 @@ def test_exact_values_are_pydvls():
     np.testing.assert_allclose(exact, known["values"], atol=1e-5)
     sampled = tsds.value(*arrays, utility="accuracy", samples=1000)
     assert np.abs((sampled.values - known["values"]) / sampled.stderr).max() < 4.5
+
+
+def test_what_a_checkpoint_is_known_by_takes_no_copy_of_the_game():
+    game = TableGame(jnp.zeros(2**20))
+    found = _game_identity(game)  # what is imported on the way is not of the game
+    tracemalloc.start()
+    again = _game_identity(game)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < game.utilities.nbytes / 4
+    assert again == found
+    assert _game_identity(TableGame(jnp.zeros(2**20).at[-1].set(1)))["arrays"] != found["arrays"]

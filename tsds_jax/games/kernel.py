@@ -25,8 +25,8 @@ from tsds_jax.games.least_squares import (
     Running,
     checked_labels,
     in_units,
-    kernel_sums,
     power_of_two,
+    running_sums,
     scaled_penalty,
     sums_at,
 )
@@ -58,7 +58,8 @@ class KernelFit(NamedTuple):
 class KernelGame(LeastSquaresGame):
     """Utility of a coalition = validation performance of the kernel ridge regression fitted to its members.
 
-    Build it with `kernel_game`, which scales the kernel by a power of two. Precision as in `RidgeGame`. An order of n
+    Build it with `kernel_game`, which scales the kernel by a power of two. With ``p`` the penalty ``1 / C`` over the
+    largest entry of the kernel, scores agree with float64 within about ``2e-7 / p`` of the largest. An order of n
     points takes about ``n^3 / 3 + n^2 rows`` operations for all its prefixes.
 
     Attributes, beside those of `LeastSquaresGame`:
@@ -74,7 +75,7 @@ class KernelGame(LeastSquaresGame):
         target, across = self._targets(order), self.k_val[:, order].T
 
         def sums(member: jax.Array) -> Running:
-            return kernel_sums(self._among(order, member), self.penalty, target, across)
+            return _kernel_sums(self._among(order, member), self.penalty, target, across)
 
         # A chain's blocks share what depends on its order alone; of a kernel that is none each has its own.
         whole = jnp.ones(len(order), self.k_train.dtype)
@@ -187,6 +188,21 @@ def kernel_game(
         classes=int(classes or 0),
         utility=utility,
     )
+
+
+def _kernel_sums(gram: jax.Array, penalty: jax.Array, target: jax.Array, across: jax.Array) -> Running:
+    """Running sums of kernel ridge fits: sums of ``right`` columns are predictions.
+
+    Args:
+      gram: ``[points, points]``, in the order of the points.
+      penalty: scalar.
+      target: ``[points, targets]``.
+      across: ``[points, columns]``, kernel between each point and each column's row.
+    """
+    factor, damped = factorise(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
+    solved = solve_lower(factor, jnp.concatenate([target, across], 1))
+    left, right = jnp.split(solved, [target.shape[1]], 1)
+    return running_sums(left, right, damped)
 
 
 def _check_kernels(gram: np.ndarray, across: np.ndarray, points: int, rows: int) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from tsds_jax.arrays import class_numbers
 from tsds_jax.errors import InputError
 from tsds_jax.games.chunks import map_in_batches, numbers_at_once
-from tsds_jax.games.factors import factorise, solve_lower
 from tsds_jax.games.outcomes import OutcomeGame, Reduce
 from tsds_jax.games.products import dot
 from tsds_jax.games.utilities import (
@@ -335,21 +334,6 @@ def in_blocks(values: jax.Array, block: int) -> jax.Array:
 def sums_before(values: jax.Array) -> jax.Array:
     """Sum over the entries ahead of each along the first axis, from zero."""
     return jnp.concatenate([jnp.zeros_like(values[:1]), jnp.cumsum(values[:-1], 0)])
-
-
-def kernel_sums(gram: jax.Array, penalty: jax.Array, target: jax.Array, across: jax.Array) -> Running:
-    """Running sums of kernel ridge fits: sums of ``right`` columns are predictions.
-
-    Args:
-      gram: ``[points, points]``, in the order of the points.
-      penalty: scalar.
-      target: ``[points, targets]``.
-      across: ``[points, columns]``, kernel between each point and each column's row.
-    """
-    factor, damped = factorise(gram + penalty * jnp.eye(len(gram), dtype=gram.dtype))
-    solved = solve_lower(factor, jnp.concatenate([target, across], 1))
-    left, right = jnp.split(solved, [target.shape[1]], 1)
-    return running_sums(left, right, damped)
 
 
 def running_sums(left: jax.Array, right: jax.Array, damped: jax.Array, block: int = _SUM_BLOCK) -> Running:

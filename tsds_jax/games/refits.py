@@ -1,5 +1,6 @@
 """Refits of a game's model to prefixes of one order, as many at a time as there is memory for."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ def check_counts_hits(game: OutcomeGame) -> None:
 def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Callable[[Any], Any]) -> Any:
     """What is ``read`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, float64 with an axis of sizes.
 
+    Warns where a refit stopped before its tolerance, or was damped.
+
     Args:
       game: of training points, and rows to say something of.
       order: int ``[points]``.
@@ -50,7 +53,17 @@ def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Call
     if isinstance(game, LogisticGame):
         numbers, most = game.players * game.classes, min(most, game.fits_at_once)
     batch = min(most, even_chunk(len(sizes), numbers))
-    found = in_batches(
-        lambda some: read(outcomes(game, ordered, some)[0]), np.asarray(sizes, np.int32), batch, "refits"
-    )
+
+    def some_refits(some: np.ndarray) -> tuple[Any, jax.Array]:
+        outcome, unconverged = outcomes(game, ordered, some)
+        return read(outcome), jnp.broadcast_to(unconverged > 0, some.shape)
+
+    found, failed = in_batches(some_refits, np.asarray(sizes, np.int32), batch, "refits")
+    if failed.any():
+        warnings.warn(
+            "refits of the source classifier to parts of the points did not converge: lower C, or bring the features to"
+            " one scale",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return jax.tree.map(lambda part: part.astype(np.float64), found)

@@ -93,11 +93,12 @@ class RidgeGame(LeastSquaresGame):
     """Utility of a coalition = validation performance of the ridge regression fitted to its members.
 
     Build it with `ridge_game`, which centres the features (with a free intercept) and scales them by a power of two.
-    In float32, scores agree with float64 within 1e-5 of the largest while ``1 / C`` is at least 2e-5 of the largest
-    squared row (about the mean, with a free intercept; times its weight). Below, prefixes of about as many points as
-    features lose digits: there the fit passes close to every point, and nothing but the penalty decides between ways
-    to. A penalty under 8 units in the last place of the largest squared row is raised to that, and every fit counts as
-    unconverged.
+    With ``p`` the penalty ``1 / C`` over the largest squared row (about the mean, with a free intercept; times its
+    weight) from 2e-5 on, scores in float32 agree with float64 within 1e-5 of the largest: of prefixes, if no two points
+    are copies with different labels; of coalitions with one point more, if members outnumber features besides. Else
+    nothing but the penalty keeps the fit from telling points apart by rounding, and they are off by up to ``2e-7 / p``,
+    prefixes by up to ``2e-8 / p``. A penalty under 8 units in the last place of the largest squared row is raised to
+    that, and every fit counts as unconverged.
 
     All prefixes of orders of n points take `feature_sums`, about ``6 n d^2`` operations and ``2 s d rows`` for s sizes;
     up to twice as many points as features `row_terms`, about ``6 n^2 d + 4 n^3 + 2 n d rows``.
