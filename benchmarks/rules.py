@@ -95,7 +95,8 @@ def gains(
     valuation = value(seen, labels, held, y[validation], utility=utility, row_groups=folds, seed=seed, **few)
     game = source_game(seen, labels, held, y[validation], utility=utility)
     every = wanted_cuts(len(train), options.grid, options.largest_cut)
-    truth = ordered_curve(source_game(seen, labels, tested, y[test]), limits.removal_order(valuation.values), every)
+    order = limits.removal_order(valuation.values, seed)
+    truth = ordered_curve(source_game(seen, labels, tested, y[test]), order, every)
     found: dict[str, Any] = {"accuracy": truth.score[0], "gain": {}, "removed": {}}
     for rule in RULES:
         with_rule = dataclasses.replace(options, rule=rule)

@@ -13,13 +13,13 @@ import pytest
 # kept on disk. So a try is soon within its run.
 TRIES = """
 import json, os, signal, sys, time
-import tsds_jax.runtime.folder as folder
+import tsds_jax.runtime.files as files
 from tsds_jax import cli, demo, encoders, finetuning, pipeline, report
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import orbax.checkpoint, optax, rich.progress, tsds_jax.runtime.console, tsds_jax.stages
 
 def dying(write):
-    to_disk = folder._to_disk
+    to_disk = files._to_disk
     def count(path):
         nonlocal write
         write -= 1
@@ -38,13 +38,13 @@ def ended(child):
 command, base, moments = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 run = 0
 for kind, moment in [*moments, ("end", 0)]:
-    out = folder.Path(f"{base}-{run}")
+    out = files.Path(f"{base}-{run}")
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os.dup2(2, 1)
         if kind == "write":
-            folder._to_disk = dying(moment)
+            files._to_disk = dying(moment)
         try:
             cli.main([*command, str(out)])
         except SystemExit as end:

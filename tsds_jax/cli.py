@@ -246,7 +246,7 @@ def _in_job(given: dict[str, Any], out_is_file: bool) -> Iterator[dict[str, Any]
 
 def _untouched(given: dict[str, Any], began: float) -> bool:
     """Whether the run that was to be overwritten is there as it was then."""
-    from tsds_jax.runtime.folder import as_path
+    from tsds_jax.runtime.files import as_path
 
     place = as_path(given.get("out") or "tsds-demo")  # only the demo has a folder that need not be given
     manifests = [*place.glob("manifest.json"), *place.glob("seed-*/manifest.json")]
@@ -302,7 +302,7 @@ def _split(name: str, entry: Any) -> tuple[Any, ...]:
 def _read_config(config: str, kinds: Mapping[str, type], several: Mapping[str, Any]) -> dict[str, Any]:
     import tomllib
 
-    from tsds_jax.runtime.folder import as_path
+    from tsds_jax.runtime.files import as_path
 
     path = as_path(config)
     try:
@@ -339,9 +339,15 @@ def _arguments(given: dict[str, Any], base: FineTuneOptions) -> dict[str, Any]:
 
     A name of both options, such as max_length, is for both.
     """
-    tuning, selecting = _part(given, FineTuneOptions), _part(given, SelectOptions)
+    rest, finetuning = _without_tuning(given, base)
+    return {**rest, **_part(given, SelectOptions), "finetuning": finetuning}
+
+
+def _without_tuning(given: dict[str, Any], base: FineTuneOptions) -> tuple[dict[str, Any], FineTuneOptions]:
+    """What is no option of fine-tuning, and those that are over those of ``base``."""
+    tuning = _part(given, FineTuneOptions)
     rest = {name: entry for name, entry in given.items() if name not in tuning}
-    return {**rest, **selecting, "finetuning": dataclasses.replace(base, **tuning)}
+    return rest, dataclasses.replace(base, **tuning)
 
 
 def _as_flags(message: str, can_resume: bool) -> str:
@@ -443,7 +449,7 @@ def data(given: dict[str, Any]) -> None:
     """Check labelled text, set validation rows apart, and write the splits."""
     from tsds_jax.data import file_name, load_splits, write_rows
     from tsds_jax.data.messages import shorten
-    from tsds_jax.runtime.folder import as_path, check_writable
+    from tsds_jax.runtime.files import as_path, check_writable
 
     out = as_path(given.pop("out"))
     check_writable(out)
@@ -483,7 +489,7 @@ def embed(given: dict[str, Any]) -> None:
     from tsds_jax.data.messages import texts_cut
     from tsds_jax.data.reading import pick_split, read_source
     from tsds_jax.runtime.console import console_progress
-    from tsds_jax.runtime.folder import atomic
+    from tsds_jax.runtime.files import atomic
     from tsds_jax.runtime.lock import take
 
     out, source, label = _new_file(given.pop("out"), ".npz"), given.pop("data"), given.pop("label", None)
@@ -554,10 +560,9 @@ def finetune(given: dict[str, Any]) -> None:
     call: Callable[..., Path] = stages.finetune_files
     if seeds is not None:
         call = functools.partial(stages.finetune_seed_files, seeds)
-    tuning = _part(given, FineTuneOptions)
-    rest = {name: entry for name, entry in given.items() if name not in tuning}
+    rest, options = _without_tuning(given, FineTuneOptions())
     with console_progress() as progress:
-        folder = call(**rest, options=FineTuneOptions(**tuning), command=_command_line(), progress=progress)
+        folder = call(**rest, options=options, command=_command_line(), progress=progress)
     first = folder if seeds is None else folder / f"seed-{seeds[0]}"
     _warn_of(first)
     found = json.loads((first / "finetune.json").read_text("utf-8"))
@@ -625,7 +630,7 @@ def report(given: dict[str, Any]) -> None:
 
 
 def _new_file(name: str, ending: str) -> Path:
-    from tsds_jax.runtime.folder import as_path, check_writable
+    from tsds_jax.runtime.files import as_path, check_writable
 
     path = as_path(name)
     if path.suffix != ending:

@@ -39,7 +39,9 @@ class SelectOptions:
       utility: what it is scored by on the validation rows. The paper takes accuracy, which a linear classifier keeps
         in spite of many wrong labels; ``"log_likelihood"`` finds more of them.
       estimator: how values are estimated.
-      subset_size: points in a chain; None takes four times (features + 1), from 64 to 512.
+      subset_size: points in a chain of ``"permutation"``; a coalition of ``"add_one"`` or ``"exact"`` has at most one
+        less, for one more joins it; the Banzhaf value is of all points. None takes four times (features + 1), from 64
+        to 512. With ``group`` it counts groups, of which None takes as many as hold these points, but 16 at least.
       samples: coalitions (of ``"permutation"`` contributions per point), or with ``reliability`` at most so many.
       reliability: the rank correlation to expect with another seed (`Valuation.split_half`) at which sampling stops.
       C: inverse L2 strength of the source classifier.
@@ -88,7 +90,7 @@ class SelectOptions:
         "log_likelihood", "log_likelihood, accuracy (the paper's), balanced_accuracy, probability or class_wise."
     )
     estimator: str = _option("add_one", "add_one, permutation (the paper's chains), exact, banzhaf or banzhaf_add_one.")
-    subset_size: int | None = _option(None, "Points in a sampling chain.")
+    subset_size: int | None = _option(None, "Points in a chain; one more than the largest coalition of add_one.")
     samples: int = _option(
         300, "Coalitions drawn, each of which values all points outside it; of permutation, contributions per point."
     )

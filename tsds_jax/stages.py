@@ -29,16 +29,8 @@ from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
 from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import (
-    UNREADABLE,
-    Arrays,
-    RunFolder,
-    as_path,
-    atomic,
-    check_place,
-    load_npz,
-    open_run,
-)
+from tsds_jax.runtime.files import UNREADABLE, Arrays, as_path, atomic, load_npz
+from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place, kept_from_others
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling

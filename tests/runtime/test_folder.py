@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import stat
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +13,8 @@ import pytest
 from tsds_jax.data.reading import read_source
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.runtime import folder
-from tsds_jax.runtime.folder import (
-    Timed,
-    atomic,
-    check_outside,
-    check_run_folder,
-    check_writable,
-    keep_nothing,
-    open_run,
-)
+from tsds_jax.runtime.files import check_writable
+from tsds_jax.runtime.folder import Timed, check_outside, check_run_folder, keep_nothing, open_run
 from tsds_jax.stages import load_arrays
 
 IDENTITY = {"version": "1", "options": {"seed": 0, "pca": 32}, "data": {"train": "abc", "test": None}}
@@ -82,58 +74,6 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "run" / "state").iterdir()) == []
 
 
-def test_a_file_or_folder_is_on_disk_before_it_has_its_name_and_the_name_is_after(tmp_path, monkeypatch):
-    seen, really = [], os.fsync
-
-    def fsync(opened):
-        seen.append((os.fstat(opened).st_ino, {path.name for path in tmp_path.iterdir() if path.suffix != ".part"}))
-        really(opened)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with atomic(tmp_path / "file.txt") as temporary:
-        temporary.write_text("all of it")
-    assert seen == [((tmp_path / "file.txt").stat().st_ino, set()), (tmp_path.stat().st_ino, {"file.txt"})]
-    seen.clear()
-    with atomic(tmp_path / "folder") as temporary:
-        temporary.mkdir()
-        (temporary / "inside.txt").write_text("some")
-    places = (tmp_path / "folder" / "inside.txt", tmp_path / "folder", tmp_path)
-    assert [one for one, _ in seen] == [place.stat().st_ino for place in places]
-    assert [names for _, names in seen] == [{"file.txt"}, {"file.txt"}, {"file.txt", "folder"}]
-
-
-def test_a_disk_that_is_full_when_it_is_to_be_written_keeps_what_was_there(tmp_path, monkeypatch):
-    (tmp_path / "file.txt").write_text("before")
-
-    def fsync(opened):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space left"), atomic(tmp_path / "file.txt") as temporary:
-        temporary.write_text("after")
-    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
-    assert (tmp_path / "file.txt").read_text() == "before"
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF])
-def test_a_file_system_that_puts_no_folders_on_disk_is_written_to_and_one_that_puts_no_files_is_not(
-    tmp_path, monkeypatch, number
-):
-    def fsync(opened):
-        if kind(os.fstat(opened).st_mode):
-            raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    kind = stat.S_ISDIR
-    with atomic(tmp_path / "folder") as temporary:
-        temporary.mkdir()
-        (temporary / "inside.txt").write_text("some")
-    kind = stat.S_ISREG
-    with pytest.raises(OSError, match=os.strerror(number)), atomic(tmp_path / "file.txt") as temporary:
-        temporary.write_text("all of it")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "inside.txt"]
-
-
 def test_a_folder_with_another_run_is_refused_unless_told(tmp_path):
     open_run(tmp_path, IDENTITY)
     with pytest.raises(InputError, match="holds another run: resume it, overwrite it, or give another folder"):
@@ -160,7 +100,8 @@ def test_an_input_that_overwriting_leaves_alone_is_no_reason_to_refuse(tmp_path,
     (run / "rows.csv").write_text("mine")
     (tmp_path / "kept.csv").write_text("another's")
     monkeypatch.chdir(run)
-    inputs = ("rows.csv", "../kept.csv", "kept.csv", "glue:sst2@train", "model", None, {"train": []})
+    apart = "n" * 220 + ".csv (0.2 of the rows, set apart with seed 0)"  # no file has that name, and none can
+    inputs = ("rows.csv", "../kept.csv", "kept.csv", apart, "glue:sst2@train", "model", None, {"train": []})
     check_outside(".", inputs, overwrite=True)
     (run / "kept.csv").write_text("the run's")
     with pytest.raises(InputError, match=r"kept\.csv is of the run in \. that overwrite would remove"):
@@ -169,7 +110,7 @@ def test_an_input_that_overwriting_leaves_alone_is_no_reason_to_refuse(tmp_path,
 
 
 def test_what_the_first_process_refuses_ends_the_others_whose_folder_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("tsds_jax.runtime.processes.first_says", lambda what: what or "kept.csv is of the run")
+    monkeypatch.setattr("tsds_jax.runtime.folder.first_says", lambda what: what or "kept.csv is of the run")
     with pytest.raises(InputError, match=r"kept\.csv is of the run"):
         check_outside(tmp_path, ("kept.csv",), overwrite=True)
 
@@ -225,19 +166,6 @@ def test_a_damaged_state_file_is_named_with_the_way_out(tmp_path):
     file.write_bytes(file.read_bytes()[:700])
     with pytest.raises(TsdsError, match=r"stage\.npz cannot be read .*: delete it"):
         run.keep("stage", never)
-
-
-def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
-    (tmp_path / "a").write_text("old")
-
-    def fail_half_way():
-        with atomic(tmp_path / "a") as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_half_way()
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_the_manifest_is_json_with_the_identity(tmp_path):

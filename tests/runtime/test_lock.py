@@ -13,6 +13,7 @@ import pytest
 from tsds_jax.cli import main
 from tsds_jax.errors import InputError
 from tsds_jax.runtime.folder import open_run
+from tsds_jax.runtime.lock import take
 
 # Of processes and files: the newest JAX changes nothing of them.
 pytestmark = pytest.mark.slow
@@ -87,6 +88,11 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on_without(tmp_path, monkey
     monkeypatch.setattr(fcntl, "flock", flock)
     run = open_run(tmp_path / "run", IDENTITY)
     assert {path.name for path in run.path.iterdir()} == {"manifest.json", "state"}
+
+
+def test_a_place_whose_lock_would_have_too_long_a_name_goes_without(tmp_path):
+    with take(tmp_path / ("n" * 256), tmp_path):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_another_users_lock_is_neither_passed_over_nor_removed(tmp_path, monkeypatch):

@@ -18,11 +18,11 @@ from tsds_jax.runtime.processes import join_job
 PLACE = """
 import os, sys
 from pathlib import Path
-from tsds_jax.runtime.processes import all_say, is_first, join_job, own_place
+from tsds_jax.runtime.processes import any_says, is_first, join_job, own_place
 out, place, number = sys.argv[1:]
 assert join_job(place, 2, int(number))
 assert is_first() == (number == "0")
-assert all_say(True) and not all_say(number == "0") and not all_say(False)
+assert any_says(True, number == "0", False) == (True, True, False)
 with own_place(out) as own:
     assert (str(own) == out) == is_first()
     print(own)

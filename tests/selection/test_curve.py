@@ -1,5 +1,7 @@
 """The removal curve."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -216,7 +218,7 @@ def test_each_row_of_a_cross_fitted_curve_is_scored_by_the_order_of_the_other_ro
 def test_a_unit_that_fits_a_cut_is_among_what_a_half_removes_wherever_few_points_stand_before_it():
     # Of all rows the unit goes first. In a half a few single points do, which are less than half of the cut.
     limits = Limits(np.arange(100) % 2, np.maximum(np.arange(100) - 39, 0), np.zeros(100, bool))
-    half = limits.removal_order(np.r_[np.full(40, -1.0), np.full(5, -2.0), np.arange(55.0)])
+    half = limits.removal_order(np.r_[np.full(40, -1.0), np.arange(-6.0, -1.0), np.arange(55.0)])
     assert half.near(40).tolist() == [*range(40, 45), *range(40)]
     assert half.near(10).tolist() == list(range(40, 45))  # which is half as many
     assert half.near(12).tolist() == list(range(40, 52))
@@ -263,6 +265,18 @@ def test_points_that_no_sample_says_anything_of_go_last_by_either_half_too():
     assert 0 < known.sum() < len(Y)
     for order in choose(game, found, limits, folds, options).crossed:
         assert known[order.points[: known.sum() - 2]].all()  # the last of each class stays
+
+
+@pytest.mark.slow
+def test_points_of_one_value_are_removed_in_an_order_that_the_seed_draws():
+    game, limits = source_game(X, Y, X_VAL, Y_VAL, utility="log_likelihood"), Limits.none(Y)
+    folds = validation_folds(SelectOptions(), Y_VAL)
+    found = value(X, Y, X_VAL, Y_VAL, utility="log_likelihood", row_groups=folds, subset_size=20, samples=16)
+    alike = dataclasses.replace(found, values=np.zeros(100), by_row=np.zeros((100, 2)))
+    chosen = [choose(game, alike, limits, folds, SelectOptions(seed=seed)) for seed in (1, 1, 2)]
+    orders = [[order.points.tolist() for order in (one.order, *one.crossed)] for one in chosen]
+    assert orders[0] == orders[1] != orders[2]
+    assert np.arange(100).tolist() not in orders[0] + orders[2]
 
 
 def test_rows_of_one_unit_are_in_one_half():

@@ -93,6 +93,26 @@ def test_the_expected_overlap_of_groups_is_that_of_two_runs():
     assert expected_overlap(about, cut, limits) == pytest.approx((taken[0] & taken[1]).sum() / cut, abs=0.08)
 
 
+@pytest.mark.parametrize("how", [{"by_class": True}, {"class_floor": 0.9}])
+def test_the_expected_overlap_with_floors_or_shares_of_classes_is_that_of_two_runs(how):
+    """The lowest are all of a class that is known well, which limits let no more than a tenth of go."""
+    labels, rng = np.repeat([0, 1], [1600, 400]), np.random.default_rng(0)
+    limits, error = Limits(labels, np.arange(2000), np.zeros(2000, bool), **how), np.where(labels, 0.1, 1.0)
+    truth = rng.normal(size=2000) - 2.5 * labels
+    runs = [truth + error * rng.normal(size=2000) for _ in range(2)]
+    measured = len(np.intersect1d(*(limits.removal_order(run).points[:200] for run in runs))) / 200
+    about = dataclasses.replace(PLAIN, values=runs[0], stderr=error)
+    assert expected_overlap(about, 200, limits) == pytest.approx(measured, abs=0.08)
+    assert expected_overlap(about, 200) > measured + 0.15
+
+
+def test_a_cut_among_rows_of_one_value_is_not_one_that_another_seed_would_make():
+    values = np.r_[-np.arange(1.0, 101.0), np.zeros(300)]
+    about = dataclasses.replace(PLAIN, values=values, stderr=np.zeros(400))
+    assert expected_overlap(about, 100) == 1.0
+    assert expected_overlap(about, 160) == pytest.approx((100 + 60 * 60 / 300) / 160, abs=0.03)
+
+
 def test_utilities_that_disagree_about_the_removed_rows_are_named():
     opposite = dataclasses.replace(VALUED, values=-VALUED.values, utility="log_likelihood")
     (found,) = doubts_about_values(VALUED, LOWEST, opposite)

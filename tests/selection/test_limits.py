@@ -5,6 +5,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 import tsds_jax as tsds
 from tsds_jax.errors import InputError
@@ -61,6 +62,24 @@ def test_what_may_go_goes_in_the_order_of_the_means_of_its_units():
     assert order.points.tolist() == [2, 3, 0, 1, 4]  # the last is all there is of its class
     assert order.ends.tolist() == [0, 2]  # and without the first unit there were no other
     np.testing.assert_array_equal(limits.unit_values(values), [2, 2, 1.25, 1.25, -9])
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_equal_units_go_in_an_order_that_the_seed_draws_and_not_as_the_rows_came(by_class):
+    """Rows come sorted by class, two of each unit; the last unit is lower than all others, which are alike."""
+    labels, units = np.repeat([0, 1], 100), np.repeat(np.arange(100), 2)
+    limits, values = Limits(labels, units, np.zeros(200, bool), by_class=by_class), np.r_[np.zeros(198), -1.0, -1.0]
+    order, again, other = (limits.removal_order(values, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(order.points, again.points)
+    assert (order.points != other.points).any()
+    for some in (order, other):
+        first = units[some.points[:100]]
+        np.testing.assert_array_equal(first[::2], first[1::2])
+        assert first[labels[some.points[:100]] == 1][0] == 99
+        assert abs(np.bincount(labels[some.points[:100]])[0] - 50) <= 16  # as it would by chance
+        assert abs(spearmanr(np.arange(50), first[::2]).statistic) < 0.6
+    values = np.random.default_rng(0).normal(size=200)  # of which no two are equal
+    np.testing.assert_array_equal(limits.removal_order(values, 3).points, limits.removal_order(values, 4).points)
 
 
 def test_by_class_takes_the_same_share_of_each_class():

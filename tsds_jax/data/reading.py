@@ -19,7 +19,7 @@ from tsds_jax.data.jsontext import parse_jsonl
 from tsds_jax.data.messages import listing, one_line, shorten
 from tsds_jax.data.textdata import Format
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import as_path
+from tsds_jax.runtime.files import as_path
 from tsds_jax.runtime.hub import hub_answers
 
 _SUFFIXES: Mapping[str, Format] = {

@@ -12,7 +12,7 @@ from tsds_jax.data.messages import one_line
 from tsds_jax.data.reading import no_progress_bars
 from tsds_jax.data.textdata import TextData
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import as_path, atomic
+from tsds_jax.runtime.files import as_path, atomic
 
 
 def file_name(data: TextData, stem: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import UNREADABLE, atomic, check_writable
+from tsds_jax.runtime.files import UNREADABLE, atomic, check_writable
 from tsds_jax.version import __version__
 
 Counts = dict[str, int]

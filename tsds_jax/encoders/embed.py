@@ -24,9 +24,9 @@ from tsds_jax.encoders.tokens import Batch, Texts, Tokenised, check_texts, token
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.options import plain
 from tsds_jax.runtime.ahead import ahead, one_behind
-from tsds_jax.runtime.folder import as_path
+from tsds_jax.runtime.files import as_path
 from tsds_jax.runtime.memory import halved
-from tsds_jax.runtime.processes import all_say, first_says, is_first
+from tsds_jax.runtime.processes import any_says, first_says, is_first
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
@@ -130,8 +130,8 @@ def embed(
         return Representations(made.values, **made.counts)
     file = as_path(cache) / f"{cache_key(encoder.fingerprint(), texts, how._asdict())}.npy"
     entry = read_entry(file, shape)
-    everywhere = all_say(entry is not None)
-    if entry is None or not everywhere:
+    (missing,) = any_says(entry is None)
+    if entry is None or missing:
         # Several processes share each batch, and only the first has what an earlier one wrote.
         alone = jax.process_count() == 1
         if not alone and (refused := first_says(_refusal(file, shape))):

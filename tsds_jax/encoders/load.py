@@ -14,19 +14,20 @@ from typing import Any
 import huggingface_hub
 import jax
 import numpy as np
+import optax
 from flax import nnx
 from huggingface_hub import constants
 
 from tsds_jax.encoders.embed import embed
 from tsds_jax.encoders.families import Config, EncoderModule, read_config, read_settings
 from tsds_jax.encoders.heads import head_config
-from tsds_jax.encoders.params import conversion, encoder_tensors, load_model, parameter_count, weight_files
+from tsds_jax.encoders.params import conversion, encoder_tensors, load_model, weight_files
 from tsds_jax.encoders.pooling import PARTS_FILE, POOLING_FILE, chosen_pooling, own_pooling
 from tsds_jax.encoders.precision import check_dtype, dtype_of, exact_products
 from tsds_jax.encoders.saving import CLASS_PREFIXES, save_folder
 from tsds_jax.encoders.tokens import Texts
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import as_path
+from tsds_jax.runtime.files import as_path
 from tsds_jax.runtime.hub import hub_answers
 
 # What an encoder needs, and never a pickle.
@@ -95,7 +96,7 @@ class Encoder:
     @property
     def parameters(self) -> int:
         """How many numbers the weights hold."""
-        return parameter_count(self.model)
+        return optax.tree.size(nnx.state(self.model, nnx.Param))
 
     @property
     def dtype(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -328,8 +327,3 @@ def _checkpoint_name(path: tuple[Any, ...], table: NameTable) -> tuple[str, Tran
     wanted = ".".join("{i}" if isinstance(part, int) else str(part) for part in path)
     name, transform = next((name, transform) for name, (path, transform) in table.names.items() if path == wanted)
     return name.format(i=next((part for part in path if isinstance(part, int)), "")), transform
-
-
-def parameter_count(model: nnx.Module) -> int:
-    """How many numbers the module's parameters hold."""
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,12 +1,16 @@
 """Principal components of the training representations, which make the source classifier's input small."""
 
 import dataclasses
+import mmap
+from collections.abc import Iterator
 
 import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.memory import blocks
+
+# Rows read at a time: of 384 numbers some 50 MB in float64.
+_ROWS = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Pca:
         if x.ndim != 2 or x.shape[1] != self.mean.size:
             raise InputError(f"PCA was fitted on width {self.mean.size} and cannot project an array of shape {x.shape}")
         projected = np.empty((len(x), len(self.components)), np.float32)
-        for rows, block in blocks(x):
+        for rows, block in _blocks(x):
             projected[rows] = (block - self.mean) @ self.components.T
         return projected
 
@@ -62,7 +66,7 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
         raise InputError(f"PCA takes an array [rows, width], not one of shape {x.shape}")
     number_in(f"PCA size of {x.shape[0]} rows of width {x.shape[1]}", size, 1, min(x.shape))
     total = np.zeros(x.shape[1])
-    for rows, block in blocks(x):
+    for rows, block in _blocks(x):
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
             raise InputError(f"PCA cannot use row {rows.start + int(bad.argmax())}: it holds a NaN or an infinity")
@@ -71,7 +75,7 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
     # Q of a tall matrix is never needed: R has the same right singular vectors, and is small. So has R of the rows that
     # follow, under R of those before.
     triangle = np.empty((0, x.shape[1]))
-    for _, block in blocks(x):
+    for _, block in _blocks(x):
         triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, block - mean]), mode="r"))
     _, singular, components = np.linalg.svd(triangle, full_matrices=False)
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
@@ -80,3 +84,31 @@ def fit_pca(x: np.ndarray, size: int) -> Pca:
     whole = variance.sum()
     explained = variance / whole if whole > 0 else np.zeros_like(variance)
     return Pca(mean, components[:size], explained[:size])
+
+
+def _blocks(x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows of a matrix in float64, some thousands at a time, each time with which they are.
+
+    Of a file that is mapped read-only, what was read is let go of: the system has it still, if it has the room.
+
+    Example:
+      >>> np.save("x.npy", np.ones((3, 2), np.float32))
+      >>> float(sum(block.sum() for _, block in _blocks(np.load("x.npy", mmap_mode="r"))))
+      6.0
+    """
+    file = _mapped_file(x)
+    for first in range(0, len(x), _ROWS):
+        rows = slice(first, min(first + _ROWS, len(x)))
+        yield rows, np.asarray(x[rows], np.float64)
+        if file is not None:
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped_file(x: object) -> mmap.mmap | None:
+    """What a read-only map's array is a view of; None for other arrays, and on a system without such advice."""
+    mapped = None
+    while isinstance(x, np.ndarray):
+        mapped = x if isinstance(x, np.memmap) else mapped
+        x = x.base
+    alike = isinstance(x, mmap.mmap) and mapped is not None and mapped.mode == "r"
+    return x if alike and hasattr(mmap, "MADV_DONTNEED") else None  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from tsds_jax.encoders.pooling import own_pooling, write_pooling
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import as_path, atomic, check_writable
+from tsds_jax.runtime.files import as_path, atomic, check_writable
 
 if TYPE_CHECKING:
     from tsds_jax.encoders.load import Encoder

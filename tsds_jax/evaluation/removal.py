@@ -8,6 +8,7 @@ from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games.outcomes import OutcomeGame
 from tsds_jax.games.refits import check_counts_hits, refitted
+from tsds_jax.selection.limits import without_ties
 
 
 class KeptCurve(NamedTuple):
@@ -35,21 +36,6 @@ class KeptCurve(NamedTuple):
         """
         fallen = self.worst[-1] - self.worst[::-1][1:]
         return float(np.sum(fallen / np.arange(1, len(fallen) + 1)))
-
-
-def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
-    """Each point's rank as its value, 0 for the lowest, equal ones in random order; one without a value (NaN) is last.
-
-    Rows often come sorted by class: where many have the same value, as by out-of-bag shares, the order in which they
-    came would remove one class first, and that is not what the values say.
-
-    >>> without_ties(np.array([0.5, np.nan, -1.0]), 0).tolist()
-    [1.0, 2.0, 0.0]
-    """
-    mixed = np.random.default_rng([seed, 2]).permutation(len(values))
-    ranks = np.empty(len(values))
-    ranks[mixed[np.argsort(values[mixed], kind="stable")]] = np.arange(len(values))
-    return ranks
 
 
 def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05, seed: int = 0) -> KeptCurve:

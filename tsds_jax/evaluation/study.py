@@ -22,13 +22,14 @@ from tsds_jax.data.splitting import count_overlap
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
-from tsds_jax.evaluation.removal import kept_curve, without_ties
+from tsds_jax.evaluation.removal import kept_curve
 from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, checked_options, finetune, steps_for
-from tsds_jax.finetuning.checks import check_tokens, lasting
+from tsds_jax.finetuning.checks import lasting
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import EVALUATED, FineTuneOptions, SelectOptions, build, plain
 from tsds_jax.pipeline.checks import (
+    check_before_overwriting,
     check_cache,
     check_for_comparison,
     check_precision,
@@ -40,7 +41,8 @@ from tsds_jax.pipeline.checks import (
 )
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.runtime.environment import environment
-from tsds_jax.runtime.folder import MANIFEST, Arrays, Part, RunFolder, as_path, check_place, open_run
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import Part, RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
@@ -87,13 +89,9 @@ class _Setting:
     x_val: np.ndarray
     x_test: np.ndarray
 
-    def ranks(self, values: np.ndarray) -> np.ndarray:
-        """What rows are removed by: values without ties, the same for every use of them."""
-        return without_ties(values, self.seed)
-
     def removal_order(self, values: np.ndarray) -> RemovalOrder:
         """All rows, the lowest first."""
-        return Limits.none(self.train.labels).removal_order(self.ranks(values))
+        return Limits.none(self.train.labels).removal_order(values, self.seed)
 
     @property
     def key(self) -> str:
@@ -232,10 +230,8 @@ def evaluate(
     asked = {"methods": methods, "flips": flips, "seeds": seeds, "finetuned": finetuned, "shares": finetuned_shares}
     about = {"command": command, "identity": identity, "asked": {name: list(one) for name, one in asked.items()}}
     encoder.tokenizer  # noqa: B018, it is read before the folder is opened
-    # What cannot be tokenised is told of while an earlier study is there.
-    if overwrite and (as_path(out) / MANIFEST).exists():
-        longest = max(settings.max_length or encoder.config.max_tokens, tuning.max_length * fine_tunes)
-        check_tokens(rows, encoder, longest)
+    if overwrite:
+        check_before_overwriting(out, encoder, settings, tuning if fine_tunes else None, rows)
     folder = open_run(out, identity, resume=resume, overwrite=overwrite, every=checkpoint_every)
     folder.write_json("manifest.json", {"status": "running", **about})
 
@@ -466,7 +462,7 @@ def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
 def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, index: int | None) -> dict[str, Any]:
     """What the values say of wrong rows, and what the source classifier does on the test rows without the lowest."""
     values = found["values"]
-    curve = kept_curve(game, setting.ranks(values))
+    curve = kept_curve(game, values, seed=setting.seed)
     run: dict[str, Any] = {
         "key": setting.key,
         "data": setting.name,

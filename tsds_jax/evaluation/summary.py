@@ -12,7 +12,8 @@ from scipy.stats import t
 from tsds_jax.evaluation.scores import Interval
 from tsds_jax.evaluation.stability import stability
 from tsds_jax.report.plots import plain_style
-from tsds_jax.runtime.folder import RunFolder, atomic
+from tsds_jax.runtime.files import atomic
+from tsds_jax.runtime.folder import RunFolder
 
 # Knows which labels are wrong, and removes those and no others: what there is to be had.
 ORACLE = "oracle"

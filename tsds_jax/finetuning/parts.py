@@ -85,11 +85,6 @@ def whole(trained: Trained, frozen: nnx.State, scale: float) -> tuple[nnx.State,
     )
 
 
-def trained_count(trained: Trained) -> int:
-    """How many numbers train."""
-    return sum(leaf.size for leaf in jax.tree.leaves(trained))
-
-
 def dotted(path: Path) -> str:
     """A parameter's path as one name, such as ``encoder.layers.0.up.bias``."""
     return ".".join(map(str, path))

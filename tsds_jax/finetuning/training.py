@@ -21,7 +21,7 @@ from tsds_jax.finetuning.batches import draw_batches, training_batch
 from tsds_jax.finetuning.checkpoints import Checkpoints
 from tsds_jax.finetuning.checks import steps_for
 from tsds_jax.finetuning.optimiser import adamw, learning_rate_at
-from tsds_jax.finetuning.parts import Trained, split_parts, trained_count, whole
+from tsds_jax.finetuning.parts import Trained, split_parts, whole
 from tsds_jax.finetuning.scores import goodness, score
 from tsds_jax.finetuning.target import all_outputs
 from tsds_jax.finetuning.units import Units
@@ -230,7 +230,7 @@ def train(
         with contextlib.suppress(OSError):  # a disk that is full must not take what was learned
             save()
     found = state.trained if best is None else best
-    return Outcome(all_parameters(found), loop, trained_count(found))
+    return Outcome(all_parameters(found), loop, optax.tree.size(found))
 
 
 def _look(loop: Loop, scores: dict[str, float] | None, options: FineTuneOptions) -> bool:

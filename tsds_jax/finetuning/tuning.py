@@ -31,7 +31,8 @@ from tsds_jax.finetuning.training import Log, Rows
 from tsds_jax.finetuning.training import train as train_rows
 from tsds_jax.finetuning.units import Units
 from tsds_jax.options import FineTuneOptions
-from tsds_jax.runtime.folder import MANIFEST, RunFolder, as_path, check_place, open_run
+from tsds_jax.runtime.files import MANIFEST, as_path
+from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import first_says
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.runtime.spread import over_all_devices

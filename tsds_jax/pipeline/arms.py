@@ -13,7 +13,8 @@ from tsds_jax.finetuning import finetune, steps_for
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import held_out_units
 from tsds_jax.pipeline.selected import Selection
-from tsds_jax.runtime.folder import Arrays, RunFolder
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import Limits
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from tsds_jax.data.marks import codes_of
 from tsds_jax.data.messages import counted
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
-from tsds_jax.finetuning.checks import check_kind
+from tsds_jax.finetuning.checks import check_kind, check_tokens
 from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
-from tsds_jax.runtime.folder import check_writable
+from tsds_jax.runtime.files import MANIFEST, as_path, check_writable
 from tsds_jax.selection import RULES, Limits, check_cuts
 from tsds_jax.selection.choice import FOLDS, validation_folds
 from tsds_jax.valuation import check_points, check_value_options
@@ -132,6 +133,30 @@ def check_precision(encoder: Encoder) -> None:
     """Raises InputError where a model cannot be fine-tuned for the precision of its weights."""
     if encoder.dtype != "float32":
         raise InputError(f"the model's dtype is {encoder.dtype}, too coarse to fine-tune in: load it as float32")
+
+
+def check_before_overwriting(
+    out: str | os.PathLike,
+    encoder: Encoder,
+    settings: SelectOptions,
+    finetuning: FineTuneOptions | None,
+    represented: Iterable[TextData],
+    not_represented: Iterable[TextData | None] = (),
+) -> None:
+    """Raises InputError for a row that cannot be tokenised, while the run that ``out`` holds, if any, is still there.
+
+    Args:
+      out: the folder.
+      encoder: the model.
+      settings: how many tokens rows are represented by.
+      finetuning: how many they are fine-tuned or scored by; None where none are.
+      represented: rows that are represented, and may be fine-tuned on too.
+      not_represented: rows that fine-tuned models alone see.
+    """
+    if (as_path(out) / MANIFEST).exists():
+        tuned = 0 if finetuning is None else finetuning.max_length
+        check_tokens(represented, encoder, max(settings.max_length or encoder.config.max_tokens, tuned))
+        check_tokens(not_represented, encoder, tuned)
 
 
 def check_for_comparison(finetuning: FineTuneOptions) -> None:

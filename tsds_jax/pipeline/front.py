@@ -10,11 +10,11 @@ from tsds_jax.arrays import number_in
 from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.finetuning import check_fits, checked_options
-from tsds_jax.finetuning.checks import check_tokens
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline.arms import compare_arms
 from tsds_jax.pipeline.checks import (
+    check_before_overwriting,
     check_cache,
     check_classes,
     check_for_comparison,
@@ -29,7 +29,7 @@ from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.selected import Selection, write_selection
 from tsds_jax.pipeline.selecting import select_rows
 from tsds_jax.report import write_report
-from tsds_jax.runtime.folder import MANIFEST, as_path, check_place, keep_nothing, no_part, open_run
+from tsds_jax.runtime.folder import check_place, keep_nothing, no_part, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits
@@ -162,10 +162,9 @@ def run(
     manifest = manifest_of(splits, encoder, settings, limits, finetuning, {"data": seconds}, command)
     if splits.test is None:
         manifest["warnings"].append("no test rows were given, so no model was fine-tuned to compare")
-    if overwrite and (as_path(out) / MANIFEST).exists():  # what cannot be tokenised is told of while that run is there
-        longest = max(settings.max_length or encoder.config.max_tokens, finetuning.max_length)
-        check_tokens((splits.train, splits.validation), encoder, longest)
-        check_tokens([splits.test], encoder, finetuning.max_length)
+    if overwrite:
+        valued = (splits.train, splits.validation)
+        check_before_overwriting(out, encoder, settings, finetuning, valued, [splits.test])
     folder = open_run(out, manifest["identity"], resume=resume, overwrite=overwrite, every=checkpoint_every)
     if folder.finished:  # and is to be whole again before it says so
         folder.write_json("manifest.json", {**manifest, "status": "running"})

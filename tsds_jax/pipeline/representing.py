@@ -17,7 +17,8 @@ from tsds_jax.finetuning import finetune
 from tsds_jax.games.held_out import stratified_folds
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import judged_apart, layers_of
-from tsds_jax.runtime.folder import NOT_KEPT, Arrays, Part
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import NOT_KEPT, Part
 from tsds_jax.runtime.progress import Progress, ProgressFn
 
 # Models of cross-fitted representations: each learns from the rows that the others represent.

@@ -15,7 +15,8 @@ from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.pipeline.selected import Selection
-from tsds_jax.runtime.folder import Arrays, Keep, PartOf, Timed
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
@@ -78,9 +79,8 @@ def select_rows(
         valuation, opinion = valuation.for_members(groups), opinion.for_members(groups)
 
     timed = Timed(keep)
-    # What is one number for each class to the points is accuracy to all of them together.
-    utility = "accuracy" if settings.utility == "class_wise" else settings.utility
-    game = source_game(x, train.labels, x_val, validation.labels, source=settings.source, utility=utility, C=settings.C)
+    how: dict[str, Any] = {"source": settings.source, "utility": settings.utility, "C": settings.C}
+    game = source_game(x, train.labels, x_val, validation.labels, **how)
     choice = choose(game, valuation, limits, folds, settings, timed, units=units)
     logistic = game
     if settings.source != "logistic":

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tsds_jax.data.csvtext import parse_csv
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import as_path
+from tsds_jax.runtime.files import as_path
 
 _COLUMNS = ("row", "label", "value", "stderr", "count", "rank", "kept")
 
@@ -172,8 +172,7 @@ class RunContents:
     @property
     def by_class(self) -> bool:
         """Whether rows were removed in the order of their place among their own class."""
-        options = self.manifest.get("options")
-        return isinstance(options, Mapping) and options.get("by_class") is True
+        return part_of(self.manifest, "options").get("by_class") is True
 
 
 def read_run(folder: Path | str) -> RunContents:
@@ -193,8 +192,7 @@ def read_run(folder: Path | str) -> RunContents:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that `tsds run --out` wrote")
     manifest = _json_object(folder / "manifest.json")
-    identity = manifest.get("identity")
-    stage = identity.get("stage") if isinstance(identity, dict) else None
+    stage = part_of(manifest, "identity").get("stage")
     if stage is not None:
         raise InputError(
             f"{folder} is a folder of `tsds {str(stage)[:20]}`, which has no report: give one of `tsds run`"
@@ -336,6 +334,12 @@ def _arm(path: Path, arm: Mapping[str, Any]) -> Arm:
         seconds=as_float(arm.get("seconds")),
         history=tuple({str(k): as_float(v) for k, v in entry.items()} for entry in history),
     )
+
+
+def part_of(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A nested object; empty if it is missing or something else."""
+    part = found.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
 def as_float(found: object) -> float:

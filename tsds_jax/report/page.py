@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tsds_jax.report import plots, words
-from tsds_jax.report.contents import RunContents, Values, as_float, read_run
-from tsds_jax.runtime.folder import as_path, atomic
+from tsds_jax.report.contents import RunContents, Values, as_float, part_of, read_run
+from tsds_jax.runtime.files import as_path, atomic
 
 _EXAMPLES = 20
 _TEXT = 4000  # characters of one text; forty of them stay far below the size a browser is slow at
@@ -107,14 +107,14 @@ def _printable(found: Any) -> Any:
 
 
 def _title(contents: RunContents) -> str:
-    train = _mapping(_mapping(contents.manifest.get("data")).get("train"))
+    train = part_of(part_of(contents.manifest, "data"), "train")
     source = str(train.get("source") or contents.name)
     name = source.replace("\\", "/").rstrip("/").rpartition("/")[2] or source
     return f"Training data valuation: {words.short(name, 120)}"
 
 
 def _byline(manifest: Mapping[str, Any]) -> str:
-    model = _mapping(manifest.get("model")).get("name")
+    model = part_of(manifest, "model").get("name")
     created = str(manifest.get("created") or "")[:16].replace("T", " ")
     version = f"tsds_jax {manifest.get('tsds_jax', '')}".strip()
     return " · ".join(words.short(part, 120) for part in (model, created, version) if part)
@@ -251,18 +251,18 @@ def _labels(values: Values, exponent: int) -> dict[str, Any]:
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Settings and figures of the valuation, as they stand in the manifest."""
-    found = dict(_mapping(manifest.get("valuation")))
-    cut_texts = _mapping(manifest.get("representation")).get("truncated_texts")
+    found = dict(part_of(manifest, "valuation"))
+    cut_texts = part_of(manifest, "representation").get("truncated_texts")
     facts = [("seed", manifest.get("seed")), *found.items(), ("texts cut to the length limit", cut_texts)]
     return [(words.short(key, 60).replace("_", " "), _plain(value)) for key, value in facts if value is not None]
 
 
 def _data(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
-    for role, part in _mapping(manifest.get("data")).items():
+    for role, part in part_of(manifest, "data").items():
         if not isinstance(part, Mapping):
             continue
-        classes = _mapping(part.get("classes"))
+        classes = part_of(part, "classes")
         shown = ", ".join(f"{words.short(k, 60)} {_plain(n)}" for k, n in list(classes.items())[:12])
         more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
         rows.append(
@@ -278,7 +278,7 @@ def _data(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _stages(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
-    times = {str(k): as_float(v) for k, v in _mapping(manifest.get("stages")).items()}
+    times = {str(k): as_float(v) for k, v in part_of(manifest, "stages").items()}
     times = {stage: time for stage, time in times.items() if math.isfinite(time)}
     total = sum(times.values())
     return [
@@ -290,8 +290,8 @@ def _stages(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _options(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every option of the run; those of fine-tuning bear its name, for both have some of the same names."""
-    tuning = {f"finetune {key}": value for key, value in _mapping(manifest.get("finetuning")).items()}
-    return _pairs(dict(_mapping(manifest.get("options"))) | tuning)
+    tuning = {f"finetune {key}": value for key, value in part_of(manifest, "finetuning").items()}
+    return _pairs(dict(part_of(manifest, "options")) | tuning)
 
 
 def _versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,11 +302,11 @@ def _versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "devices": ", ".join(str(d) for d in _list(manifest.get("devices"))) or None,
     }
     own = {"tsds_jax": manifest.get("tsds_jax")}
-    return own | dict(_mapping(manifest.get("versions"))) | {k: v for k, v in machine.items() if v is not None}
+    return own | dict(part_of(manifest, "versions")) | {k: v for k, v in machine.items() if v is not None}
 
 
-def _pairs(found: object) -> list[tuple[str, str]]:
-    return [(words.short(key, 100), _plain(value)) for key, value in list(_mapping(found).items())[:300]]
+def _pairs(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(words.short(key, 100), _plain(value)) for key, value in list(found.items())[:300]]
 
 
 def _plain(value: object) -> str:
@@ -332,10 +332,6 @@ def _exponent(value: np.ndarray) -> int:
     if typical == 0 or 0.5 <= typical < 1000:
         return 0
     return 3 * math.floor((math.log10(typical) + 0.3) / 3)
-
-
-def _mapping(found: object) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
 
 
 def _list(found: object) -> list[Any]:

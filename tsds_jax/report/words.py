@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsds_jax.data.messages import counted
-from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float
+from tsds_jax.report.contents import Arm, Cut, Difference, FineTuning, RunContents, Suspects, as_float, part_of
 from tsds_jax.runtime.console import duration
 
 MINUS = "\u2212"
@@ -167,8 +167,7 @@ def unfinished(contents: RunContents) -> list[str]:
 def doubts(suspects: Suspects, manifest: Mapping[str, Any]) -> str:
     """How many labels are doubted, by what, and where all of them stand."""
     many = "1 label is doubted" if len(suspects) == 1 else f"{len(suspects):,} labels are doubted"
-    options = manifest.get("options")
-    learned = isinstance(options, dict) and options.get("represent_by") == "fine_tuned"
+    learned = part_of(manifest, "options").get("represent_by") == "fine_tuned"
     but = ", but of vectors by a model that had" if learned else ""
     return f"{many} by classifiers that had not seen them{but} (suspects.csv has all); the most doubtful:"
 
@@ -232,15 +231,15 @@ def cut_in_words(cut: Cut) -> str:
 
 def method(manifest: Mapping[str, Any]) -> list[str]:
     """How the values were computed, a sentence a step."""
-    valuation, model = _mapping(manifest, "valuation"), _mapping(manifest, "model")
-    options = _mapping(manifest, "options")
+    valuation, model = part_of(manifest, "valuation"), part_of(manifest, "model")
+    options = part_of(manifest, "options")
     unit = "group" if options.get("group") else "row"
     sentences = []
     if model.get("name"):
         size = as_float(model.get("parameters"))
         weights = f" ({whole(size)} parameters)" if math.isfinite(size) else ""
         pca = as_float(options.get("pca"))
-        explained = as_float(_mapping(manifest, "representation").get("explained"))
+        explained = as_float(part_of(manifest, "representation").get("explained"))
         kept = f" ({share(explained)} of the variance)" if math.isfinite(explained) else ""
         reduced = f", reduced to {whole(pca)} principal components{kept}" if pca > 0 else ""
         pooled = f", {short(options['pooling'], 20)} pooling" if options.get("pooling") else ""
@@ -328,9 +327,3 @@ def _verdict(change: Difference) -> str:
     if change.high < 0:
         return "lower by more than the choice of test rows explains (another fine-tuning seed may differ)"
     return "which these test rows cannot tell from no change"
-
-
-def _mapping(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A nested object of the manifest; empty if it is missing or something else."""
-    found = manifest.get(key)
-    return found if isinstance(found, Mapping) else {}

@@ -11,7 +11,8 @@ import numpy as np
 
 from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.runtime.folder import Arrays, as_path, check_writable, first_difference, read_arrays, write_arrays
+from tsds_jax.runtime.files import Arrays, as_path, check_writable, read_arrays, write_arrays
+from tsds_jax.runtime.folder import first_difference
 from tsds_jax.runtime.processes import first_says, from_first, is_first
 from tsds_jax.runtime.signals import Ended, PutOff
 

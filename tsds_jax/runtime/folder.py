@@ -1,16 +1,8 @@
-"""The folder of a run: whose it is, what is finished in it, and writes that are whole or absent."""
+"""The folder of a run: whose it is, and what is finished in it."""
 
-import errno
-import io
 import json
 import os
-import re
-import secrets
-import shutil
-import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,10 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.errors import InputError, TsdsError
+from tsds_jax.errors import InputError
+from tsds_jax.runtime.files import (
+    MANIFEST,
+    Arrays,
+    abandoned,
+    as_path,
+    atomic,
+    check_writable,
+    read_arrays,
+    remove,
+    write_arrays,
+)
 from tsds_jax.runtime.lock import LOCK
+from tsds_jax.runtime.processes import first_says, own_place
 
-MANIFEST = "manifest.json"
 # Everything a run may leave in its folder; --overwrite removes these and nothing else.
 _OWN = (
     "values.parquet",
@@ -51,35 +54,7 @@ _OWN = (
     MANIFEST,
 )
 
-# What NumPy raises for an .npz that is cut, damaged or pickled.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-
-Arrays = dict[str, np.ndarray]
 Keep = Callable[[str, Callable[[], Arrays]], Arrays]
-
-
-def as_path(name: str | os.PathLike) -> Path:
-    """The path of this name, ``~`` being the home folder.
-
-    Raises:
-      InputError: no file can have that name, or the system does not say whether there is one.
-    """
-    text = os.fspath(name)
-    try:
-        path = Path(text).expanduser()
-        if text.strip():
-            os.lstat(path)
-            return path
-        reason = "it is empty"
-    except (FileNotFoundError, NotADirectoryError):
-        return path
-    except PermissionError:
-        raise InputError(f"{text} lies in a folder that is not open to this user: give another place") from None
-    except OSError as error:
-        reason = str(error.strerror).lower()
-    except (ValueError, RuntimeError) as error:  # a NUL; a user that there is not
-        reason = str(error)
-    raise InputError(f"{text[:60]!r} is no path ({reason}): give the name of a file or a folder")
 
 
 def keep_nothing(name: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -175,7 +150,7 @@ class RunFolder:
 
     def remove(self, name: str) -> None:
         """Removes a file or a folder of the run, if it is there."""
-        _remove(self.path / name)
+        remove(self.path / name)
 
     def keep(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of stage ``name``: read where an earlier try finished it, else computed and written.
@@ -192,7 +167,7 @@ class RunFolder:
         part = self.part(name)
         for left in (part.file, part.folder):
             assert left is not None
-            _remove(left)
+            remove(left)
         return arrays
 
     def part(self, name: str) -> Part:
@@ -215,67 +190,6 @@ class RunFolder:
             out.write(line + "\n")
 
 
-class atomic:
-    """Context of a temporary path that takes the place of ``target`` when its block ends well.
-
-    All of it is on disk before it gets the name, so that not even a lost power leaves half of it there.
-    """
-
-    def __init__(self, target: Path):
-        """For the file or folder ``target``."""
-        self.target = target
-        # Not the process's number: other threads and other machines may write the same target at once.
-        self.temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
-    def __enter__(self) -> Path:
-        """The path to write to."""
-        return self.temporary
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        """Renames on success, removes the remains on failure."""
-        try:
-            if kind is None:
-                for part in (*self.temporary.rglob("*"), self.temporary):
-                    _to_disk(part)
-                os.replace(self.temporary, self.target)
-                _to_disk(self.target.parent)
-        finally:
-            _remove(self.temporary)
-
-
-def read_arrays(file: Path, way_out: str, content: bytes | None = None) -> Arrays:
-    """What `write_arrays` wrote. Raises TsdsError with the way out where it cannot be read, or holds a pickle.
-
-    Args:
-      file: its name, and where it is read from unless its content is given.
-      way_out: what to do about a file that cannot be read.
-      content: of the file.
-    """
-    try:
-        return load_npz(file if content is None else io.BytesIO(content))
-    except UNREADABLE as error:
-        raise TsdsError(f"{file} cannot be read ({error}): {way_out}") from None
-
-
-def load_npz(file: Path | io.BytesIO) -> Arrays:
-    """All arrays of an .npz file. Raises one of `UNREADABLE` where it is none, or where one of them is a pickle."""
-    if isinstance(file, Path) and not file.is_file():
-        raise FileNotFoundError(errno.ENOENT, "it is no file")
-    # NumPy takes all but archives and arrays for pickles, and its message tells how to run those.
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is no whole .npz")
-    with open(file, "rb") if isinstance(file, Path) else file as opened:
-        stored = np.load(opened, allow_pickle=False)
-        return {name: stored[name] for name in stored.files}
-
-
-def write_arrays(file: Path, arrays: Arrays) -> None:
-    """Writes an .npz file, whole or not at all, in a folder that is made where there is none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(file) as temporary, open(temporary, "wb") as out:
-        np.savez(out, **arrays)  # type: ignore[arg-type]
-
-
 def open_run(
     folder: str | os.PathLike,
     identity: Mapping[str, Any],
@@ -296,8 +210,6 @@ def open_run(
     Raises:
       InputError: the folder holds another run, or files of something else; or it cannot be written, or is in use.
     """
-    from tsds_jax.runtime.processes import own_place  # which needs this module
-
     with ExitStack() as stack:
         path = stack.enter_context(own_place(folder))
         _sign(path, identity, resume, overwrite)
@@ -311,7 +223,7 @@ def clear_run(path: Path) -> None:
         # Stopped within the removal, it would still be said to be finished.
         RunFolder(path).write_json(MANIFEST, {**earlier, "status": "running"})
         for name in _OWN:
-            _remove(path / name)
+            remove(path / name)
 
 
 def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
@@ -328,8 +240,8 @@ def _sign(path: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool
     except OSError as error:
         raise InputError(f"folder {path} cannot be made ({error.strerror}): give one that can be written") from None
     for place in (path, path / "state"):
-        for left in _abandoned(place):
-            _remove(left)
+        for left in abandoned(place):
+            remove(left)
     if _manifest(path) is None:
         RunFolder(path).write_json(MANIFEST, {"status": "running", "identity": dict(identity)})
 
@@ -381,8 +293,6 @@ def check_outside(
       overwrite: see `open_run`.
       cache: that is written before the folder is opened, and would be nobody's in a new one.
     """
-    from tsds_jax.runtime.processes import first_says  # which needs this module
-
     path, refused = as_path(folder), ""
     if not path.is_dir() or _barely_begun(path):
         if cache is not None and _is_within(as_path(cache), path):
@@ -394,19 +304,6 @@ def check_outside(
         )
     if refused := first_says(refused):
         raise InputError(refused)
-
-
-def check_writable(name: str | os.PathLike) -> None:
-    """Raises InputError where nothing can be written under that path, or where it could not be made."""
-    path = as_path(name)
-    parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not parent.is_dir():
-        raise InputError(f"{parent} is a file: give another place than {path}")
-    try:
-        with tempfile.TemporaryDirectory(dir=parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): give another place") from None
 
 
 def _is_within(path: Path, folder: Path) -> bool:
@@ -423,21 +320,16 @@ def _is_own(source: Any, folder: Path) -> bool:
     """Whether a source is a path, or ``FOLDER@SPLIT``, of what a run has written to the folder, or of all of it."""
     if not isinstance(source, str | os.PathLike):
         return False
-    name = os.fspath(source)
-    # A hub name is the name of no file.
-    places = [as_path(one).resolve() for one in (name, name.rpartition("@")[0]) if one and as_path(one).exists()]
+    name = os.path.expanduser(source)
+    # A hub name is the name of no file, nor is that of rows set apart, which may even be too long for one.
+    places = [Path(one).resolve() for one in (name, name.rpartition("@")[0]) if os.path.exists(one)]
     parts = [place.relative_to(folder.resolve()).parts for place in places if _is_within(place, folder)]
     return any(not part or part[0] in _OWN for part in parts)
 
 
-def _abandoned(folder: Path) -> list[Path]:
-    """What writers that were killed left in the folder: `atomic` would have given it a name."""
-    return [path for path in folder.glob(".*.part") if re.fullmatch(r"\..+\.[0-9a-f]{8}\.part", path.name)]
-
-
 def _barely_begun(folder: Path) -> bool:
     """Whether all that is there is from a run that has no manifest yet, or was killed before it had one."""
-    state, known = folder / "state", {folder / "state", folder / LOCK, *_abandoned(folder)}
+    state, known = folder / "state", {folder / "state", folder / LOCK, *abandoned(folder)}
     return {*folder.iterdir()} <= known and not (state.exists() and any(state.iterdir()))
 
 
@@ -461,29 +353,3 @@ def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         elif a != b:
             return f"{key} {str(a)[:60]} instead of {str(b)[:60]}"
     return ""
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until the system has written what it holds of a file, or of a folder's list of names."""
-    folder = path.is_dir()
-    try:
-        opened = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-    except PermissionError:
-        if folder:  # Windows opens none, and needs it not.
-            return
-        raise
-    try:
-        os.fsync(opened)
-    except OSError as error:
-        # Some network and user-space file systems do not know this of folders.
-        if not folder or error.errno not in (errno.EINVAL, errno.EBADF):
-            raise
-    finally:
-        os.close(opened)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

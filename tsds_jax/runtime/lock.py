@@ -64,7 +64,7 @@ def _locked(file: Path, what: Path) -> IO[str] | None:
         import fcntl
     except ImportError:  # Windows
         return None
-    there = file.exists()
+    there = os.path.exists(file)  # where `Path.exists` raises: its name may be too long
     with contextlib.ExitStack() as failed:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

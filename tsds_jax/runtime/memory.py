@@ -1,45 +1,13 @@
-"""What memory holds at a time: less together where a device has no room, and a block of rows of what lies on disk."""
+"""What a device's memory holds at a time: less together where it has no room."""
 
-import mmap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from tsds_jax.errors import TsdsError
-
-# Rows read at a time: of 384 numbers some 50 MB in float64.
-_ROWS = 16_384
-
-
-def blocks(x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """The rows of a matrix in float64, some thousands at a time, each time with which they are.
-
-    Of a file that is mapped read-only, what was read is let go of: the system has it still, if it has the room.
-
-    Example:
-      >>> np.save("x.npy", np.ones((3, 2), np.float32))
-      >>> float(sum(block.sum() for _, block in blocks(np.load("x.npy", mmap_mode="r"))))
-      6.0
-    """
-    file = _mapped_file(x)
-    for first in range(0, len(x), _ROWS):
-        rows = slice(first, min(first + _ROWS, len(x)))
-        yield rows, np.asarray(x[rows], np.float64)
-        if file is not None:
-            file.madvise(mmap.MADV_DONTNEED)
-
-
-def _mapped_file(x: object) -> mmap.mmap | None:
-    """What a read-only map's array is a view of; None for other arrays, and on a system without such advice."""
-    mapped = None
-    while isinstance(x, np.ndarray):
-        mapped = x if isinstance(x, np.memmap) else mapped
-        x = x.base
-    alike = isinstance(x, mmap.mmap) and mapped is not None and mapped.mode == "r"
-    return x if alike and hasattr(mmap, "MADV_DONTNEED") else None  # type: ignore[return-value]
 
 
 def device_memory() -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tsds_jax.errors import InputError
-from tsds_jax.runtime.folder import MANIFEST, as_path
+from tsds_jax.runtime.files import MANIFEST, as_path
 from tsds_jax.runtime.lock import LOCK, take
 
 P = ParamSpec("P")
@@ -62,11 +62,6 @@ def join_job(coordinator: str | None, processes: int | None = None, process: int
 def is_first() -> bool:
     """Whether this process is the one whose files are the job's."""
     return jax.process_index() == 0
-
-
-def all_say(true: bool) -> bool:
-    """Whether this is true in every process."""
-    return true if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(true)).all())
 
 
 def any_says(*true: bool) -> tuple[bool, ...]:

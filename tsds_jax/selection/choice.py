@@ -64,11 +64,11 @@ def choose(
       valuation: of the points; with folds, split by them.
       limits: what the removal respects.
       folds: of the validation rows, see `validation_folds`.
-      options: the rule, the grid, or how many rows are to go.
+      options: the rule, the grid, or how many rows are to go; ``seed`` draws the order of rows of the same value.
       keep: stores the refits behind the curve.
       units: of the validation rows, see `validation_folds`; rows of one unit say what they say together.
     """
-    order = limits.removal_order(valuation.values)
+    order = limits.removal_order(valuation.values, options.seed)
     wanted = wanted_cuts(len(valuation.values), options.grid, options.largest_cut)
     asked = _asked_for(valuation.values, limits, order, options)
     if asked is not None:
@@ -80,7 +80,7 @@ def choose(
         assert valuation.by_row is not None
         by_others = valuation.by_row.sum(1)[:, None] - valuation.by_row
         by_others[np.isnan(valuation.values)] = np.nan  # of which nothing is known: the last to go, here too
-        crossed = tuple(limits.removal_order(by_others[:, fold]) for fold in range(FOLDS))
+        crossed = tuple(limits.removal_order(by_others[:, fold], options.seed) for fold in range(FOLDS))
         curve = crossed_curve(game, order, folds, crossed, wanted, keep, units=units)
     return Choice(order, curve, *(asked or (options.rule, removal_index(curve, options.rule), 0)), crossed)
 

@@ -11,7 +11,8 @@ from tsds_jax.errors import InputError
 from tsds_jax.games import KernelGame, LogisticGame, RidgeGame
 from tsds_jax.games.refits import check_counts_hits, refitted
 from tsds_jax.games.utilities import row_scores
-from tsds_jax.runtime.folder import Arrays, Keep, keep_nothing
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import Keep, keep_nothing
 from tsds_jax.selection.limits import RemovalOrder
 
 # A class of fewer validation rows may show no spread by chance.

@@ -18,7 +18,7 @@ _LEAST_OVERLAP = 0.5
 _LEAST_AGREEMENT = 0.75
 # Validation rows that cannot tell a gain of so much from none are too few.
 _LARGEST_UNSEEN = 0.02
-_DRAWS = 20
+_DRAWS = 10
 # Classes of which the cut takes most; of more only their number is told.
 _NAMED = 3
 
@@ -60,7 +60,7 @@ def doubts_about_values(
         order = other.ranking
         if limits is not None:
             # All that may go at all: behind them, or beyond a floor, rows stand in the order of the data.
-            may_go = dataclasses.replace(limits, class_floor=0.0).removal_order(other.values)
+            may_go = dataclasses.replace(limits, class_floor=0.0).removal_order(other.values, other.seed)
             order = may_go.points[: may_go.ends[-1]]
         half = len(order) // 2
         agreed = float(np.isin(removed, order[: max(half, len(removed))]).mean())
@@ -134,34 +134,26 @@ def fewer_than_asked(choice: Choice) -> list[str]:
 def expected_overlap(valuation: Valuation, removed: int, limits: Limits | None = None) -> float:
     """Share of the lowest points that two runs with other seeds are expected to have in common.
 
-    Both are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
-    noise in proportion to each value's standard error; the mean of twenty pairs.
+    Runs are drawn from the values, shrunk so that their spread is what it is without sampling noise, and from normal
+    noise in proportion to each value's standard error; the mean over all pairs of ten.
 
     Args:
       valuation: the values.
       removed: how many points are removed.
-      limits: units go together, at their mean and by one noise, and protected ones never; floors and shares of classes
-        are not looked at.
+      limits: what a removal respects, of which units have one noise; nothing if not given.
     """
-    valued = np.isfinite(valuation.values)  # who is not is kept
-    values, error = valuation.values[valued], np.nan_to_num(valuation.stderr[valued], nan=0.0)
-    reliable = valuation.reliability
+    values, error = valuation.values, np.nan_to_num(valuation.stderr, nan=0.0)
+    limits = limits or Limits.none(np.zeros(len(values), np.int64))
+    valued, reliable = np.isfinite(values), valuation.reliability
     # The spread of the true values is the reliable share of that of the estimates, and the rest is noise: standard
     # errors also hold what moves all values alike.
-    true = values.mean() + np.sqrt(reliable) * (values - values.mean())
-    error *= np.sqrt((1 - reliable) * np.var(values) / max(np.mean(error**2), 1e-300))
-    size = np.ones(len(values), np.int64)
-    if limits is not None:
-        units = limits.units[valued]
-        free = (np.bincount(limits.units, limits.protected) == 0)[: units.max() + 1] & (np.bincount(units) > 0)
-        size = np.bincount(units)[free]
-        true, error = (np.bincount(units, of)[free] / size for of in (true, error))
-    generator = np.random.default_rng(0)
-    shares = []
-    for _ in range(_DRAWS):
-        gone = np.ones(len(size), bool)
-        for _ in range(2):
-            order = np.argsort(true + error * generator.normal(size=len(size)))
-            gone[order[np.cumsum(size[order]) > removed]] = False
-        shares.append(size[gone].sum() / removed)
-    return float(np.mean(shares))
+    mean = np.mean(values[valued])
+    true = mean + np.sqrt(reliable) * (values - mean)
+    error *= np.sqrt((1 - reliable) * np.var(values[valued]) / max(np.mean(error[valued] ** 2), 1e-300))
+    error, units = limits.unit_values(error), limits.units
+    times = np.zeros(len(values))
+    for draw in range(_DRAWS):
+        noise = np.random.default_rng([0, draw]).normal(size=units.max() + 1)
+        order = limits.removal_order(true + error * noise[units], draw)
+        times[order.points[: order.cuts(np.array([removed]))[0]]] += 1
+    return float(times @ (times - 1) / (_DRAWS * (_DRAWS - 1) * removed))

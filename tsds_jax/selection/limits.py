@@ -61,6 +61,21 @@ class RemovalOrder(NamedTuple):
         return self.ends[np.searchsorted(self.ends, wanted, side="right") - 1]
 
 
+def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
+    """Each point's rank as its value, 0 for the lowest, equal ones in random order; one without a value (NaN) is last.
+
+    Rows often come sorted by class: where many have the same value, as by out-of-bag shares, the order in which they
+    came would remove one class first, and that is not what the values say.
+
+    >>> without_ties(np.array([0.5, np.nan, -1.0]), 0).tolist()
+    [1.0, 2.0, 0.0]
+    """
+    mixed = np.random.default_rng([seed, 2]).permutation(len(values))
+    ranks = np.empty(len(values))
+    ranks[mixed[np.argsort(values[mixed], kind="stable")]] = np.arange(len(values))
+    return ranks
+
+
 @dataclass(frozen=True, eq=False)
 class Limits:
     """What a removal must respect.
@@ -85,13 +100,14 @@ class Limits:
         """Every point by itself, and none protected."""
         return Limits(labels, np.arange(len(labels)), np.zeros(len(labels), bool))
 
-    def removal_order(self, values: np.ndarray) -> RemovalOrder:
+    def removal_order(self, values: np.ndarray, seed: int = 0) -> RemovalOrder:
         """The lowest unit first; a unit's value is the mean of its points'.
 
         A unit that would leave a class below its floor is passed over, and so are units with a protected point.
 
         Args:
           values: ``[points]``.
+          seed: decides the order of units of the same value, see `without_ties`.
 
         Raises:
           InputError: ``by_class`` with a unit that holds more than one class.
@@ -102,21 +118,21 @@ class Limits:
           RemovalOrder(points=array([1, 0, 2, 3]), ends=array([0, 1]))
         """
         size = np.bincount(self.units)
-        value = self._mean_by_unit(values)
+        value = without_ties(self._mean_by_unit(values), seed)
         members = np.split(np.argsort(self.units, kind="stable"), np.cumsum(size)[:-1])
-        left = np.bincount(self.labels)
-        floor = np.maximum(np.ceil(self.class_floor * left - 1e-9), 1)
+        rows = np.bincount(self.labels)
+        spare = (rows - np.maximum(np.ceil(self.class_floor * rows - 1e-9), 1)).tolist()
         fixed = np.bincount(self.units, self.protected) > 0
         label, count, start = class_counts(self.labels, self.units)
         gone = []
         place = self._place_in_class(value, members, np.where(fixed, 0, size)) if self.by_class else value
-        for unit in np.argsort(place, kind="stable"):
-            own = list(zip(label[start[unit] : start[unit + 1]], count[start[unit] : start[unit + 1]], strict=True))
-            if fixed[unit] or any(left[of] - taken < floor[of] for of, taken in own):
-                continue
-            for of, taken in own:
-                left[of] -= taken
-            gone.append(unit)
+        order = np.argsort(place, kind="stable")
+        for unit in order[~fixed[order]].tolist():
+            own = range(start[unit], start[unit + 1])
+            if all(count[of] <= spare[label[of]] for of in own):
+                for of in own:
+                    spare[label[of]] -= count[of]
+                gone.append(unit)
         removed = np.concatenate([members[unit] for unit in gone]) if gone else np.empty(0, np.int64)
         stay = np.ones(len(values), bool)
         stay[removed] = False

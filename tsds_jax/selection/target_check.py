@@ -27,7 +27,8 @@ from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning import finetune, steps_for
 from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.runtime.folder import Arrays, Keep, PartOf, no_part
+from tsds_jax.runtime.files import Arrays
+from tsds_jax.runtime.folder import Keep, PartOf, no_part
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.choice import Choice
 
