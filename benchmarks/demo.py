@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from measures.code import stamp
-from measures.machine import machine
+from measures.machine import MAXRSS, machine
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = (
@@ -70,9 +70,8 @@ def run(options: list[str], *, cached: bool) -> tuple[dict[str, Any], str]:
         seconds = time.perf_counter() - began
         manifest = json.loads((out / "manifest.json").read_text())
         finetune = json.loads((out / "finetune.json").read_text())
-    # Of the largest of all children so far; ru_maxrss is in KiB on Linux and in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    # Of the largest of all children so far.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS
     printed = done.stdout.replace(str(out), "tsds-demo")
     print(printed)
     print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")

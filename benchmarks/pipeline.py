@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from measures.code import ROOT, stamp
-from measures.machine import compile_anew
+from measures.machine import MAXRSS, compile_anew
 from measures.problem import in_turn, say
 from measures.results import provenance, write
 
@@ -59,7 +59,6 @@ CHAINS = {"subset_size": 40, "samples": 50, "grid": 0.05}
 TUNING = {"batch_size": 32, "steps": 63, "learning_rate": 1e-4, "weight_decay": 0.01, "clip": 1.0, "warmup": 0.1}
 STAGES = ("embed", "value", "select", "finetune")
 ARMS = {"full": "all rows", "selection": "the selection", "random": "as many random rows"}
-UNIT = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB on Linux and in bytes on macOS
 
 
 def main() -> None:
@@ -89,9 +88,10 @@ def main() -> None:
     converged = tsds.value(*data, **how).values
     for run in (run for some in runs.values() for run in some):
         run["agreement"] = against(run.pop("values"), run.pop("stderr"), converged)
-    print(table(runs))
-    if quick:  # two contributions a point say little
+    if quick:  # two contributions a point say little of the values
+        print(table(runs).partition("| slope")[0])
         return
+    print(table(runs))
     about = provenance(*MEASURED, keep=True, packages=("flax", "optax", "torch", "transformers"))
     write(RESULTS, {**about, "runs": runs}, table(runs))
     if not all(agree(run) for some in runs.values() for run in some):
@@ -201,7 +201,7 @@ def _run(command: list[str]) -> tuple[float, int]:
     if process.returncode:
         raise SystemExit(f"ended with {process.returncode}: {' '.join(command)}")
     say(f"{time.perf_counter() - began:.0f} s")
-    return time.perf_counter() - began, used.ru_maxrss * UNIT
+    return time.perf_counter() - began, used.ru_maxrss * MAXRSS
 
 
 if __name__ == "__main__":

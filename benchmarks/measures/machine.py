@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import jax
 import tsds_jax
 
 CPUINFO = Path("/proc/cpuinfo")
+# Bytes in a unit of ru_maxrss, which is in KiB on Linux.
+MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 
 def machine() -> dict[str, Any]:
