@@ -5,7 +5,7 @@
                                                         and draw all plots of it anew
     python -m benchmarks guard                          a few ratios against the plain reference, or fail
 
-A trial of all takes five to six minutes on two cores, and one or two more where the peers' environments are new.
+A trial of all takes five minutes on two cores, and one to three more where the peers' environments are new.
 
 Each is a script of its own with its own options; `python benchmarks/NAME.py --help` has them, and its first lines say
 what it measures, how long it takes and what it needs. A script that fails does not keep the next from running.

@@ -107,7 +107,8 @@ def main() -> None:
     if not given.quick:
         compile_anew()
 
-    peer.on_cores(os.cpu_count() or 1)
+    # Another trial may want the other core, which PyTorch's threads would wait for.
+    peer.on_cores(1 if given.quick else os.cpu_count() or 1)
     bench = Bench(given.model, given.quick)
     rows: list[Any] = []
     measured: dict[str, Any] = {}

@@ -757,3 +757,26 @@ def test_values_of_a_pipeline_agree_with_converged_ones_by_their_slope_and_those
 def test_a_pipelines_stamp_has_the_reference_that_values_for_the_plain_side(code):
     files = {file.name for file in code._with_imports("benchmarks/peers/torch_pipeline.py")}
     assert {"torch_pipeline.py", "torch_encoder.py", "ts_dshapley.py"} <= files
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_lasting_peer_does_all_its_runs_in_one_process_and_others_each_in_their_own(lasting, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    environment = importlib.import_module("peers.environment")
+    shutil.copy(FOLDER.parent / "peers" / "lasting.py", tmp_path)
+    (tmp_path / "run_it.py").write_text(
+        "import json, os, sys\n"
+        "given = json.loads(sys.argv[3])\n"
+        "print('what it prints is no answer')\n"
+        "assert not given.get('fails')\n"
+        "told = {'process': os.getpid(), 'ready': 0, 'versions': {}, 'seed': given['seed']}\n"
+        "open(sys.argv[2], 'w').write(json.dumps(told))\n"
+    )
+    monkeypatch.setattr(environment, "HERE", tmp_path)
+    monkeypatch.setattr(environment.Peer, "_python", lambda self: sys.executable)
+    peer = environment.Peer("it", tmp_path, lasting=lasting)
+    runs = [peer.run(*[np.zeros(1)] * 4, seed=seed) for seed in (3, 4)]
+    assert [run["seed"] for run in runs] == [3, 4]
+    assert (runs[0]["process"] == runs[1]["process"]) == lasting
+    with pytest.raises(subprocess.CalledProcessError):
+        peer.run(*[np.zeros(1)] * 4, fails=True)

@@ -30,14 +30,16 @@ class Peer:
 
     Attributes:
       name: of requirements-NAME.txt, run_NAME.py and the environment.
+      lasting: whether one process does all runs: for a trial, most of which would be starting others.
       versions: of the peer and what it stands on, known after the first run.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, lasting: bool = False) -> None:
         """Its environment will be in the folder, made at the first run unless it is there."""
-        self.name = name
+        self.name, self.lasting = name, lasting
         self.versions: dict[str, str] = {}
         self._venv = folder / f"{name}-venv"
+        self._process: subprocess.Popen[str] | None = None
 
     def run(self, x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, **options: Any) -> dict[str, Any]:
         """What its script answers for these arrays and options, with one BLAS thread a process.
@@ -48,13 +50,16 @@ class Peer:
         Raises:
           CannotError: the peer does not have the task.
         """
-        python = self._python()
         with tempfile.TemporaryDirectory() as folder:
             given, answer = Path(folder, "arrays.npz"), Path(folder, "answer.json")
             np.savez(given, x=x, y=y, x_val=x_val, y_val=y_val)
-            command = [python, HERE / f"run_{self.name}.py", given, answer, json.dumps({"jobs": JOBS} | options)]
+            python, script = str(self._python()), str(HERE / f"run_{self.name}.py")
+            arguments = [str(given), str(answer), json.dumps({"jobs": JOBS} | options)]
             began = time.time()
-            subprocess.run([str(part) for part in command], check=True, env=os.environ | QUIET)
+            if self.lasting:
+                self._run_in_one(python, script, arguments)
+            else:
+                subprocess.run([python, script, *arguments], check=True, env=os.environ | QUIET)
             found = json.loads(answer.read_text())
         self.versions = found["versions"]
         if "cannot" in found:
@@ -69,6 +74,21 @@ class Peer:
         permutations = JOBS * max(1, (400 if quick else 1000) // len(x))
         found = self.run(x, y, x_val, y_val, task="permutations", permutations=permutations, seed=seed)
         return found["fits"] / found["seconds"], found["start_seconds"]
+
+    def _run_in_one(self, python: str, script: str, arguments: list[str]) -> None:
+        """The script in the process that ran it before; it ends when this one does."""
+        if self._process is None:
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self._process = subprocess.Popen(
+                [python, str(HERE / "lasting.py"), script], env=os.environ | QUIET, **pipes
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(arguments), file=self._process.stdin, flush=True)
+        if not self._process.stdout.readline():
+            with self._process as failed:  # closes its pipes and waits for it
+                self._process = None
+            raise subprocess.CalledProcessError(failed.returncode, script)
 
     def _python(self) -> Path:
         """The environment's interpreter; two that want it at a time do not make it both."""
