@@ -528,3 +528,12 @@ def test_what_a_checkpoint_is_known_by_takes_no_copy_of_the_game():
     assert most < game.utilities.nbytes / 4
     assert again == found
     assert _game_identity(TableGame(jnp.zeros(2**20).at[-1].set(1)))["arrays"] != found["arrays"]
+
+
+def test_points_of_one_value_rank_as_the_seed_draws_and_one_without_a_value_is_last():
+    game = TableGame(jnp.zeros(2**8))  # where everybody is worth nothing
+    one, again, other = (tsds.value_game(game, estimator="add_one", samples=16, seed=seed) for seed in (1, 1, 2))
+    assert one.ranking.tolist() == again.ranking.tolist() != other.ranking.tolist()
+    assert sorted(one.ranking) == list(range(8))
+    known = dataclasses.replace(one, values=np.array([3.0, np.nan, 1, 2, 5, 4, 7, 6]))
+    assert known.ranking.tolist() == [2, 3, 0, 5, 4, 7, 6, 1]

@@ -210,3 +210,18 @@ def number_in(name: str, value: object, low: float, high: float, *, whole: bool 
         kind = "a whole number" if whole else "a number"
         limit = f"from {low} to {high}" if np.isfinite(high) else f"of at least {low}"
         raise InputError(f"{name} is {value!r:.60}: give {kind} {limit}")
+
+
+def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
+    """Each point's rank as its value, 0 for the lowest, equal ones in random order; one without a value (NaN) is last.
+
+    Rows often come sorted by class: where many have the same value, as by out-of-bag shares, the order in which they
+    came would remove one class first, and that is not what the values say.
+
+    >>> without_ties(np.array([0.5, np.nan, -1.0]), 0).tolist()
+    [1.0, 2.0, 0.0]
+    """
+    mixed = np.random.default_rng([seed, 2]).permutation(len(values))
+    ranks = np.empty(len(values))
+    ranks[mixed[np.argsort(values[mixed], kind="stable")]] = np.arange(len(values))
+    return ranks

@@ -24,6 +24,7 @@ from tsds_jax.arrays import (
     one_of,
     real_array,
     whole_numbers,
+    without_ties,
 )
 from tsds_jax.errors import InputError, TsdsError
 from tsds_jax.estimators import (
@@ -203,8 +204,11 @@ class Valuation:
 
     @property
     def ranking(self) -> np.ndarray:
-        """Points from the lowest value to the highest, ties in their order, int64 ``[points]``."""
-        return np.argsort(self.values, kind="stable")
+        """Points from the lowest value to the highest, ties as ``seed`` draws them, int64 ``[points]``.
+
+        Those without a value (NaN) are last.
+        """
+        return np.argsort(without_ties(self.values, self.seed))
 
     def semivalue(self, kind: str, alpha: float = 1.0, beta: float = 1.0) -> "Valuation":
         """Another semivalue from the same run, without new fits.

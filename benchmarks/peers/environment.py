@@ -1,5 +1,6 @@
 """Peers in environments and processes of their own: none shares its requirements with ours, or with another."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -84,10 +85,11 @@ class Peer:
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(arguments), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended since, and says nothing
+            print(json.dumps(arguments), file=self._process.stdin, flush=True)
         if not self._process.stdout.readline():
-            with self._process as failed:  # closes its pipes and waits for it
-                self._process = None
+            failed, self._process = self._process, None
+            failed.communicate()  # closes its pipes and waits for it
             raise subprocess.CalledProcessError(failed.returncode, script)
 
     def _python(self) -> Path:

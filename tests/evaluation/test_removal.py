@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import tsds_jax as tsds
+from tsds_jax.arrays import without_ties
 from tsds_jax.evaluation import KeptCurve, kept_curve
-from tsds_jax.selection.limits import without_ties
 from tsds_jax.valuation import source_game
 
 RNG = np.random.default_rng(0)

@@ -82,6 +82,27 @@ def test_equal_units_go_in_an_order_that_the_seed_draws_and_not_as_the_rows_came
     np.testing.assert_array_equal(limits.removal_order(values, 3).points, limits.removal_order(values, 4).points)
 
 
+def test_by_class_the_classes_take_turns_as_the_seed_draws_them():
+    """Of 100 classes of one size 50 rows are one each of half of them, not of those that came first in the file."""
+    labels = np.repeat(np.arange(100), 20)
+    limits = Limits(labels, np.arange(2000), np.zeros(2000, bool), by_class=True)
+    gone = [limits.removal_order(np.zeros(2000), seed).points[:50] for seed in (0, 0, 1)]
+    assert all(len(set(labels[rows])) == 50 for rows in gone)
+    assert gone[0].tolist() == gone[1].tolist() != gone[2].tolist()
+    assert labels[gone[0]].mean() == pytest.approx(49.5, abs=12)
+
+
+def test_an_order_of_some_points_alone_has_the_cuts_of_the_whole_one():
+    labels, units = np.arange(300) % 3, np.minimum(np.arange(300), 250)
+    limits, values = Limits(labels, units, np.arange(300) % 7 == 0), np.random.default_rng(0).normal(size=300)
+    whole = limits.removal_order(values)
+    for most in (1, 20, 90):
+        some, wanted = limits.removal_order(values, most=most), np.arange(most + 1)
+        np.testing.assert_array_equal(some.cuts(wanted), whole.cuts(wanted))
+        np.testing.assert_array_equal(some.points[: some.cuts(wanted)[-1]], whole.points[: whole.cuts(wanted)[-1]])
+        assert sorted(some.points) == list(range(300))
+
+
 def test_by_class_takes_the_same_share_of_each_class():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     values = np.random.default_rng(0).normal(size=100) - 5 * (labels == 2)  # by value class 2 would go first

@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsds_jax.arrays import number_in
+from tsds_jax.arrays import number_in, without_ties
 from tsds_jax.errors import InputError
 from tsds_jax.games.outcomes import OutcomeGame
 from tsds_jax.games.refits import check_counts_hits, refitted
-from tsds_jax.selection.limits import without_ties
 
 
 class KeptCurve(NamedTuple):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
+from tsds_jax.arrays import without_ties
 from tsds_jax.errors import InputError
-from tsds_jax.selection.limits import without_ties
 
 
 class Stability(NamedTuple):

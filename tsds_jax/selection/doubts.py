@@ -154,6 +154,6 @@ def expected_overlap(valuation: Valuation, removed: int, limits: Limits | None =
     times = np.zeros(len(values))
     for draw in range(_DRAWS):
         noise = np.random.default_rng([0, draw]).normal(size=units.max() + 1)
-        order = limits.removal_order(true + error * noise[units], draw)
+        order = limits.removal_order(true + error * noise[units], draw, most=removed)
         times[order.points[: order.cuts(np.array([removed]))[0]]] += 1
     return float(times @ (times - 1) / (_DRAWS * (_DRAWS - 1) * removed))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tsds_jax.arrays import without_ties
 from tsds_jax.data.marks import class_counts
 from tsds_jax.errors import InputError
 
@@ -61,21 +62,6 @@ class RemovalOrder(NamedTuple):
         return self.ends[np.searchsorted(self.ends, wanted, side="right") - 1]
 
 
-def without_ties(values: np.ndarray, seed: int) -> np.ndarray:
-    """Each point's rank as its value, 0 for the lowest, equal ones in random order; one without a value (NaN) is last.
-
-    Rows often come sorted by class: where many have the same value, as by out-of-bag shares, the order in which they
-    came would remove one class first, and that is not what the values say.
-
-    >>> without_ties(np.array([0.5, np.nan, -1.0]), 0).tolist()
-    [1.0, 2.0, 0.0]
-    """
-    mixed = np.random.default_rng([seed, 2]).permutation(len(values))
-    ranks = np.empty(len(values))
-    ranks[mixed[np.argsort(values[mixed], kind="stable")]] = np.arange(len(values))
-    return ranks
-
-
 @dataclass(frozen=True, eq=False)
 class Limits:
     """What a removal must respect.
@@ -100,7 +86,7 @@ class Limits:
         """Every point by itself, and none protected."""
         return Limits(labels, np.arange(len(labels)), np.zeros(len(labels), bool))
 
-    def removal_order(self, values: np.ndarray, seed: int = 0) -> RemovalOrder:
+    def removal_order(self, values: np.ndarray, seed: int = 0, most: int | None = None) -> RemovalOrder:
         """The lowest unit first; a unit's value is the mean of its points'.
 
         A unit that would leave a class below its floor is passed over, and so are units with a protected point.
@@ -108,6 +94,7 @@ class Limits:
         Args:
           values: ``[points]``.
           seed: decides the order of units of the same value, see `without_ties`.
+          most: no cut of more points will be asked for: the order behind is left as it is. None orders all.
 
         Raises:
           InputError: ``by_class`` with a unit that holds more than one class.
@@ -117,23 +104,28 @@ class Limits:
           >>> limits.removal_order(np.array([-3.0, -1.0, -2.0, -4.0]))
           RemovalOrder(points=array([1, 0, 2, 3]), ends=array([0, 1]))
         """
-        size = np.bincount(self.units)
-        value = without_ties(self._mean_by_unit(values), seed)
-        members = np.split(np.argsort(self.units, kind="stable"), np.cumsum(size)[:-1])
+        size, value = np.bincount(self.units), without_ties(self._mean_by_unit(values), seed)
+        left = len(values) if most is None else most
         rows = np.bincount(self.labels)
         spare = (rows - np.maximum(np.ceil(self.class_floor * rows - 1e-9), 1)).tolist()
         fixed = np.bincount(self.units, self.protected) > 0
         label, count, start = class_counts(self.labels, self.units)
-        gone = []
-        place = self._place_in_class(value, members, np.where(fixed, 0, size)) if self.by_class else value
-        order = np.argsort(place, kind="stable")
+        gone: list[int] = []
+        place = self._place_in_class(value, np.where(fixed, 0, size)) if self.by_class else value
+        order = np.lexsort((value, place))
         for unit in order[~fixed[order]].tolist():
             own = range(start[unit], start[unit + 1])
             if all(count[of] <= spare[label[of]] for of in own):
                 for of in own:
                     spare[label[of]] -= count[of]
+                    left -= count[of]
                 gone.append(unit)
-        removed = np.concatenate([members[unit] for unit in gone]) if gone else np.empty(0, np.int64)
+                if left <= 0:
+                    break
+        # Unit by unit, and the points of each in their order.
+        turn = np.full(len(size), len(size))
+        turn[gone] = np.arange(len(gone))
+        removed = np.argsort(turn[self.units], kind="stable")[: size[gone].sum()]
         stay = np.ones(len(values), bool)
         stay[removed] = False
         return RemovalOrder(np.concatenate([removed, np.flatnonzero(stay)]), np.cumsum([0, *size[gone]]))
@@ -149,15 +141,17 @@ class Limits:
     def _mean_by_unit(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.units, values) / np.bincount(self.units)
 
-    def _place_in_class(self, value: np.ndarray, members: list[np.ndarray], free: np.ndarray) -> np.ndarray:
+    def _place_in_class(self, value: np.ndarray, free: np.ndarray) -> np.ndarray:
         """How far each unit stands among its class, in shares of its rows of which ``free`` may go, ``[units]``."""
-        label = np.array([self.labels[of[0]] for of in members])
-        for unit, of in enumerate(members):
-            if (self.labels[of] != label[unit]).any():
-                raise InputError(f"by_class is for groups of one class, and row {of[0]}'s has several: leave it out")
+        _, first = np.unique(self.units, return_index=True)
+        label = self.labels[first]
+        several = self.labels != label[self.units]
+        if several.any():
+            row = first[self.units[several].min()]
+            raise InputError(f"by_class is for groups of one class, and row {row}'s has several: leave it out")
         place = np.empty(len(value))
         for one in np.unique(label):
             of = np.flatnonzero(label == one)
-            of = of[np.argsort(value[of], kind="stable")]
-            place[of] = (np.cumsum(free[of]) - free[of] / 2) / sum(len(members[unit]) for unit in of)
+            of = of[np.argsort(value[of])]
+            place[of] = (np.cumsum(free[of]) - free[of] / 2) / np.sum(self.labels == one)
         return place
