@@ -271,12 +271,38 @@ def test_a_head_is_taken_over_only_for_the_same_classes(tmp_path, golden):
     out, pooler = ("classifier.bias", "classifier.weight"), ("pooler.dense.bias", "pooler.dense.weight")
     for classes, expected in (
         (CLASSES, ()),
-        (("good", "bad", "neither"), out),
+        (("good", "bad", "neither"), ()),
+        (("good", "bad", "other"), out),
         (("bad", "good"), out),
     ):
         assert sorted(new_target(encoder, len(classes), classes, "own", seed=0)[2]) == sorted(expected)
+    maps = [
+        nnx.merge(*new_target(encoder, 3, classes, "own", seed=0)[:2]).head.out
+        for classes in (CLASSES, ("neither", "bad", "good"))
+    ]
+    for part in ("kernel", "bias"):
+        here, there = (np.asarray(getattr(one, part)[...]) for one in maps)
+        np.testing.assert_array_equal(there, here[..., [2, 0, 1]])
     bare = dataclasses.replace(encoder, head={})
     assert sorted(new_target(bare, 3, CLASSES, "own", seed=0)[2]) == sorted(out + pooler)
+
+
+def test_a_map_of_one_pooling_is_not_taken_over_for_another(tmp_path, golden):
+    tuned("bert", "mean", golden).save_pretrained(tmp_path / "saved")
+    encoder = load_encoder(tmp_path / "saved")
+    assert new_target(encoder, 3, CLASSES, "mean", seed=0)[2] == ()
+    fresh = ["linear_head.bias", "linear_head.weight"]
+    assert sorted(new_target(encoder, 3, CLASSES, "cls", seed=0)[2]) == fresh
+    assert load_encoder(configured(tmp_path / "saved", tsds_jax={"head": "cls"})).head_fingerprint() != (
+        encoder.head_fingerprint()
+    )
+
+
+@pytest.mark.parametrize("kind", ["ForTokenClassification", "ForMultipleChoice"])
+def test_a_map_of_tokens_or_choices_is_not_taken_over(kind, tmp_path, golden):
+    tuned("bert", "own", golden).save_pretrained(tmp_path / "saved")
+    encoder = load_encoder(configured(tmp_path / "saved", architectures=[f"Bert{kind}"]))
+    assert sorted(new_target(encoder, 3, CLASSES, "own", seed=0)[2]) == ["classifier.bias", "classifier.weight"]
 
 
 @pytest.mark.parametrize("names", [None, {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}])

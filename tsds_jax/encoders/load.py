@@ -140,7 +140,8 @@ class Encoder:
 
     def head_fingerprint(self) -> str:
         """SHA-256 (hex) of what fine-tuning starts from beside that: the head, its settings and its classes' names."""
-        about = (head_config("own", self.settings, self.config), self.settings.get("id2label"))
+        known = ("id2label", "architectures", "tsds_jax")
+        about = (head_config("own", self.settings, self.config), *map(self.settings.get, known))
         digest = hashlib.sha256(repr(about).encode())
         for name, tensor in sorted(self.head.items()):
             digest.update(f"{name}{tensor.shape}".encode())

@@ -187,14 +187,12 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
       (1, 2)
     """
     base = load_encoder(name)
-    ours = base.settings.get(_OURS, {})
-    ours = ours if isinstance(ours, dict) else {}
+    ours = _ours(base.settings)
     head = ours.get("head", "own")
     config = head_config(head, base.settings, base.config)
-    named = base.settings.get("architectures") or ()
-    for name in named if isinstance(named, list) else ():
-        if head == "own" and str(name).endswith(_NOT_OF_TEXTS):
-            raise InputError(f"{base.folder} is a {name}, whose head is for no text's class: fine-tune the model first")
+    other = _not_of_texts(base.settings)
+    if head == "own" and other:
+        raise InputError(f"{base.folder} is a {other}, whose head is for no text's class: fine-tune the model first")
     if f"{config.out}.weight" not in base.head:
         raise InputError(f"{base.folder} has no head ({config.out}.weight): fine-tune the model first")
     outputs = len(base.head[f"{config.out}.weight"])
@@ -216,6 +214,18 @@ def load_target(name: str | os.PathLike[Any]) -> TargetModel:
     module = nnx.merge(graphdef, params)
     # Not the weights a second time.
     return TargetModel(module, base.with_model(module.encoder), head, classes, limit, task)
+
+
+def _ours(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `save_pretrained` has said of itself in a config.json."""
+    found = settings.get(_OURS)
+    return found if isinstance(found, dict) else {}
+
+
+def _not_of_texts(settings: Mapping[str, Any]) -> str | None:
+    """What the checkpoint is, where its head is for tokens or choices."""
+    named = settings.get("architectures")
+    return next((str(name) for name in named or () if str(name).endswith(_NOT_OF_TEXTS)), None) if named else None
 
 
 def class_names(settings: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -240,9 +250,10 @@ def new_target(
 ) -> tuple[nnx.GraphDef, nnx.State, tuple[str, ...]]:
     """A target model with copies of an encoder's weights, and of its head's where they fit.
 
-    The map onto the outputs is taken over only where the checkpoint's classes have these names, or have none and these
-    are their places, "0" and so on: which of several named ones an output is for nobody knows. What the checkpoint does
-    not give starts fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the outputs of a
+    The map onto the outputs is taken over only where the checkpoint's classes have these names, in whatever order, or
+    have none and these are their places, "0" and so on: which of several named ones an output is for nobody knows. So
+    is that of a pooling only for the same one, and none of tokens or choices. What the checkpoint does not give starts
+    fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the outputs of a
     regression so in its ``units``. Each goes to the devices of ``spread`` before the next is made.
 
     Returns:
@@ -253,7 +264,15 @@ def new_target(
     about = about if dropout is None else dataclasses.replace(about, dropout=dropout)
     theirs = class_names(encoder.settings, outputs)
     places = tuple(map(str, range(outputs)))
-    same = not classes or theirs == classes or (classes == places and theirs == class_names({}, outputs))
+    unnamed = classes == places and theirs == class_names({}, outputs)
+    named = len(set(theirs)) == outputs and set(theirs) == set(classes)
+    same = not classes or unnamed or named
+    if head == "own":
+        same = same and not _not_of_texts(encoder.settings)
+    else:
+        same = same and _ours(encoder.settings).get("head", head) == head
+    # Of each class here, its place there.
+    order = [theirs.index(name) for name in classes] if named else list(range(outputs))
     if about.pad is not None and encoder.own_tokenizer is not None:
         # It fills texts up there, if the encoder has it; a head that is taken over was trained with the config's.
         pad, map_there = encoder.tokenizer.pad_token_id, encoder.head.get(f"{about.out}.weight")
@@ -275,7 +294,7 @@ def new_target(
         name, transform = names[dotted(path[1:])]
         stored = transform(encoder.head[name]) if name in encoder.head else None
         if stored is not None and stored.shape == param.shape and (path[1] != "out" or same):
-            values[path] = jnp.asarray(stored)
+            values[path] = jnp.asarray(stored[..., order] if path[1] == "out" else stored)
             continue
         fresh.append(name)
         if path[-1] == "kernel":
