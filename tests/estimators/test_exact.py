@@ -10,6 +10,7 @@ from scipy.special import beta as beta_function
 from tsds_jax.errors import InputError
 from tsds_jax.estimators import enumerate_coalitions, semivalue_weights
 from tsds_jax.games import TableGame
+from tsds_jax.valuation import value_game
 
 
 def table(players, worth):
@@ -135,3 +136,13 @@ def test_sixteen_players_are_enumerated():
 def test_an_unknown_semivalue_is_refused():
     with pytest.raises(InputError, match="'nucleolus' is unknown"):
         semivalue_weights("nucleolus", 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
+@pytest.mark.parametrize("estimator", ["exact", "add_one", "permutation"])
+def test_a_table_of_whole_numbers_or_booleans_is_one_of_numbers(dtype, estimator):
+    table = np.array([0, 1, 1, 0], dtype)  # who comes second takes back what the first had, which is below zero
+    found = value_game(TableGame(table), estimator=estimator, samples=64)
+    expected = value_game(TableGame(table.astype(np.float32)), estimator=estimator, samples=64)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert (np.abs(found.values) <= 1).all()

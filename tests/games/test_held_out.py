@@ -100,7 +100,7 @@ def test_the_only_point_of_a_class_is_no_suspect():
     x, y, _ = game(3)
     y[y == 2] = 0
     y[7] = 2
-    found = suspected_labels(logistic_game(x, y, x, y, classes=3))
+    found = suspected_labels(x, y)
     assert len(found.points) > 0
     assert 7 not in found.points
 
@@ -111,8 +111,15 @@ def test_flipped_labels_are_suspected_with_the_right_suggestion():
     flipped = RNG.permutation(np.flatnonzero(clear[:, 2] - clear[:, 1] > 1.2))[:12]
     right, y = x[:, :3].argmax(1), x[:, :3].argmax(1)
     y[flipped] = (y[flipped] + 1) % 3
-    found = suspected_labels(logistic_game(x, y, x, y, classes=3))
+    found = suspected_labels(x, y)
     assert set(found.points[:12]) == set(flipped)
     assert (found.suggested[:12] == right[found.points[:12]]).all()
     assert (np.diff(found.own) >= 0).all()
     assert (found.probability > found.own).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_points_that_are_all_of_one_unit_are_judged_by_nobody(classes):
+    x, y, _ = game(classes)
+    found = held_out_probabilities(logistic_game(x, y, x, y, classes=classes), units=np.zeros(len(y), int))
+    assert (found.probability == 0).all()

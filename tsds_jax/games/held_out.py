@@ -133,7 +133,8 @@ def _probabilities(game: LogisticGame, weight: jax.Array) -> tuple[jax.Array, ja
         second = jax.nn.sigmoid(dot("lf,pf->lp", parameters, game.x))
         # Where a fit has seen one class alone it is sure of that, as fits of more classes are.
         second = jnp.where(jnp.all(present, 1)[:, None], second, present[:, 1:].astype(second.dtype))
-        return jnp.stack([1 - second, second], 2), ~converged
+        seen = jnp.any(present, 1)[:, None]  # nobody, where all points are of one unit
+        return jnp.stack([jnp.where(seen, 1 - second, 0), jnp.where(seen, second, 0)], 2), ~converged
     parameters, converged = fit_softmax(game.x, game.y, weight, game.ridge, game.classes)
     logit = dot("lcf,pf->lcp", parameters.reshape(len(weight), game.classes, -1), game.x)
     return jnp.moveaxis(softmax(logit, present)[1], 1, 2), ~converged

@@ -34,7 +34,7 @@ class TableGame:
         """Utilities of ``order[:k]`` for each ``k`` in ``sizes``, looked up."""
         bits = jnp.left_shift(1, order.astype(jnp.int32))
         coalitions = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(bits, dtype=jnp.int32)])
-        return PrefixUtilities(self.utilities[coalitions[sizes]], jnp.zeros((), jnp.int32))
+        return PrefixUtilities(self._real[coalitions[sizes]], jnp.zeros((), jnp.int32))
 
     def fit(self, order: jax.Array, size: jax.Array) -> Fitted:
         """The bits of ``order[:size]``."""
@@ -44,5 +44,10 @@ class TableGame:
 
     def add_one_marginals(self, model: jax.Array, points: jax.Array) -> Marginals:
         """``U(S + i) - U(S)``, looked up."""
-        after = self.utilities[model | jnp.left_shift(1, points.astype(jnp.int32))]
-        return Marginals(after - self.utilities[model], jnp.zeros(points.shape, jnp.int32))
+        after = self._real[model | jnp.left_shift(1, points.astype(jnp.int32))]
+        return Marginals(after - self._real[model], jnp.zeros(points.shape, jnp.int32))
+
+    @property
+    def _real(self) -> jax.Array:
+        """A table of whole numbers or booleans in floats: differences of unsigned ones would wrap around."""
+        return jnp.asarray(self.utilities, jnp.promote_types(self.utilities.dtype, jnp.float32))
