@@ -1,7 +1,8 @@
 """Our values beside what else one could use, on real tweets with and without flipped labels: `tsds_jax.evaluate`.
 
-    python benchmarks/selection.py [--only two|three] [--noise class_dependent] [--seeds N] [--finetune SHARE] [--quick]
-    python benchmarks/selection.py --data FILE [FILE ...] [--model FOLDER] [--noise ...] [--seeds N] [--finetune SHARE]
+    python benchmarks/selection.py [--only two|three] [--noise class_dependent] [--seeds N] [--quick]
+                                   [--finetune SHARE [--methods N] [--check-seeds N]]
+    python benchmarks/selection.py --data FILE [FILE ...] [--model FOLDER] [--noise ...] [--seeds N] [--finetune ...]
 
 Of tweets as MiniLM represents them 5,000 train, 1,000 validate and 4,000 test (one draw, no text twice), with two or
 three classes; 0, 10 and 20 % of the training labels are flipped on top of the crowd's own errors, by five seeds, and
@@ -12,7 +13,8 @@ the numbers behind them, to benchmarks/results/selection.json, case by case.
 With --finetune 0.1, say, the model is fine-tuned too, at that share of flips: on all rows, and without as many of each
 method's lowest as our rule removes, on cross-fitted representations; and without exactly the flipped rows (`oracle`),
 for what there is to be had. Three passes at the default rate, and the last step is kept as it is, for to choose a step
-by validation rows would hide what wrong labels do.
+by validation rows would hide what wrong labels do. With --check-seeds 2 the rule's cut is checked on the model before,
+as `tsds run` does, and is what that recommends.
 
 With --data the same methods, flips and protocols run on your own files, each a data set with columns "text" and "label"
 that is split as `tsds evaluate` splits it (which has every option); its tables are printed, and the folder named.
@@ -23,6 +25,7 @@ later.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -66,10 +69,10 @@ def pages(result: dict[str, Any]) -> str:
     )
 
 
-def named(classes: str, noise: str, finetuned: float | None) -> str:
-    """A case's name in the results: "three-class_dependent-finetuned-0.2"."""
+def named(classes: str, noise: str, finetuned: float | None, checked: bool = False) -> str:
+    """A case's name in the results: "three-class_dependent-finetuned-0.2-checked"."""
     uneven = "" if noise == NOISES[0] else f"-{noise}"
-    return classes + uneven + ("" if finetuned is None else f"-finetuned-{finetuned:g}")
+    return classes + uneven + ("" if finetuned is None else f"-finetuned-{finetuned:g}") + "-checked" * checked
 
 
 def main() -> None:
@@ -81,6 +84,7 @@ def main() -> None:
     )
     parser.add_argument("--noise", choices=NOISES, default=NOISES[0], help="how labels are flipped")
     parser.add_argument("--methods", type=int, default=len(TUNED), help="fine-tune for the first so many methods alone")
+    parser.add_argument("--check-seeds", type=int, default=0, help="with --finetune, seeds that check the rule's cut")
     parser.add_argument(
         "--quick", action="store_true", help="few rows, samples, seeds and flips, three classes; writes no file"
     )
@@ -89,6 +93,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.model and not given.data:
         parser.error("--model is for --data: the tweets' results are MiniLM's")
+    if given.check_seeds and given.finetune is None:
+        parser.error("--check-seeds is for --finetune")
     if given.quick:
         given.seeds, given.only = min(given.seeds, 2), given.only or "three"
     flips = FLIPS[1:2] if given.quick else FLIPS if given.noise == NOISES[0] else FLIPS[1:]
@@ -104,6 +110,7 @@ def main() -> None:
         "finetuning": TUNING,
         "progress": told,
         "represent_by": "cross_fitted" if tuned else "pretrained",
+        "check_seeds": given.check_seeds,
         **({"samples": 20} if given.quick else {}),
     }
     if given.data:
@@ -116,7 +123,7 @@ def main() -> None:
             continue
         rows = {"train": 200, "validation": 150, "test": 150} if given.quick else {}
         splits = load_tweets(classes=classes, **{"train": 5000, "validation": 1000, "test": 4000, **rows})
-        case = named(name, given.noise, given.finetune if tuned else None)
+        case = named(name, given.noise, given.finetune if tuned else None, given.check_seeds > 0)
         about = provenance(*MEASURED, keep=keep)
         # Runs of other code, versions or machines are not gone on with: they would get what this one is stamped with.
         place = tempfile.mkdtemp() if given.quick else tempfile.gettempdir()  # a trial goes on with none
@@ -141,7 +148,8 @@ def main() -> None:
         took = "gone on with" if seconds is None else f"{seconds:.0f} s"
         print(f"{about['machine']['processor']}, {about['date']}, {took}\n\n{page}")
         if keep:
-            order = [named(name, noise, share) for name in CLASSES for noise in NOISES for share in (None, *FLIPS)]
+            every = itertools.product(CLASSES, NOISES, (None, *FLIPS), (False, True))
+            order = [named(*one) for one in every]
             result = merged(RESULTS, order, measured)
             write(RESULTS, result, pages(result))
 

@@ -89,6 +89,13 @@ def write_csv(path: Path, rows: list[dict]) -> Path:
 
 
 @pytest.fixture
+def flipped_file(tmp_path) -> tuple[Path, list[bool]]:
+    """A csv file of 400 rows, and which of them have a wrong label."""
+    rows = sentences(400, 0, 0.1)
+    return write_csv(tmp_path / "flipped.csv", rows), [row["flipped"] for row in rows]
+
+
+@pytest.fixture
 def free_place() -> str:
     """HOST:PORT where nothing listens."""
     with socket.socket() as free:

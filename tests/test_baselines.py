@@ -10,7 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 import tsds_jax as tsds
-from tsds_jax.baselines import BASELINES, baseline, confident, log_probability, margin, negative_entropy
+from tsds_jax.baselines import (
+    BASELINES,
+    WITHOUT_VALIDATION,
+    baseline,
+    confident,
+    log_probability,
+    margin,
+    negative_entropy,
+)
 from tsds_jax.games import knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities
 from tsds_jax.valuation import source_game
@@ -42,6 +50,17 @@ def test_every_method_values_all_points_and_the_same_with_the_same_seed(method):
     assert found.utility in ("accuracy", "class_wise", "", "log_likelihood" if "likelihood" in method else "")
     if method not in ("random", "entropy"):
         assert roc_auc_score(FLIPPED, -found.values) > (0.55 if method in ("leave_one_out", "data_banzhaf") else 0.75)
+
+
+@pytest.mark.parametrize("method", WITHOUT_VALIDATION)
+def test_methods_that_look_at_no_validation_row_do_without(method):
+    with_rows, without = (baseline(method, *arrays, samples=20) for arrays in (TWO, TWO[:2]))
+    np.testing.assert_array_equal(with_rows.values, without.values)
+
+
+def test_methods_that_go_by_validation_rows_ask_for_them():
+    with pytest.raises(tsds.InputError, match="method 'knn_shapley' goes by validation rows: give x_val and y_val"):
+        baseline("knn_shapley", *TWO[:2])
 
 
 def test_points_of_one_unit_are_judged_by_fits_that_saw_none_of_them():

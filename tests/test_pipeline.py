@@ -54,7 +54,7 @@ def test_a_run_leaves_every_file_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("manifest.json", "values.parquet", "selection.json", "finetune.json", "metrics.jsonl"),
-        *("report.html", "kept.csv", "suspects.csv", "state"),
+        *("report.html", "kept.csv", "suspects.csv", "state", "model"),
     }
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["status"] == "finished"
@@ -108,6 +108,8 @@ def test_the_kept_rows_by_themselves_fine_tune_to_the_model_that_was_compared(ti
     given = {"validation": str(out / "validation.csv"), "test": tiny_files["test"]}
     options = dataclasses.replace(tuning, steps=arm["steps"])
     again = finetune_files(str(out / "kept.csv"), str(tiny_model), str(tmp_path / "f"), **given, options=options)
+    kept, made = ((folder / "model" / "model.safetensors").read_bytes() for folder in (out, again))
+    assert kept == made
     assert json.loads((again / "finetune.json").read_text())["history"] == arm["history"]
     assert arm["steps"] == 12 > tsds.finetuning.steps_for(tuning, arm["rows"])
 
@@ -137,8 +139,11 @@ def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, 
     (again / "state" / "finetune-random.npz").unlink()
     for name in ("finetune.json", "report.html"):
         (again / name).unlink()
+    shutil.rmtree(again / "model")
     before = (again / "state" / "values.npz").stat().st_mtime_ns
     assert content(run(tiny_files, tiny_model, again, resume=True)) == content(finished)
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (finished, again)]
+    assert weights[0] == weights[1]
     assert (again / "state" / "values.npz").stat().st_mtime_ns == before
 
 

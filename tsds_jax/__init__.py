@@ -26,10 +26,17 @@ if TYPE_CHECKING:
     from tsds_jax.evaluation.study import evaluate
     from tsds_jax.finetuning import FineTuned, SeedRuns, TargetModel, finetune, finetune_seeds, load_target
     from tsds_jax.options import FineTuneOptions, SelectOptions
-    from tsds_jax.pipeline import Selection, run, select
+    from tsds_jax.pipeline import DoubtedLabels, Selection, run, select, suspects
     from tsds_jax.report import write_report
     from tsds_jax.runtime.progress import Progress
-    from tsds_jax.selection import RemovalCurve, removal_curve, removal_index
+    from tsds_jax.selection import (
+        Choice,
+        RemovalCurve,
+        removal_curve,
+        removal_index,
+        select_points,
+        suspected_labels,
+    )
     from tsds_jax.valuation import Valuation, value, value_game
 
 _HOME = {
@@ -48,15 +55,24 @@ _HOME = {
         "load_target",
     ),
     "tsds_jax.options": ("FineTuneOptions", "SelectOptions"),
-    "tsds_jax.pipeline": ("Selection", "run", "select"),
+    "tsds_jax.pipeline": ("DoubtedLabels", "Selection", "run", "select", "suspects"),
     "tsds_jax.report": ("write_report",),
     "tsds_jax.runtime.progress": ("Progress",),
-    "tsds_jax.selection": ("RemovalCurve", "removal_curve", "removal_index"),
+    "tsds_jax.selection": (
+        "Choice",
+        "RemovalCurve",
+        "removal_curve",
+        "removal_index",
+        "select_points",
+        "suspected_labels",
+    ),
     "tsds_jax.valuation": ("Valuation", "value", "value_game"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Choice",
+    "DoubtedLabels",
     "Encoder",
     "FineTuneOptions",
     "FineTuned",
@@ -91,7 +107,10 @@ __all__ = [
     "removal_index",
     "run",
     "select",
+    "select_points",
     "stability",
+    "suspected_labels",
+    "suspects",
     "value",
     "value_game",
     "write_report",

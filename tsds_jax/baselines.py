@@ -23,7 +23,8 @@ Of every method a low value says that the point should go.
     confident_learning   the margin, less 2 where it is negative and the label is off the diagonal of the confident
                          joint: cleanlab's label issues (Northcutt et al. 2021)
 
-The last four are of one five-fold cross-validation of the source classifier, and look at no validation row.
+The last four are of one five-fold cross-validation of the source classifier; they, ``random`` and ``data_oob`` look at
+no validation row, and do without.
 """
 
 import time
@@ -33,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from tsds_jax.arrays import LARGEST, encode_labels, feature_matrices, label_array, number_in, one_of
+from tsds_jax.arrays import LARGEST, encode_labels, feature_matrices, feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import LogisticGame, knn_shapley
 from tsds_jax.games.held_out import held_out_probabilities, out_of_bag
@@ -44,6 +45,7 @@ from tsds_jax.valuation import MOST_SAMPLES, Valuation, source_game, value
 _NEIGHBOURS = 10
 _BETA = (16.0, 1.0)
 _SCORED_BY = {"leave_one_out": "accuracy", "leave_one_out_likelihood": "log_likelihood", "knn_shapley": "accuracy"}
+WITHOUT_VALIDATION = ("random", "data_oob", "loss", "margin", "entropy", "confident_learning")
 # Points whose kernel matrix is kept: 1.6 GB of float32, and a few times that while it is made.
 _LARGEST_KERNEL = 20_000
 
@@ -96,8 +98,8 @@ def baseline(
     method: str,
     x_train: object,
     y_train: object,
-    x_val: object,
-    y_val: object,
+    x_val: object = None,
+    y_val: object = None,
     *,
     C: float = 1.0,
     samples: int = 300,
@@ -110,7 +112,7 @@ def baseline(
       method: a key of `BASELINES`.
       x_train: ``[points, features]``, as in `value`; so are the other arrays.
       y_train: ``[points]`` labels.
-      x_val: ``[rows, features]``.
+      x_val: ``[rows, features]``; None, and so ``y_val``, for a method in `WITHOUT_VALIDATION`.
       y_val: ``[rows]`` labels.
       C: inverse L2 strength of the source classifier.
       samples: of methods that sample, coalitions or bootstrap samples.
@@ -124,18 +126,25 @@ def baseline(
       sampling whose error they could be.
 
     Raises:
-      InputError: an unknown method, or as `value`; more than 1,000 classes only of methods that fit a regression.
+      InputError: an unknown method, one that needs validation rows without these, or as `value`; more than 1,000
+        classes only of methods that fit a regression.
 
     Example:
       >>> x = np.array([[-2.0], [-1.5], [-1.0], [1.0], [1.5], [2.0], [1.7]])
       >>> y = np.array([0, 0, 0, 1, 1, 1, 0])  # the last label is wrong
-      >>> int(baseline("margin", x, y, x[:6], y[:6]).ranking[0])
+      >>> int(baseline("margin", x, y).ranking[0])
       6
     """
     one_of("method", method, tuple(BASELINES))
     number_in("samples", samples, 1, MOST_SAMPLES)
     number_in("seed", seed, 0, 2**32 - 1)
     began = time.perf_counter()
+    if x_val is y_val is None:
+        if method not in WITHOUT_VALIDATION:
+            raise InputError(f"method {method!r} goes by validation rows: give x_val and y_val")
+        # Of which any will do.
+        x_train = feature_matrix(x_train, "x_train")
+        x_val, y_val = x_train[:1], label_array(y_train, "y_train", len(x_train))[:1]
     x, x_rows = feature_matrices(x_train, x_val, largest=LARGEST)
     check_baseline(method, len(x))
     # Before NumPy sees labels of two types, of which it would make strings.

@@ -23,7 +23,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.options import DEMO_FINETUNING, EVALUATED, VALUED, FineTuneOptions, SelectOptions
+from tsds_jax.options import DEMO_FINETUNING, EVALUATED, SUSPECTED, VALUED, FineTuneOptions, SelectOptions
 
 app = typer.Typer(
     name="tsds",
@@ -489,10 +489,10 @@ def embed(given: dict[str, Any]) -> None:
     from tsds_jax.data.messages import texts_cut
     from tsds_jax.data.reading import pick_split, read_source
     from tsds_jax.runtime.console import console_progress
-    from tsds_jax.runtime.files import atomic
+    from tsds_jax.runtime.files import atomic, check_new_file
     from tsds_jax.runtime.lock import take
 
-    out, source, label = _new_file(given.pop("out"), ".npz"), given.pop("data"), given.pop("label", None)
+    out, source, label = check_new_file(given.pop("out"), ".npz"), given.pop("data"), given.pop("label", None)
     text = given.pop("text", None)
     arrays = {}
     with take(out.with_name(f".{out.name}.lock"), out):
@@ -512,6 +512,37 @@ def embed(given: dict[str, Any]) -> None:
     typer.echo(f"{len(texts):,} texts x {representations.values.shape[1]} features -> {out}")
     if representations.truncated:
         typer.echo(texts_cut(representations.truncated, "the length limit"))
+
+
+@command(
+    places=("data", "text", "label", "model", "out", "cache", *_JOB),
+    needs=("data", "model", "out"),
+    options=(SelectOptions,),
+    only=SUSPECTED,
+    meanings={"out": "A csv file of the doubted rows."},
+    takes_one=("data",),
+    out_is_file=True,
+)
+def suspects(given: dict[str, Any]) -> None:
+    """List the labels of a file that a classifier doubts, with those that would fit: no values, no validation rows."""
+    from tsds_jax import pipeline
+    from tsds_jax.data.messages import counted, texts_cut
+    from tsds_jax.report.outcome import most_doubtful
+    from tsds_jax.runtime.console import console_progress
+    from tsds_jax.runtime.files import check_new_file
+    from tsds_jax.runtime.lock import take
+
+    out = check_new_file(given.pop("out"), ".csv")
+    with take(out.with_name(f".{out.name}.lock"), out):
+        with console_progress() as progress:
+            found = pipeline.suspects(given.pop("data"), **given, progress=progress)
+        found.save(out)
+    if len(found.rows):
+        typer.echo(most_doubtful(out))
+    doubted = counted(len(found.rows), "label")
+    typer.echo(f"{doubted} of {len(found.data):,} would fit another class better, most doubtful first -> {out}")
+    if found.truncated:
+        typer.echo(texts_cut(found.truncated, "the length limit"))
 
 
 @command(
@@ -629,26 +660,14 @@ def report(given: dict[str, Any]) -> None:
     typer.echo(f"report: {write_report(given['out'])}")
 
 
-def _new_file(name: str, ending: str) -> Path:
-    from tsds_jax.runtime.files import as_path, check_writable
-
-    path = as_path(name)
-    if path.suffix != ending:
-        raise InputError(f"out {name} does not end in {ending}: give a file name that does")
-    if path.exists():
-        raise InputError(f"{name} exists: remove it or give another name")
-    if not path.parent.is_dir():
-        raise InputError(f"folder {path.parent} does not exist: make it first")
-    check_writable(path.parent)
-    return path
-
-
 def _show(folder: Path) -> None:
     """The outcome of a run in a few lines, from its own files."""
     from tsds_jax.report.outcome import outcome
 
     typer.echo(outcome(folder))
     typer.echo(f"report: {folder / 'report.html'}")
+    if (folder / "model").exists():
+        typer.echo(f"model: {folder / 'model'}")
 
 
 if __name__ == "__main__":

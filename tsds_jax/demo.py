@@ -94,6 +94,7 @@ def demo(
     Returns:
       The folder.
     """
+    number_in("seed", seed, 0, 2**32 - 1)
     model = minilm_folder()
     splits = demo_splits(train_rows, validation_rows, test_rows, flips=flips, seed=seed)
     return run(

@@ -126,6 +126,13 @@ class SelectOptions:
 VALUED = ("source", "utility", "estimator", "subset_size", "samples", "reliability", "C", "truncation", "seed")
 _CUT = ("rule", "grid", "largest_cut", "check_seeds", "check_steps", "drop_overlap")
 EVALUATED = ("pooling", "layer", "max_length", "represent_by", "pca", *VALUED, *_CUT)
+# What decides how many of which points go, once they have values.
+CHOSEN = (
+    *("rule", "grid", "largest_cut", "remove_count", "remove_share", "remove_below"),
+    *("class_floor", "by_class"),
+)
+# What `suspects` takes, which values nothing.
+SUSPECTED = ("pooling", "layer", "max_length", "pca", "C", "group", "seed")
 
 
 @dataclass(frozen=True)

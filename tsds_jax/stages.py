@@ -20,7 +20,7 @@ from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.evaluation.study import check_name_is_new, evaluate
+from tsds_jax.evaluation.study import LONGEST_NAME, check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
 from tsds_jax.finetuning.checks import check_fits, check_tokens
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, open_seeds, options_by_seed, over_runs, read_rows
@@ -280,7 +280,7 @@ def evaluate_files(
     rows as in `select`; the draw is that of ``seed``, and the same whatever the seeds of the runs.
 
     Args:
-      sources: as ``train`` of `select`.
+      sources: as ``train`` of `select`; of a name of more than 120 bytes its beginning.
       model: see `evaluate`.
       out: see `evaluate`.
       text: see `select`.
@@ -304,7 +304,7 @@ def evaluate_files(
             rows = load_data(source, text=text, label=label) if splits.set_apart else splits.train
             rest, test = carve_validation(rows, fraction=test_fraction, seed=how["seed"])
             splits = load_splits(rest, None if splits.set_apart else splits.validation, test, **how)
-        name = re.sub(r"[^\w.]+", "-", Path(source).stem) or "data"
+        name = re.sub(r"[^\w.]+", "-", Path(source).stem).encode()[:LONGEST_NAME].decode(errors="ignore") or "data"
         check_name_is_new(name, data)
         data[name] = splits
     return evaluate(data, model=model, out=out, finetuning=finetuning, **given)

@@ -375,7 +375,7 @@ def value(
       antithetic: whether every chain is also walked backwards.
       correct: whether the bias of approximate contributions (``"add_one"`` of logistic regression), measured by exact
         refits of one point a coalition, is added to the values. It is one number for all points, so no rank changes.
-      intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``.
+      intercept: ``"free"`` (not penalised), ``"penalised"`` or ``"none"``; a kernel has none but what is in it.
       sample_weight: ``[points]``, not negative, the weight of each point's loss; None weighs all 1. Of logistic
         regression 0 or from 1e-6 to 1e4.
       weight_val: ``[rows]``, not negative, how much each validation row counts; None counts all alike.

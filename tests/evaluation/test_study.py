@@ -547,6 +547,9 @@ def test_files_without_test_rows_have_some_set_apart(tiny_files, tiny_model, tmp
         assert len(stored["values"]) == 43  # of 120 three tenths of each class for testing, then half for validation
     with pytest.raises(tsds.InputError, match="two data sets are called train"):
         evaluate_files([tiny_files["train"]] * 2, str(tiny_model), str(tmp_path / "two"), **how)
+    long = shutil.copy(tiny_files["train"], tmp_path / f"{'ü' * 120}.csv")
+    out = evaluate_files([long], str(tiny_model), str(tmp_path / "long"), **how)
+    assert (out / "state" / f"{'ü' * 60}-0.1-0-random.npz").exists()
     alike = shutil.copy(tiny_files["train"], tmp_path / "Train.csv")
     with pytest.raises(tsds.InputError, match="two data sets are called train"):
         evaluate_files([alike, tiny_files["train"]], str(tiny_model), str(tmp_path / "two"), **how)
@@ -619,6 +622,7 @@ def test_bad_input_is_refused_before_a_folder_is_made(change, words, splits, tin
         (("..\\b",), "cannot be part of a file's name"),
         (("what?",), "cannot be part of a file's name"),
         (("",), "cannot be part of a file's name"),
+        (("ü" * 61,), "has a name of more than 120 bytes: give a shorter one"),
     ],
 )
 def test_names_of_data_sets_that_would_share_a_file_or_leave_the_folder_are_refused(names, words, splits, tmp_path):

@@ -74,6 +74,21 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "run" / "state").iterdir()) == []
 
 
+def test_a_file_name_that_is_no_utf_8_can_be_told_of(tmp_path):
+    run, name = open_run(tmp_path / "run", IDENTITY), os.fsdecode(b"caf\xe9.csv")
+    run.write_json("about.json", {"source": name})
+    run.log("data", source=name)
+    assert json.loads((run.path / "about.json").read_text("utf-8")) == {"source": name}
+    assert json.loads((run.path / "metrics.jsonl").read_text("utf-8"))["source"] == name
+
+
+def test_a_finished_stage_can_be_done_anew(tmp_path):
+    run = open_run(tmp_path / "run", IDENTITY)
+    for number, anew, expected in ((1, False, 1), (2, False, 1), (3, True, 3), (4, False, 3)):
+        kept = run.keep("stage", lambda number=number: {"x": np.asarray(number)}, anew=anew)
+        assert kept["x"] == expected
+
+
 def test_a_folder_with_another_run_is_refused_unless_told(tmp_path):
     open_run(tmp_path, IDENTITY)
     with pytest.raises(InputError, match="holds another run: resume it, overwrite it, or give another folder"):

@@ -292,9 +292,8 @@ def test_rows_of_one_unit_are_in_one_half():
 def test_a_doubtful_row_is_not_judged_by_its_own_copies():
     x = np.concatenate([X, *[X[:1]] * 6])
     flipped = np.append(np.where(np.arange(100) == 0, 1 - Y, Y), [1 - Y[0]] * 6)
-    game = source_game(x, flipped, X_VAL, Y_VAL, C=100.0)
     copies = np.append(np.arange(100), [0] * 6)
-    by_copies, by_others = (suspected_labels(game, units=units) for units in (None, copies))
+    by_copies, by_others = (suspected_labels(x, flipped, C=100.0, units=units) for units in (None, copies))
     own = [
         dict(zip(found.points.tolist(), found.own.tolist(), strict=True)).get(0, 1.0)
         for found in (by_copies, by_others)
@@ -304,8 +303,7 @@ def test_a_doubtful_row_is_not_judged_by_its_own_copies():
 
 def test_a_class_of_one_unit_is_not_asked_about():
     labels = np.where(np.arange(100) < 5, 2, Y)
-    game = source_game(X, labels, X_VAL, Y_VAL)
-    found = suspected_labels(game, units=np.maximum(np.arange(100) - 4, 0))
+    found = suspected_labels(X, labels, units=np.maximum(np.arange(100) - 4, 0))
     assert not set(found.points.tolist()) & set(range(5))
 
 

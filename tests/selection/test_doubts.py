@@ -43,6 +43,14 @@ def test_a_single_fit_or_row_is_spoken_of_as_one():
     assert any("disagree: of 1 row removed by" in words for words in found)
 
 
+def test_a_second_opinion_that_is_noise_is_no_disagreement():
+    backwards = dataclasses.replace(VALUED, values=-VALUED.values)
+    assert any("utilities disagree" in words for words in doubts_about_values(VALUED, LOWEST, backwards))
+    noise = dataclasses.replace(noisy(3.0), values=-VALUED.values)
+    assert noise.reliability < 0.5
+    assert doubts_about_values(VALUED, LOWEST, noise) == []
+
+
 def test_a_cut_that_another_seed_would_not_make_is_named_with_the_share():
     unsure = dataclasses.replace(noisy(0.0), stderr=np.full(60, 0.65 * VALUED.values.std()))
     assert unsure.reliability > 0.5

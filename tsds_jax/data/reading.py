@@ -1,6 +1,7 @@
 """From a source (a file, a folder, a hub name, a data set in memory) to rows with all their columns."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -176,7 +177,7 @@ def _read_path(path: Path, name: str, split: str | None) -> Table | dict[str, Ta
         if form == "parquet":
             table = pq.read_table(path, partitioning=None)
             stat = path.stat()
-            mark = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()
+            mark = os.fsencode(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
         else:
             mark = path.read_bytes()
             if form == "jsonl":

@@ -20,11 +20,13 @@ class KeptCurve(NamedTuple):
       share: float64 ``[steps]``, the share that is kept, rising to 1.
       best: float64 ``[steps]``, accuracy with the highest values kept.
       worst: float64 ``[steps]``, accuracy with the lowest values kept.
+      converged: whether all refits did: none stopped before its tolerance, or was damped.
     """
 
     share: np.ndarray
     best: np.ndarray
     worst: np.ndarray
+    converged: bool = True
 
     @property
     def weighted_drop(self) -> float:
@@ -59,7 +61,7 @@ def kept_curve(game: OutcomeGame, values: np.ndarray, *, step: float = 0.05, see
     sizes = np.maximum(np.round(shares * points).astype(np.int64), 1)
     ranking = np.argsort(without_ties(values, seed))
 
-    def accuracy(order: np.ndarray) -> np.ndarray:
-        return refitted(game, order, sizes, lambda outcome: outcome.hit).mean(1)
-
-    return KeptCurve(sizes / points, accuracy(ranking[::-1]), accuracy(ranking))
+    (best, one), (worst, other) = (
+        refitted(game, order, sizes, lambda outcome: outcome.hit) for order in (ranking[::-1], ranking)
+    )
+    return KeptCurve(sizes / points, best.mean(1), worst.mean(1), one and other)

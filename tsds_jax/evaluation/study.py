@@ -37,7 +37,6 @@ from tsds_jax.pipeline.checks import (
     check_select_options,
     check_sizes,
     pooled_by,
-    value_options,
 )
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.runtime.environment import environment
@@ -46,11 +45,12 @@ from tsds_jax.runtime.folder import Part, RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Limits, ordered_curve
-from tsds_jax.selection.choice import choose, validation_folds
+from tsds_jax.selection.choice import validation_folds
 from tsds_jax.selection.curve import SourceGame
 from tsds_jax.selection.limits import RemovalOrder
+from tsds_jax.selection.points import value_and_choose
 from tsds_jax.selection.target_check import target_check
-from tsds_jax.valuation import ESTIMATORS, Valuation, source_game, value
+from tsds_jax.valuation import ESTIMATORS, Valuation, source_game
 
 # Ours, as `select` values and cuts by default.
 OURS = "shapley"
@@ -59,6 +59,8 @@ METHODS = (OURS, *BASELINES, ORACLE)
 _CONFIDENT = 0.7
 # Some disk takes them for something else than a letter of a file's name.
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|\0')
+# Bytes of a data set's name: a file's name has 255 at most, with method, share and seed behind it.
+LONGEST_NAME = 120
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -280,7 +282,8 @@ def evaluate(
     notes += [cut_texts(tuned_cut, tuning, encoder)] if tuned_cut else []
     for name, method in itertools.product(data, methods):
         of = [valued[setting.key, method] for setting in all_settings if setting.name == name]
-        notes += _doubts(name, method, of)
+        refitted = all(run["converged"] for run in runs if (run["data"], run["method"]) == (name, method))
+        notes += _doubts(name, method, of, refitted)
     write_summary(folder, runs, {key: found["values"] for key, found in valued.items()}, notes)
     folder.write_json("manifest.json", {"status": "finished", **about, "warnings": notes, **environment()})
     return folder.path
@@ -309,6 +312,8 @@ def _check(data: Mapping[str, Splits], methods: Any, flips: Any, noise: str, see
     for place, (name, splits) in enumerate(data.items()):
         if not name or _NOT_IN_NAMES.intersection(name):
             raise InputError(f"data set {name!r:.60} cannot be part of a file's name: call it by letters and numbers")
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise InputError(f"data set {name:.60}... has a name of more than {LONGEST_NAME} bytes: give a shorter one")
         check_name_is_new(name, list(data)[:place])
         if not isinstance(splits, Splits):
             raise InputError(f"data set {name} is a {type(splits).__name__}: give what load_splits gives")
@@ -405,13 +410,14 @@ def _valued(
             return {"values": found.values, **_about(found)}
         own = dataclasses.replace(options, seed=setting.seed)
         units = text_codes(setting.splits.validation)
-        folds = validation_folds(own, arrays[3], units)
-        how = {**value_options(own), "row_groups": folds, **folder.part(stage).of_value}
-        found = value(*arrays, **how)
-        game = source_game(*arrays, source=own.source, utility=own.utility, C=own.C)
-        choice = choose(game, found, Limits.none(setting.train.labels), folds, own, units=units)
+        limits = Limits.none(setting.train.labels)
+        found, choice = value_and_choose(*arrays, limits, own, units=units, **folder.part(stage).of_value)
         index, cut = choice.removal_index, 0
+        about = {}
+        if options.check_seeds:
+            about["proposed"] = np.asarray(index)
         if options.check_seeds and index:
+            folds = validation_folds(own, arrays[3], units)
             rows = (setting.train, setting.splits.validation, choice, folds)
 
             def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -421,10 +427,10 @@ def _valued(
                 return folder.part(f"{setting.key}-{name}")
 
             short = dataclasses.replace(tuning, seed=setting.seed)
-            how = {"keep": keep, "part": part, "progress": progress, "units": units}
-            check = target_check(encoder, *rows, short, own, **how)
+            at_work: dict[str, Any] = {"keep": keep, "part": part, "progress": progress, "units": units}
+            check = target_check(encoder, *rows, short, own, **at_work)
             index, cut = check.recommended, check.truncated
-        about = {"index": np.asarray(index), "truncated": np.asarray(cut)}
+        about |= {"index": np.asarray(index), "truncated": np.asarray(cut)}
         return {"values": found.values, **_about(found), **about}
 
     return folder.keep(stage, compute)
@@ -441,8 +447,8 @@ def _about(found: Valuation) -> Arrays:
     return {name: np.asarray(number) for name, number in what.items()}
 
 
-def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
-    """Why a method's numbers on a data set should not be trusted, from all of its valuations there.
+def _doubts(data: str, method: str, valued: Sequence[Arrays], refitted: bool) -> list[str]:
+    """Why a method's numbers on a data set should not be trusted, from all its valuations and refits there.
 
     Of a folder from before they were kept nothing is known, nor of values that come without errors.
     """
@@ -451,6 +457,8 @@ def _doubts(data: str, method: str, valued: Sequence[Arrays]) -> list[str]:
     words = []
     if unconverged:
         words.append(f"{counted(unconverged, 'fit')} did not converge: lower C, or bring the features to one scale")
+    if not refitted:
+        words.append("refits without the lowest rows did not converge: lower C, or bring the features to one scale")
     lowest = np.nanmin(reliability, initial=np.inf)
     if lowest == -np.inf:
         words.append("how reliable the values are is not known, for no row was drawn twice: raise samples")
@@ -470,6 +478,7 @@ def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, ind
         "seed": setting.seed,
         "method": method,
         "seconds": float(found["seconds"]),
+        "converged": curve.converged,
         "accuracy": float(curve.best[-1]),
         "kept": curve.share.tolist(),
         "highest_kept": curve.best.tolist(),
@@ -477,6 +486,8 @@ def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, ind
         "weighted_drop": curve.weighted_drop,
         "removed": index,
     }
+    if "proposed" in found:
+        run["proposed"] = int(found["proposed"])
     wrong = setting.wrong[setting.known]
     if wrong.any() and not wrong.all():
         run |= detection(values[setting.known], wrong)._asdict()
@@ -484,7 +495,9 @@ def _scored(setting: _Setting, game: SourceGame, method: str, found: Arrays, ind
         run[f"gain_{percent}"] = float(curve.best[-1 - percent // 5] - curve.best[-1])
     if index is not None:
         cuts = np.array([0, index])
-        run["gain_at_index"] = float(ordered_curve(game, setting.removal_order(values), cuts).difference[-1])
+        at_index = ordered_curve(game, setting.removal_order(values), cuts)
+        run["gain_at_index"] = float(at_index.difference[-1])
+        run["converged"] = curve.converged and at_index.converged
     return run
 
 

@@ -85,7 +85,8 @@ def write_summary(
         first = next(iter(methods.values()))
         cut = [run["removed"] for method, some in methods.items() if method != ORACLE for run in some]
         removed = sorted({number for number in cut if number is not None})
-        tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed))
+        proposed = sorted({run["proposed"] for some in methods.values() for run in some if "proposed" in run})
+        tables.append(_table(data, flips, rows, float(np.mean([run["accuracy"] for run in first])), removed, proposed))
     folder.write_json("evaluation.json", {"runs": runs, "summary": summary})
     folder.write_text("evaluation.md", "".join(f"{note}\n\n" for note in notes) + "\n".join(tables))
     folder.remove("curves")  # of other flips, before a resumed run was asked for these
@@ -112,12 +113,17 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, float, i
     return _COLUMNS | {f"{start}{share:g}": (f"fine-tuned, {share:g} % removed", 100, 2) for share in shares}
 
 
-def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float, removed: list[int]) -> str:
-    """Markdown."""
+def _table(
+    data: str, flips: float, rows: list[dict[str, Any]], accuracy: float, removed: list[int], proposed: list[int]
+) -> str:
+    """Markdown; ``proposed`` are the rule's cuts before the check on the model, and ``removed`` what it left."""
     columns = {name: about for name, about in _columns(rows).items() if any(name in row for row in rows)}
     stable = any("stability" in row for row in rows)
     heads = [head for head, _, _ in columns.values()] + (["rank stability"] if stable else [])
-    index = f"; the index removes {' or '.join(f'{number:,}' for number in removed)} rows" if removed else ""
+    index = f"the index removes {_either(removed)} rows" if removed else ""
+    if proposed:
+        index = f"the rule proposed {_either(proposed)} rows, and after the check on the model {index}"
+    index = f"; {index}" if index else ""
     lines = [
         f"## {data}, {percent(flips)} of the labels flipped",
         "",
@@ -136,6 +142,10 @@ def _table(data: str, flips: float, rows: list[dict[str, Any]], accuracy: float,
             cells.append("-" if spearman is None else f"{spearman:.2f}")
         lines.append(f"| {row['method']} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _either(numbers: Sequence[int]) -> str:
+    return " or ".join(f"{number:,}" for number in numbers)
 
 
 def _cell(found: list[float | None] | None, times: float, digits: int, name: str) -> str:

@@ -1,6 +1,5 @@
 """Refits of a game's model to prefixes of one order, as many at a time as there is memory for."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +23,10 @@ def check_counts_hits(game: OutcomeGame) -> None:
         )
 
 
-def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Callable[[Any], Any]) -> Any:
+def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Callable[[Any], Any]) -> tuple[Any, bool]:
     """What is ``read`` of the outcomes of ``order[:k]`` for each ``k`` in ``sizes``, float64 with an axis of sizes.
 
-    Warns where a refit stopped before its tolerance, or was damped.
+    And whether all of these fits converged: none stopped before its tolerance, or was damped.
 
     Args:
       game: of training points, and rows to say something of.
@@ -42,8 +41,9 @@ def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Call
       >>> from tsds_jax.games import ridge_game
       >>> x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([0, 1, 1])
       >>> game = ridge_game(x, y, x, y, classes=2)
-      >>> refitted(game, np.arange(3), np.array([2, 3]), lambda outcome: outcome.hit).mean(1).tolist()
-      [1.0, 1.0]
+      >>> hits, converged = refitted(game, np.arange(3), np.array([2, 3]), lambda outcome: outcome.hit)
+      >>> hits.mean(1).tolist(), converged
+      ([1.0, 1.0], True)
     """
     ordered = jnp.asarray(np.array(order), jnp.int32)
     outcomes = jax.jit(type(game).prefix_outcomes)
@@ -59,11 +59,4 @@ def refitted(game: OutcomeGame, order: np.ndarray, sizes: np.ndarray, read: Call
         return read(outcome), jnp.broadcast_to(unconverged > 0, some.shape)
 
     found, failed = in_batches(some_refits, np.asarray(sizes, np.int32), batch, "refits")
-    if failed.any():
-        warnings.warn(
-            "refits of the source classifier to parts of the points did not converge: lower C, or bring the features to"
-            " one scale",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return jax.tree.map(lambda part: part.astype(np.float64), found)
+    return jax.tree.map(lambda part: part.astype(np.float64), found), not failed.any()

@@ -2,5 +2,6 @@
 
 from tsds_jax.pipeline.front import run, select
 from tsds_jax.pipeline.selected import Selection, write_values
+from tsds_jax.pipeline.suspecting import DoubtedLabels, suspects
 
-__all__ = ["Selection", "run", "select", "write_values"]
+__all__ = ["DoubtedLabels", "Selection", "run", "select", "suspects", "write_values"]

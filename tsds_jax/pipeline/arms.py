@@ -31,7 +31,9 @@ def compare_arms(
     options: FineTuneOptions,
     progress: ProgressFn,
 ) -> tuple[float, int]:
-    """Fine-tunes the three arms and writes finetune.json; the seconds it took, and the texts that were cut.
+    """Fine-tunes the three arms; the seconds it took, and the texts that were cut.
+
+    Writes finetune.json, and to model/ the selection's model, which where nothing is removed is that of all rows.
 
     The random rows go by the limits that the selection's went by, in whole groups and copies, so that what differs is
     the ranking alone: as many as the selection's, or hardly more where no unit that is left is small enough to go too.
@@ -46,7 +48,7 @@ def compare_arms(
     rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": random}
     arms, predictions, cut = [], {}, 0
     # With nothing removed the three arms are one and the same training.
-    trainings = ARMS if selection.removal_index else ("full",)
+    trainings, own = (ARMS, "selection") if selection.removal_index else (("full",), "full")
 
     def train_arm(name: str, number: int) -> Arrays:
         kept = run.part(_stage(name)).of_model()
@@ -74,6 +76,9 @@ def compare_arms(
         for line in (kept["folder"] / "metrics.jsonl").read_text("utf-8").splitlines():
             run.log(**(json.loads(line) | {"arm": name}))
         run.log("finetune", arm=name, test=tuned.metrics)
+        if name == own:
+            run.remove("model")
+            tuned.model.save_pretrained(run.path / "model")
         return {
             "probabilities": np.asarray(tuned.probabilities),
             "history": np.asarray(json.dumps(tuned.history)),
@@ -85,7 +90,9 @@ def compare_arms(
 
     for number, name in enumerate(ARMS):
         source = name if name in trainings else "full"
-        stored = run.keep(_stage(source), functools.partial(train_arm, source, number))
+        # Its scores may be there, of a model that somebody has removed.
+        anew = source == own and not (run.path / "model").exists()
+        stored = run.keep(_stage(source), functools.partial(train_arm, source, number), anew=anew)
         predictions[name] = np.argmax(stored["probabilities"], 1)
         cut = max(cut, stored["truncated"].item())
         arm = {

@@ -15,12 +15,12 @@ from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind, check_tokens
 from tsds_jax.finetuning.parts import finds_part
-from tsds_jax.games import UTILITIES
 from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
 from tsds_jax.runtime.files import MANIFEST, as_path, check_writable
-from tsds_jax.selection import RULES, Limits, check_cuts
+from tsds_jax.selection import Limits
 from tsds_jax.selection.choice import FOLDS, validation_folds
+from tsds_jax.selection.points import check_choice
 from tsds_jax.valuation import check_points, check_value_options
 
 REPRESENT_BY = ("pretrained", "fine_tuned", "cross_fitted")
@@ -31,9 +31,7 @@ def check_select_options(settings: SelectOptions) -> None:
     if settings.pooling is not None:
         one_of("pooling", settings.pooling, sorted(POOLINGS))
     one_of("represent_by", settings.represent_by, REPRESENT_BY)
-    one_of("rule", settings.rule, RULES)
     one_of("source", settings.source, ("logistic", "ridge"))
-    one_of("utility", settings.utility, UTILITIES)
     check_value_options(**value_options(settings))
     number_in("pca", settings.pca, 0, np.inf)
     for layer in layers_of(settings):
@@ -41,25 +39,7 @@ def check_select_options(settings: SelectOptions) -> None:
     if settings.max_length is not None:
         number_in("max_length", settings.max_length, 4, np.inf)
     number_in("validation_fraction", settings.validation_fraction, 0, 1, whole=False)
-    check_cuts(settings.grid, settings.largest_cut)
-    if settings.rule == "cross_fitted":
-        for name, what in (("utility", "class_wise"), ("estimator", "banzhaf")):
-            if getattr(settings, name) == what:
-                raise InputError(
-                    f"rule 'cross_fitted' splits values by validation row, {name} {what!r} cannot: use rule 'one_se'"
-                )
-    amounts = [name for name in ("remove_count", "remove_share", "remove_below") if getattr(settings, name) is not None]
-    if len(amounts) > 1:
-        raise InputError(f"{' and '.join(amounts)} both say how many rows to remove: give one of them")
-    if settings.remove_count is not None:
-        number_in("remove_count", settings.remove_count, 0, np.inf)
-    if settings.remove_share is not None:
-        number_in("remove_share", settings.remove_share, 0, 0.99, whole=False)
-    if settings.remove_below is not None:
-        number_in("remove_below", settings.remove_below, -1e30, 1e30, whole=False)
-        if settings.by_class:
-            raise InputError("remove_below and by_class order the rows in two ways: give one of them")
-    number_in("class_floor", settings.class_floor, 0, 1, whole=False)
+    check_choice(settings)
     number_in("check_seeds", settings.check_seeds, 0, 100)
     number_in("check_steps", settings.check_steps, 1, np.inf)
     if settings.group is not None and settings.utility == "class_wise":
@@ -205,7 +185,7 @@ def pooled_by(encoder: Encoder, settings: SelectOptions) -> SelectOptions:
 
 def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limits: Limits) -> None:
     """Raises InputError where an option does not fit the data or the model, before any of the long work."""
-    points, layers = len(splits.train), encoder.config.num_hidden_layers
+    points = len(splits.train)
     players = points if settings.group is None else int(limits.units.max()) + 1
     check_points(players, settings.subset_size, settings.estimator, groups=settings.group is not None)
     check_classes(splits.train)
@@ -225,6 +205,12 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
             raise InputError(f"class {name} has {held_rows} and no training row: remove them, or add some")
     if settings.remove_count is not None:
         number_in("remove_count", settings.remove_count, 0, points - 1)
+    check_representation(points, encoder, settings)
+
+
+def check_representation(points: int, encoder: Encoder, settings: SelectOptions) -> None:
+    """Raises InputError where so many training rows cannot be represented as asked, before they are embedded."""
+    layers = encoder.config.num_hidden_layers
     for layer in layers_of(settings):
         number_in("layer", layer, -layers - 1, layers)
     if settings.max_length is not None:

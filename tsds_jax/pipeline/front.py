@@ -117,7 +117,8 @@ def run(
     """The main job: selects training rows, fine-tunes with and without them, and writes it all to a folder.
 
     The model is fine-tuned on everything, on the selection, and on a random subset of the selection's size: one seed,
-    one number of optimiser steps. Without test rows that comparison is left out, with a warning.
+    one number of optimiser steps; that of the selection is kept, in ``model/``, as `TargetModel.save_pretrained` writes
+    it. Without test rows no model is fine-tuned to compare, with a warning.
 
     Args:
       train: as in `select`; so are ``validation``, ``model``, ``text``, ``label`` and ``options``.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tsds_jax.data import TextData, file_name, write_rows
-from tsds_jax.data.csvtext import format_csv
+from tsds_jax.pipeline.suspecting import columns_about, write_suspects
 from tsds_jax.report import write_report
 from tsds_jax.runtime.files import as_path, atomic
 from tsds_jax.runtime.folder import RunFolder, check_outside, open_run
@@ -98,22 +98,9 @@ def write_selection(run: RunFolder, selection: Selection) -> None:
     train = selection.train
     kept = np.zeros(len(train), bool)
     kept[selection.kept_rows] = True
-    texts: dict[str, Any] = {"text": list(train.texts)}
-    if len(train.text_columns) == 2:
-        texts = dict(zip(("text", "text_pair"), map(list, zip(*train.texts, strict=True)), strict=True))
-    about = {"row": train.origin, **texts, "label": train.label_names}
-    write_values(run.path, selection.valuation, about, kept)
-    suspects, curve = selection.suspects, selection.curve
-    doubted = {
-        **{name: [column[row] for row in suspects.points] for name, column in about.items()},
-        "suggested": [train.classes[label] for label in suspects.suggested],
-        "probability": [f"{share:.4f}" for share in suspects.probability],
-        "probability_of_label": [f"{share:.4f}" for share in suspects.own],
-        "kept": [str(kept[row]).lower() for row in suspects.points],
-    }
-    table = pa.table({name: pa.array([str(entry) for entry in column]) for name, column in doubted.items()})
-    with atomic(run.path / "suspects.csv") as temporary:
-        Path(temporary).write_bytes(format_csv(table, ","))
+    write_values(run.path, selection.valuation, columns_about(train), kept)
+    write_suspects(run.path / "suspects.csv", train, selection.suspects, kept)
+    curve = selection.curve
     run.write_json(
         "selection.json",
         {

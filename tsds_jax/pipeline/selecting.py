@@ -10,7 +10,6 @@ import numpy as np
 from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
-from tsds_jax.games import LogisticGame
 from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
 from tsds_jax.pipeline.representing import cut_to_represent, represent
@@ -82,13 +81,8 @@ def select_rows(
     how: dict[str, Any] = {"source": settings.source, "utility": settings.utility, "C": settings.C}
     game = source_game(x, train.labels, x_val, validation.labels, **how)
     choice = choose(game, valuation, limits, folds, settings, timed, units=units)
-    logistic = game
-    if settings.source != "logistic":
-        logistic = source_game(x, train.labels, x_val, validation.labels, C=settings.C)
-    assert isinstance(logistic, LogisticGame)
-    suspects = suspected_labels(logistic, seed=settings.seed, units=judged_apart(train, settings))
-    # The game numbers the classes that there are rows of.
-    suspects = suspects._replace(suggested=np.unique(train.labels)[suspects.suggested])
+    apart = judged_apart(train, settings)
+    suspects = suspected_labels(x, train.labels, C=settings.C, seed=settings.seed, units=apart)
     cuts = len(choice.curve.removed)
     progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
     stages = {

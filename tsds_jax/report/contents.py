@@ -202,7 +202,7 @@ def read_run(folder: Path | str) -> RunContents:
     finetuning = _finetuning(tuned) if tuned.exists() else None
     if finetuning is not None and values.kept.all():
         finetuning = replace(finetuning, arms=finetuning.arms[:1], differences=())
-    doubted = _suspects(suspects) if suspects.exists() else None
+    doubted = read_suspects(suspects) if suspects.exists() else None
     finished = manifest.get("status") != "running"
     return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted, finished)
 
@@ -286,7 +286,12 @@ def _cut(path: Path) -> Cut:
     )
 
 
-def _suspects(path: Path) -> Suspects:
+def read_suspects(path: Path) -> Suspects:
+    """``suspects.csv``, or a file like it.
+
+    Raises:
+      InputError: it cannot be read as one.
+    """
     try:
         table = parse_csv(path.read_bytes(), str(path))
         columns = {name: table[name].to_pylist() for name in table.column_names}

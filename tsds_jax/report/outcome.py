@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from tsds_jax.report.contents import Suspects, read_run
+from tsds_jax.report.contents import Suspects, read_run, read_suspects
 from tsds_jax.report.words import NBSP, arm_cells, difference_cells, doubts, share, short, summary, unfinished
 
 _ARM_COLUMNS = {
@@ -48,10 +48,26 @@ def outcome(folder: Path | str) -> str:
     doubted = contents.suspects
     if doubted is not None and len(doubted):
         parts.append(doubts(doubted, contents.manifest))
-        parts.append(_table(_SUSPECT_COLUMNS, [_suspect(doubted, place) for place in range(min(_SHOWN, len(doubted)))]))
-    # A file name or label from the data must not steer the terminal.
-    text = "".join(c for c in "\n\n".join(parts) if c == "\n" or c.isprintable() or c == NBSP)
-    return text.replace(NBSP, " ") + "\n"
+        parts.append(_first(doubted))
+    return _plain("\n\n".join(parts)) + "\n"
+
+
+def most_doubtful(file: Path) -> str:
+    """The first rows of a file such as suspects.csv, as a table for a terminal.
+
+    Raises:
+      InputError: the file is missing or broken.
+    """
+    return _plain(_first(read_suspects(file))) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Without what a file name or a label from the data could steer a terminal by."""
+    return "".join(c for c in text if c == "\n" or c.isprintable() or c == NBSP).replace(NBSP, " ")
+
+
+def _first(doubted: Suspects) -> str:
+    return _table(_SUSPECT_COLUMNS, [_suspect(doubted, place) for place in range(min(_SHOWN, len(doubted)))])
 
 
 def _suspect(doubted: Suspects, place: int) -> dict[str, str]:

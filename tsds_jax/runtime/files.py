@@ -63,6 +63,23 @@ def check_writable(name: str | os.PathLike) -> None:
         raise InputError(f"{path} cannot be written ({error.strerror}): give another place") from None
 
 
+def check_new_file(name: str | os.PathLike, ending: str) -> Path:
+    """The path of a file to be written.
+
+    Raises:
+      InputError: the name does not end in this, there is something of the name, its folder is missing or not writable.
+    """
+    path = as_path(name)
+    if path.suffix != ending:
+        raise InputError(f"out {name} does not end in {ending}: give a file name that does")
+    if path.exists():
+        raise InputError(f"{name} exists: remove it or give another name")
+    if not path.parent.is_dir():
+        raise InputError(f"folder {path.parent} does not exist: make it first")
+    check_writable(path.parent)
+    return path
+
+
 @contextmanager
 def atomic(target: Path) -> Iterator[Path]:
     """Context of a temporary path that takes the place of ``target``, a file or a folder, when its block ends well.

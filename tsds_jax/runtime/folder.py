@@ -152,13 +152,13 @@ class RunFolder:
         """Removes a file or a folder of the run, if it is there."""
         remove(self.path / name)
 
-    def keep(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays of stage ``name``: read where an earlier try finished it, else computed and written.
+    def keep(self, name: str, compute: Callable[[], Arrays], *, anew: bool = False) -> Arrays:
+        """The arrays of stage ``name``: read where an earlier try finished it, else (or ``anew``) computed and written.
 
         A file is complete or absent, since it gets its name by one rename after all of it is on disk.
         """
         file = self.path / "state" / f"{name}.npz"
-        if file.exists():
+        if file.exists() and not anew:
             return read_arrays(file, "delete it, and this stage is done again")
         began = time.perf_counter()
         arrays = compute()
@@ -181,12 +181,13 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file, whole or not at all."""
         with atomic(self.path / name) as temporary:
-            temporary.write_text(text, "utf-8")
+            # A file's name need not be UTF-8; what Python has for such a byte is an escape in JSON.
+            temporary.write_text(text, "utf-8", "backslashreplace")
 
     def log(self, stage: str, **fields: Any) -> None:
         """Appends one line to ``metrics.jsonl``."""
         line = json.dumps({"time": round(time.time(), 3), "stage": stage, **fields}, ensure_ascii=False)
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as out:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8", errors="backslashreplace") as out:
             out.write(line + "\n")
 
 

@@ -35,6 +35,16 @@ class Choice(NamedTuple):
     missed: int
     crossed: tuple[RemovalOrder, ...] = ()
 
+    @property
+    def removed_points(self) -> np.ndarray:
+        """The points to remove, lowest value first, int64."""
+        return self.order.points[: self.removal_index]
+
+    @property
+    def kept_points(self) -> np.ndarray:
+        """The points to keep, in the order of the data, int64."""
+        return np.sort(self.order.points[self.removal_index :])
+
 
 def validation_folds(options: SelectOptions, labels: np.ndarray, units: np.ndarray | None = None) -> np.ndarray | None:
     """The part that each validation row is in, int64 ``[rows]``; None where the rule does without.

@@ -37,6 +37,7 @@ class RemovalCurve:
       cross_fitted: whether each validation row was scored by values that it had no part in.
       independent_rows: how many rows by themselves say as much of the accuracy with nothing removed as these rows do,
         some of which belong together; None where all are by themselves.
+      converged: whether all refits did: none stopped before its tolerance, or was damped.
     """
 
     removed: np.ndarray
@@ -48,6 +49,7 @@ class RemovalCurve:
     utility: str
     cross_fitted: bool = False
     independent_rows: int | None = None
+    converged: bool = True
 
 
 def removal_curve(
@@ -99,7 +101,7 @@ def ordered_curve(
     """
     removed = np.unique(order.cuts(wanted))
     found = keep("curve", partial(_by_row, game, order, removed))
-    return _curve(game, removed, found["scores"], found["hits"], units, cross_fitted=False)
+    return _curve(game, removed, found["scores"], found["hits"], units, _converged(found), cross_fitted=False)
 
 
 def crossed_curve(
@@ -128,12 +130,13 @@ def crossed_curve(
       units: see `ordered_curve`.
     """
     scores = hits = np.empty((0, 0))
-    removed = np.unique(order.cuts(wanted))
+    removed, converged = np.unique(order.cuts(wanted)), True
     for fold, of in enumerate(crossed):
         own = keep(f"curve-by-{fold}", partial(_near_by_row, game, of, removed))
         scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
         hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
-    return _curve(game, removed, scores, hits, units, cross_fitted=True)
+        converged = converged and _converged(own)
+    return _curve(game, removed, scores, hits, units, converged, cross_fitted=True)
 
 
 def wanted_cuts(points: int, grid: float, largest_cut: float) -> np.ndarray:
@@ -149,14 +152,23 @@ def check_cuts(grid: float, largest_cut: float) -> None:
 
 
 def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Arrays:
-    """The utility's "scores" and the "hits" of each validation row after each cut, float64 ``[cuts, rows]``."""
+    """The utility's "scores" and the "hits" of each validation row after each cut, float64 ``[cuts, rows]``.
+
+    And whether all refits "converged".
+    """
     # What is kept after a cut is a prefix of the reversed order.
-    return refitted(
+    found, converged = refitted(
         game,
         order.points[::-1],
         game.players - removed,
         lambda outcome: {"scores": row_scores(game.utility, outcome), "hits": outcome.hit},
     )
+    return {**found, "converged": np.asarray(converged)}
+
+
+def _converged(found: Arrays) -> bool:
+    """Whether all refits of `_by_row` did; of a folder from before that was kept nothing is known."""
+    return bool(found.get("converged", True))
 
 
 def _near_by_row(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> Arrays:
@@ -168,8 +180,10 @@ def _near_by_row(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> A
         if len(near) != cut:
             kept = np.setdiff1d(order.points, near)
             first = RemovalOrder(np.concatenate([near, kept]), np.array([0, len(near)]))
-            for name, rows in _by_row(game, first, np.array([len(near)])).items():
-                found[name][place] = rows[0]
+            other = _by_row(game, first, np.array([len(near)]))
+            for name in ("scores", "hits"):
+                found[name][place] = other[name][0]
+            found["converged"] = found["converged"] & other["converged"]
     return found
 
 
@@ -179,6 +193,7 @@ def _curve(
     scores: np.ndarray,
     hits: np.ndarray,
     units: np.ndarray | None,
+    converged: bool,
     *,
     cross_fitted: bool,
 ) -> RemovalCurve:
@@ -193,7 +208,7 @@ def _curve(
         independent = len(weight) if together <= alone else max(1, round(len(weight) * (alone / together) ** 2))
     # Class by class it is the accuracy.
     utility = "accuracy" if game.utility == "class_wise" else game.utility
-    about = (hits.mean(1), of_accuracy, utility, cross_fitted, independent)
+    about = (hits.mean(1), of_accuracy, utility, cross_fitted, independent, converged)
     return RemovalCurve(removed, scores @ weight, paired @ weight, _paired_error(paired, game, units), *about)
 
 

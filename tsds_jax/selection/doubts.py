@@ -56,7 +56,7 @@ def doubts_about_values(
         found.append(
             f"with another seed only {overlap:.0%} of these {len(removed)} rows would be removed too: raise samples"
         )
-    if len(removed):
+    if len(removed) and other.reliability >= 0.5:  # else the other's ranks are mostly noise, and agree with nothing
         order = other.ranking
         if limits is not None:
             # All that may go at all: behind them, or beyond a floor, rows stand in the order of the data.
@@ -76,7 +76,7 @@ def doubts_about_values(
 def doubts_about_cut(
     curve: RemovalCurve, labels: np.ndarray, classes: Sequence[str], kept: np.ndarray, validation: np.ndarray
 ) -> list[str]:
-    """Doubts about the removal: the source classifier, the validation rows, and classes that go.
+    """Doubts about the removal: its refits, the source classifier, the validation rows, and classes that go.
 
     Args:
       curve: the removal curve.
@@ -86,6 +86,8 @@ def doubts_about_cut(
       validation: int ``[rows]``, classes of the validation rows.
     """
     found = []
+    if not curve.converged:
+        found.append("refits behind the removal curve did not converge: lower C, or bring the features to one scale")
     rows, majority = len(validation), np.bincount(validation).max() / len(validation)
     alone = curve.independent_rows or rows
     about = share_interval(round(curve.accuracy[0] * alone), alone)

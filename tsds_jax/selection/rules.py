@@ -8,8 +8,10 @@ from tsds_jax.selection.curve import RemovalCurve
 RULES = ("cross_fitted", "one_se", "argmax")
 
 
-def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
+def removal_index(curve: RemovalCurve, rule: str | None = None) -> int:
     """How many points to remove; none is always a candidate.
+
+    Where no rule is given it is ``"cross_fitted"`` of a cross-fitted curve and ``"one_se"`` of another.
 
     ``"argmax"``, the paper's: where the curve is highest, the fewest in a tie.
 
@@ -19,10 +21,9 @@ def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
 
     ``"cross_fitted"``: of the differences from removing nothing, each but the first averaged with its neighbours on the
     grid, the largest decides, if it is more than the same average of their standard errors, which its own does not
-    exceed; else nothing is removed. It is meant for a cross-fitted curve (`crossed_curve`), where the gain of a cut is
-    not flattered by rows that also valued the points.
-    On tweets it gained about what the others do on average and lost the least where removing was a mistake
-    (benchmarks/rules.py).
+    exceed; else nothing is removed. It is meant for a cross-fitted curve (as `select` and `select_points` make it),
+    where the gain of a cut is not flattered by rows that also valued the points. On tweets it lost the least of the
+    three where removing was a mistake (benchmarks/rules.py).
 
     Example:
       >>> import numpy as np
@@ -32,6 +33,7 @@ def removal_index(curve: RemovalCurve, rule: str = "cross_fitted") -> int:
       >>> removal_index(curve, "argmax"), removal_index(curve, "one_se"), removal_index(curve)
       (10, 5, 5)
     """
+    rule = rule or ("cross_fitted" if curve.cross_fitted else "one_se")
     one_of("rule", rule, RULES)
     if rule == "cross_fitted":
         smooth = _smoothed(curve.difference)

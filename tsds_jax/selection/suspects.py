@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tsds_jax.arrays import feature_matrix, label_array, number_in
 from tsds_jax.games.held_out import held_out_probabilities
 from tsds_jax.games.logistic import LogisticGame
+from tsds_jax.valuation import source_game
 
 _FOLDS = 5
 
@@ -15,7 +17,7 @@ class Suspects(NamedTuple):
 
     Attributes:
       points: int64 ``[suspects]``.
-      suggested: int32 ``[suspects]``, the most likely class.
+      suggested: ``[suspects]``, the most likely class, of the labels' own kind.
       probability: float32 ``[suspects]``, its probability.
       own: float32 ``[suspects]``, the probability of the point's own label.
     """
@@ -26,34 +28,48 @@ class Suspects(NamedTuple):
     own: np.ndarray
 
 
-def suspected_labels(game: LogisticGame, *, seed: int = 0, units: np.ndarray | None = None) -> Suspects:
-    """The points that five-fold cross-validation of the source classifier would label otherwise.
+def suspected_labels(
+    x: object, y: object, *, C: float = 1.0, seed: int = 0, units: np.ndarray | None = None
+) -> Suspects:
+    """The points that five-fold cross-validation of a logistic regression would label otherwise.
 
     Of labels flipped on purpose it finds more than values do: a value says what a point does to the validation score,
     and a wrong label far from all validation rows does little. Points of a class that stands in no other fold are not
     asked about: the others cannot know that class.
 
     Args:
-      game: its training points; utility and validation rows have no part.
+      x: ``[points, features]``, finite numbers.
+      y: ``[points]`` labels, whole numbers or strings.
+      C: inverse L2 strength of the regression.
       seed: decides the folds.
       units: int ``[points]``, points of one unit (copies, a document's rows) that must not judge each other.
 
+    Raises:
+      InputError: an array or option that cannot be used, such as labels of one class.
+
     Example:
-      >>> import numpy as np
-      >>> from tsds_jax.games import logistic_game
       >>> x = np.linspace(-2, 2, 20)[:, None]
-      >>> y = (x[:, 0] > 0).astype(int)
-      >>> y[18] = 0  # a wrong label
-      >>> int(suspected_labels(logistic_game(x, y, x, y, classes=2)).points[0])
-      18
+      >>> y = np.where(x[:, 0] > 0, "right", "left")
+      >>> y[18] = "left"  # a wrong label
+      >>> found = suspected_labels(x, y)
+      >>> int(found.points[0]), str(found.suggested[0])
+      (18, 'right')
     """
-    labels = np.asarray(game.y)
+    x = feature_matrix(x, "x")
+    labels = label_array(y, "y", len(x))
+    number_in("seed", seed, 0, 2**32 - 1)
+    units = None if units is None else label_array(units, "units", len(x))
+    # Rows that would judge have no part in it.
+    game = source_game(x, labels, x[:1], labels[:1], C=C)
+    assert isinstance(game, LogisticGame)
+    coded = np.asarray(game.y)
     held_out = held_out_probabilities(game, folds=_FOLDS, seed=seed, units=units)
     probability, fold = held_out.probability, held_out.fold
-    suggested = probability.argmax(1).astype(np.int32)
-    own = probability[np.arange(len(labels)), labels]
-    inside = np.zeros((_FOLDS, labels.max() + 1), np.int64)
-    np.add.at(inside, (fold, labels), 1)
-    points = np.flatnonzero((suggested != labels) & (inside.sum(0)[labels] > inside[fold, labels]))
+    likeliest = probability.argmax(1)
+    own = probability[np.arange(len(coded)), coded]
+    inside = np.zeros((_FOLDS, coded.max() + 1), np.int64)
+    np.add.at(inside, (fold, coded), 1)
+    points = np.flatnonzero((likeliest != coded) & (inside.sum(0)[coded] > inside[fold, coded]))
     points = points[np.argsort(own[points], kind="stable")]
-    return Suspects(points, suggested[points], probability[points, suggested[points]], own[points])
+    suggested = likeliest[points]
+    return Suspects(points, np.unique(labels)[suggested], probability[points, suggested], own[points])
