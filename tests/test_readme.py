@@ -319,6 +319,19 @@ def test_the_readmes_rows_of_detection_are_what_the_benchmark_measured():
             assert half == pytest.approx(2.776 * stdev(found) / 5**0.5, abs=6e-4)  # Student's t of four degrees
 
 
+def test_the_readmes_first_example_prints_what_it_shows(capsys):
+    code, shown = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", README.read_text("utf-8"), re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == shown
+
+
+def test_the_readme_names_the_flips_that_the_demo_found():
+    printed = (ROOT / "benchmarks" / "results" / "demo_flipped.txt").read_text("utf-8")
+    doubted, flipped = re.search(r"(\d+) of the (\d+) labels that were flipped are among the doubted", printed).groups()
+    said = " ".join(README.read_text("utf-8").split())
+    assert f"{doubted} of the {flipped} flipped labels are among the doubted" in said
+
+
 def test_the_readme_names_the_test_line_that_ci_runs():
     assert "pip install '.[test]' && pytest" in README.read_text("utf-8").splitlines()
 

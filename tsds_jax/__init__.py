@@ -1,11 +1,12 @@
 """Transferred Shapley data valuation in JAX.
 
 Values every training example by its Shapley value for a simple source classifier on a language model's own
-representations (TS-DShapley), drops the examples that hurt, and fine-tunes the model on the rest.
+representations (TS-DShapley), says which examples to remove, and fine-tunes the model on the rest.
 
     import tsds_jax as tsds
 
     v = tsds.value(x_train, y_train, x_val, y_val, seed=0)
+    doubted = tsds.suspects("train.csv", model="bert-base-uncased")
     s = tsds.select("train.csv", validation="dev.csv", model="bert-base-uncased")
     tsds.finetune("bert-base-uncased", s.kept, validation="dev.csv", evaluation="test.csv")
 

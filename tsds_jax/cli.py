@@ -27,7 +27,7 @@ from tsds_jax.options import DEMO_FINETUNING, EVALUATED, SUSPECTED, VALUED, Fine
 
 app = typer.Typer(
     name="tsds",
-    help="Find the training examples that hurt a language model, drop them, fine-tune on the rest.",
+    help="Find doubtful labels and training rows to remove, and fine-tune a language model on the rest.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -635,8 +635,8 @@ def finetune(given: dict[str, Any]) -> None:
 def evaluate(given: dict[str, Any]) -> None:
     """Methods side by side on data sets: finding wrong labels, and what removing the lowest rows does.
 
-    What shapley is told by --utility, --estimator, --subset-size, --truncation and --reliability the others are not,
-    nor by --source how to value; the test accuracy of all is that of --source.
+    --utility, --estimator, --subset-size, --truncation and --reliability are for shapley alone. --source values for
+    shapley alone too, but its classifier tests every method.
     """
     from tsds_jax import stages
     from tsds_jax.runtime.console import console_progress

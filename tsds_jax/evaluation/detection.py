@@ -14,8 +14,8 @@ class Detection(NamedTuple):
     Attributes:
       auroc: probability that a wrong point has a lower value than a right one, ties counting half.
       average_precision: mean over the wrong points of the share of wrong ones among all with values as low.
-      f1: where as many of the lowest points as are wrong are called so; precision and recall are the same there. Of
-        points with one value each counts as any other.
+      f1: when the n lowest points are called wrong, n of them being wrong in all, so that precision is recall; of
+        points of one value at the edge each counts by its share.
     """
 
     auroc: float
