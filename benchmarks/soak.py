@@ -74,7 +74,7 @@ def one_round(splits: Any, encoder: Any, folder: Path, seed: int, **tuning: Any)
     tsds.value(*data, samples=2, estimator="permutation", seed=seed)
     tsds.baseline("loss", *data)
     how = FineTuneOptions(steps=2, batch_size=8, head="mean", seed=seed, **tuning)
-    tsds.finetune(encoder, splits.train, evaluation=splits.validation, options=how, folder=folder / f"tuned-{seed}")
+    tsds.finetune(encoder, splits.train, test=splits.validation, options=how, folder=folder / f"tuned-{seed}")
     for left in (cache, folder / f"tuned-{seed}"):
         shutil.rmtree(left)
     checkpoint.unlink()

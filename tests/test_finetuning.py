@@ -12,7 +12,7 @@ from flax import nnx
 from tsds_jax.data import TextData
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError, TsdsError
-from tsds_jax.finetuning import checked_options, finetune, steps_for, training
+from tsds_jax.finetuning import checked_options, finetune, finetune_seeds, steps_for, training
 from tsds_jax.finetuning.batches import draw_batches, lengths_up_to
 from tsds_jax.finetuning.optimiser import adamw, decays, learning_rate_at
 from tsds_jax.finetuning.scores import score
@@ -48,7 +48,7 @@ FAST = FineTuneOptions(head="mean", steps=120, batch_size=16, learning_rate=1e-2
 
 @pytest.fixture(scope="module")
 def result(encoder):
-    return finetune(encoder, reviews(120, 0), validation=reviews(60, 1), evaluation=reviews(100, 2), options=FAST)
+    return finetune(encoder, reviews(120, 0), validation=reviews(60, 1), test=reviews(100, 2), options=FAST)
 
 
 def fresh(encoder, outputs: int, **given):
@@ -75,14 +75,14 @@ def test_separable_texts_are_learned(result):
 @pytest.mark.slow
 def test_three_classes_are_learned(encoder):
     options = dataclasses.replace(FAST, head="cls")
-    three = finetune(encoder, reviews(150, 0, 3), evaluation=reviews(90, 2, 3), options=options)
+    three = finetune(encoder, reviews(150, 0, 3), test=reviews(90, 2, 3), options=options)
     assert three.metrics["accuracy"] > 0.95
     assert three.probabilities.shape == (90, 3)
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(encoder, result):
-    data = {"validation": reviews(60, 1), "evaluation": reviews(100, 2)}
+    data = {"validation": reviews(60, 1), "test": reviews(100, 2)}
     again = finetune(encoder, reviews(120, 0), **data, options=FAST)
     np.testing.assert_array_equal(result.probabilities, again.probabilities)
     assert result.history == again.history
@@ -202,14 +202,14 @@ def test_held_out_files_are_read_by_the_columns_of_the_training_data(encoder, tm
     held.rows.rename_columns(columns).to_csv(tmp_path / "held.csv", index=False)
     held.rows.to_csv(tmp_path / "other.csv", index=False)
     options = dataclasses.replace(FAST, steps=2)
-    given = finetune(encoder, train, validation=held, evaluation=held, options=options)
-    read = finetune(encoder, train, validation=tmp_path / "held.csv", evaluation=tmp_path / "held.csv", options=options)
+    given = finetune(encoder, train, validation=held, test=held, options=options)
+    read = finetune(encoder, train, validation=tmp_path / "held.csv", test=tmp_path / "held.csv", options=options)
     assert read.metrics == given.metrics
     assert read.history == given.history
-    named = finetune(encoder, train, evaluation=tmp_path / "other.csv", text="text", label="label", options=options)
-    assert named.metrics == finetune(encoder, train, evaluation=held, options=options).metrics
+    named = finetune(encoder, train, test=tmp_path / "other.csv", text="text", label="label", options=options)
+    assert named.metrics == finetune(encoder, train, test=held, options=options).metrics
     with pytest.raises(InputError, match="no column 'sentence'"):
-        finetune(encoder, train, evaluation=tmp_path / "other.csv", options=options)
+        finetune(encoder, train, test=tmp_path / "other.csv", options=options)
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_texts_cut_at_the_length_limit_are_counted_over_all_roles(encoder):
     def longer(data):
         return sum(len(encoder.tokenizer(text)["input_ids"]) > 8 for text in data.texts)
 
-    cut = finetune(encoder, train, validation=valid, evaluation=test, options=options)
+    cut = finetune(encoder, train, validation=valid, test=test, options=options)
     assert cut.truncated == longer(train) + longer(valid) + longer(test)
     assert min(longer(train), longer(valid), longer(test)) > 0
     assert finetune(encoder, train, options=options).truncated == longer(train)
@@ -230,7 +230,7 @@ def test_texts_cut_at_the_length_limit_are_counted_over_all_roles(encoder):
 def test_labels_of_held_out_rows_are_matched_by_name(encoder, result):
     flipped = reviews(100, 2)
     flipped = dataclasses.replace(flipped, labels=1 - flipped.labels, classes=("good", "bad"))
-    again = finetune(encoder, reviews(120, 0), validation=reviews(60, 1), evaluation=flipped, options=FAST)
+    again = finetune(encoder, reviews(120, 0), validation=reviews(60, 1), test=flipped, options=FAST)
     assert again.metrics == result.metrics
 
 
@@ -352,7 +352,7 @@ def test_batches_are_padded_to_a_ladder_that_ends_at_the_limit_and_goes_on_by_do
 
 def test_a_second_run_compiles_nothing(encoder):
     options = dataclasses.replace(FAST, steps=10)
-    data = {"validation": reviews(30, 1), "evaluation": reviews(30, 2)}
+    data = {"validation": reviews(30, 1), "test": reviews(30, 2)}
     finetune(encoder, reviews(60, 0), **data, options=options)
     before = training.train_step._cache_size(), _outputs._cache_size()
     finetune(encoder, reviews(50, 0), **data, options=dataclasses.replace(options, seed=5, learning_rate=1e-4, steps=7))
@@ -509,3 +509,16 @@ def test_a_step_equals_pytorch_adamw(encoder):
         (module.encoder.layers[1].down.bias[...], bert.encoder.layer[1].output.dense.bias),
     ):
         np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=2e-4)
+
+
+def test_options_may_be_given_one_by_one_over_those_given_together(encoder):
+    rows, options = reviews(40, 0), FineTuneOptions(steps=2, learning_rate=1e-3, seed=5)
+    together = finetune(encoder, rows, test=rows, options=dataclasses.replace(options, tune="head", seed=7))
+    assert finetune(encoder, rows, test=rows, options=options, tune="head", seed=7).metrics == together.metrics
+    runs = finetune_seeds(encoder, rows, test=rows, options=options, tune="head", seeds=(7,))
+    assert runs.runs[0].metrics == together.metrics
+    for call, more in ((finetune, {}), (finetune_seeds, {"seeds": (1,)})):
+        with pytest.raises(InputError, match="there is no option 'epoch': use task, head, epochs"):
+            call(encoder, rows, epoch=1, **more)
+        with pytest.raises(InputError, match="fine-tuning option tune must be"):
+            call(encoder, rows, tune="some", **more)

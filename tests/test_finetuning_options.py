@@ -58,7 +58,7 @@ def films(rows: int, seed: int = 0) -> TextData:
 def tune(encoder: Encoder, train: TextData | None = None, *, held: TextData | None = None, **given) -> FineTuned:
     folder = {name: given.pop(name) for name in ("folder", "resume", "checkpoint_every", "progress") if name in given}
     options = dataclasses.replace(OPTIONS, **given)
-    return finetune(encoder, train or films(40), validation=held, evaluation=held, options=options, **folder)
+    return finetune(encoder, train or films(40), validation=held, test=held, options=options, **folder)
 
 
 def weights(module: nnx.Module) -> dict[str, np.ndarray]:
@@ -796,12 +796,15 @@ def test_the_runs_of_all_seeds_are_overwritten_before_the_first_is_trained(encod
     assert [run.history for run in after.runs] == [run.history for run in before.runs]
 
 
-@pytest.mark.parametrize(("given", "error"), [({"checkpoint_every": -1}, InputError), ({"progres": print}, TypeError)])
-def test_old_runs_of_seeds_are_there_while_what_was_given_cannot_be_used(given, error, encoder, tmp_path):
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"checkpoint_every": -1}, "checkpoint_every is -1"), ({"progres": print}, "no option 'progres'")],
+)
+def test_old_runs_of_seeds_are_there_while_what_was_given_cannot_be_used(given, words, encoder, tmp_path):
     old = tmp_path / "seed-3" / "manifest.json"
     old.parent.mkdir()
     old.write_text('{"identity": {}}')
-    with pytest.raises(error):
+    with pytest.raises(InputError, match=words):
         finetune_seeds(encoder, films(8), seeds=(3,), options=OPTIONS, folder=tmp_path, overwrite=True, **given)
     assert old.read_text() == '{"identity": {}}'
 
@@ -852,7 +855,7 @@ def test_seeds_run_apart_and_are_summed_up(encoder, tmp_path):
     held = films(20, 1)
     before = training.train_step._cache_size()
     runs = finetune_seeds(
-        encoder, films(40), seeds=(3, 5), evaluation=held, validation=held, options=OPTIONS, folder=tmp_path / "runs"
+        encoder, films(40), seeds=(3, 5), test=held, validation=held, options=OPTIONS, folder=tmp_path / "runs"
     )
     alone = tune(encoder, held=held, seed=5)
     assert runs.runs[1].metrics == alone.metrics

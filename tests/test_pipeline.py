@@ -285,7 +285,7 @@ def test_a_selection_saves_and_finetunes(tiny_files, tiny_model, tmp_path):
     assert {path.name for path in folder.iterdir()} >= {"values.parquet", "kept.csv", "report.html", "manifest.json"}
     with pytest.raises(tsds.InputError, match="holds another run"):
         s.save(folder)
-    tuned = tsds.finetune(str(tiny_model), s.kept, evaluation=tiny_files["test"], options=TUNING)
+    tuned = tsds.finetune(str(tiny_model), s.kept, test=tiny_files["test"], options=TUNING)
     assert tuned.probabilities.shape == (50, 2)
     assert tuned.steps == 12
 

@@ -43,7 +43,7 @@ def test_an_encoder_is_shown_by_name_and_size(tiny_model):
 @pytest.mark.slow
 def test_fine_tuned_models_are_shown_by_steps_scores_and_outputs(tiny_files, tiny_model):
     how = {"steps": 2, "batch_size": 4, "max_length": 16, "evaluate_every": 1}
-    given = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"]}
+    given = {"validation": tiny_files["validation"], "test": tiny_files["test"]}
     options = tsds.FineTuneOptions(**how)
     runs = tsds.finetune_seeds(tiny_model, tiny_files["train"], seeds=[3], options=options, **given)
     tuned = runs.runs[0]

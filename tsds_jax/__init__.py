@@ -8,7 +8,7 @@ representations (TS-DShapley), says which examples to remove, and fine-tunes the
     v = tsds.value(x_train, y_train, x_val, y_val, seed=0)
     doubted = tsds.suspects("train.csv", model="bert-base-uncased")
     s = tsds.select("train.csv", validation="dev.csv", model="bert-base-uncased")
-    tsds.finetune("bert-base-uncased", s.kept, validation="dev.csv", evaluation="test.csv")
+    tsds.finetune("bert-base-uncased", s.kept, validation="dev.csv", test="test.csv")
 
 Names are imported at first use, so that importing the package costs nothing.
 """

@@ -145,7 +145,7 @@ def finetune_files(
     if resume and folder.finished:
         open_run(out, told, resume=True)  # which refuses another run
         folder.remove("checkpoints")
-        written = ("finetune.json", "model", *(["predictions.parquet"] if data.evaluation is not None else []))
+        written = ("finetune.json", "model", *(["predictions.parquet"] if data.test is not None else []))
         for name in written:
             if not (folder.path / name).exists():
                 raise InputError(f"{folder.path} holds a finished run without its {name}: overwrite it")
@@ -156,7 +156,7 @@ def finetune_files(
         model,
         data.train,
         validation=data.validation,
-        evaluation=data.evaluation,
+        test=data.test,
         options=options,
         folder=out,
         resume=resume,
@@ -164,7 +164,7 @@ def finetune_files(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    tested, found = data.evaluation, tuned.predictions
+    tested, found = data.test, tuned.predictions
     if tested is not None and found is not None:
         classes = tuned.classes
         table = {

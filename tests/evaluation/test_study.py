@@ -115,7 +115,7 @@ def test_the_oracle_removes_the_wrong_labels_and_no_others(splits, tiny_model, t
             assert run["removed"] == round(run["flips"] * len(splits.train))
             assert run.get("auroc", 1.0) == 1.0
     train, wrong = flip_labels(splits.train, 0.2, 0)
-    how = {"validation": splits.validation, "evaluation": splits.test, "options": TUNING}
+    how = {"validation": splits.validation, "test": splits.test, "options": TUNING}
     tuned = [
         tsds.finetune(tiny_model, train.select(rows), **how).metrics["accuracy"]
         for rows in (np.arange(len(train)), np.flatnonzero(~wrong))
@@ -253,7 +253,7 @@ def test_fine_tuned_gains_are_against_all_rows(splits, tiny_model, tmp_path):
     with np.load(out / "state" / "tiny-0.2-3-random.npz") as stored:
         rows = np.sort(np.argsort(stored["values"])[len(train) // 4 :])
     options = dataclasses.replace(TUNING, seed=3)
-    how = {"validation": splits.validation, "evaluation": splits.test, "options": options}
+    how = {"validation": splits.validation, "test": splits.test, "options": options}
     with_all, without = (tsds.finetune(str(tiny_model), part, **how) for part in (train, train.select(rows)))
     assert [run["finetuned_all"] for run in both] == [with_all.metrics["accuracy"]] * 2
     gain = without.metrics["accuracy"] - with_all.metrics["accuracy"]

@@ -170,7 +170,7 @@ def test_fewer_rows_are_embedded_together_where_memory_is_full(tiny_model, monke
 @pytest.mark.slow
 def test_fewer_rows_are_judged_together_where_memory_is_full(tiny_model, tiny_files, monkeypatch):
     options = tsds.FineTuneOptions(steps=1, max_length=24)
-    rows = {"validation": tiny_files["validation"], "evaluation": tiny_files["test"], "options": options}
+    rows = {"validation": tiny_files["validation"], "test": tiny_files["test"], "options": options}
     expected = tsds.finetune(tiny_model, tiny_files["train"], **rows)
     texts = [f"the film was {'very ' * (number % 7)}good" for number in range(60)]
     outputs = expected.model.outputs(texts)

@@ -528,7 +528,7 @@ def _finetune(
                 encoder,
                 train.select(rows),
                 validation=setting.splits.validation,
-                evaluation=setting.splits.test,
+                test=setting.splits.test,
                 options=own,
                 progress=progress,
                 **folder.part(stage).of_model(),

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -19,15 +20,17 @@ from tsds_jax.finetuning.scores import METRICS
 from tsds_jax.options import FineTuneOptions, build
 
 
-def checked_options(options: FineTuneOptions | None) -> FineTuneOptions:
-    """The options, by default the defaults, with NumPy's numbers as Python's.
+def checked_options(
+    options: FineTuneOptions | None, changes: Mapping[str, Any] = MappingProxyType({})
+) -> FineTuneOptions:
+    """The options, by default the defaults, with these in place of some, and NumPy's numbers as Python's.
 
     Raises:
-      InputError: the first option that is out of range, by its name.
+      InputError: the first option that is out of range, by its name, or one that there is not.
     """
     if options is not None:
         check_kind(options, "options")
-    found = build(FineTuneOptions, vars(options or FineTuneOptions()))
+    found = build(FineTuneOptions, {**vars(options or FineTuneOptions()), **changes})
     for name, (allowed, words) in _ALLOWED.items():
         value = getattr(found, name)
         if not allowed(value):

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,16 +45,16 @@ class FineTuned:
 
     Attributes:
       classes: names of the classes; none in regression.
-      probabilities: float32 [evaluation rows, classes], or None in regression and without evaluation rows.
-      predictions: of the evaluation rows as `TargetModel.predict` gives them, or None.
-      metrics: those of `METRICS` on the evaluation rows; empty without them.
+      probabilities: float32 [test rows, classes], or None in regression and without test rows.
+      predictions: of the test rows as `TargetModel.predict` gives them, or None.
+      metrics: those of `METRICS` on the test rows; empty without them.
       history: a dict a look: step, train_loss (the mean since the last look), and validation_loss, validation_accuracy
         and the other metrics (None without validation rows). In regression all are of the numbers as they were given,
         though training is in units of their spread, of which a step's gradient_norm in metrics.jsonl is.
       steps: gradient steps taken.
       best_step: the step whose weights the model has.
       seconds: wall time of the whole call, and of earlier tries up to the checkpoint that it went on from.
-      truncated: training, validation and evaluation texts that were cut at `max_length` tokens (or at the encoder's
+      truncated: training, validation and test texts that were cut at `max_length` tokens (or at the encoder's
         limit, if that is lower).
       fresh: the head's parameters that the checkpoint did not give, by their names there: they started at random.
       trained: how many numbers trained.
@@ -102,11 +103,11 @@ class SeedRuns:
 
 
 class Data(NamedTuple):
-    """What a run reads: training, validation and evaluation rows, the last two where there are any."""
+    """What a run reads: training, validation and test rows, the last two where there are any."""
 
     train: TextData
     validation: TextData | None
-    evaluation: TextData | None
+    test: TextData | None
 
 
 def finetune(
@@ -114,7 +115,7 @@ def finetune(
     train: Any,
     *,
     validation: Any = None,
-    evaluation: Any = None,
+    test: Any = None,
     text: Any = None,
     label: str | None = None,
     options: FineTuneOptions | None = None,
@@ -123,8 +124,9 @@ def finetune(
     overwrite: bool = False,
     checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
+    **changes: Any,
 ) -> FineTuned:
-    """Fine-tune an encoder with a head by AdamW, and evaluate it.
+    """Fine-tune an encoder with a head by AdamW, and test it.
 
     The same options on the same rows give the same weights on one machine, whether the run was stopped and resumed on
     the way or not. The encoder that is given stays as it is. A batch is shared by all devices.
@@ -133,8 +135,8 @@ def finetune(
       model: an `Encoder`, or what `load_encoder` takes.
       train: a `TextData`, or what `load_data` takes.
       validation: rows that decide which step's weights are kept, by ``options.best_by``, then the lowest loss. Where
-        they, or ``evaluation``, are not given and ``train`` has splits of these names, they are those.
-      evaluation: rows to report metrics on; they decide nothing.
+        they, or ``test``, are not given and ``train`` has splits of these names, they are those.
+      test: rows to report metrics on; they decide nothing.
       text: the text column, or two of them, where rows are still to be read; by default those of `train` if it is
         a `TextData`, else "text".
       label: the label column, likewise; by default that of `train`, else "label".
@@ -146,22 +148,23 @@ def finetune(
         one after each step. Half of it after the last there is one at the end. Ctrl-C and SIGTERM have one written
         first.
       progress: called after each step with its loss, stage "finetune".
+      **changes: any of `FineTuneOptions`, over ``options``.
 
     Raises:
       InputError: an option, a row or a source cannot be used, or the folder holds another run.
       TsdsError: the loss or its gradient is not finite.
 
     Example:
-      >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", evaluation="test.csv")
+      >>> result = finetune("models/minilm", "train.csv", validation="dev.csv", test="test.csv", epochs=1.0)
       >>> sorted(result.metrics)
       ['accuracy', 'loss', 'macro_f1']
     """
     started = time.perf_counter()
-    options = checked_options(options)
+    options = checked_options(options, changes)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     if folder is not None:
-        check_place(folder, (model, train, validation, evaluation), resume=resume, overwrite=overwrite)
-    data = read_rows(train, validation, evaluation, text, label, options)
+        check_place(folder, (model, train, validation, test), resume=resume, overwrite=overwrite)
+    data = read_rows(train, validation, test, text, label, options)
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(options, encoder)
     limit = min(options.max_length, encoder.config.max_tokens)
@@ -255,19 +258,19 @@ def finetune_seeds(
       InputError: there is no seed, or one twice; or as `finetune`.
 
     Example:
-      >>> runs = finetune_seeds("models/minilm", "train.csv", evaluation="test.csv", seeds=(0, 1, 2))
+      >>> runs = finetune_seeds("models/minilm", "train.csv", test="test.csv", seeds=(0, 1, 2))
       >>> runs.deviation["accuracy"] < 0.5
       True
     """
-    each = options_by_seed(seeds, options)
     # Whatever was given is looked at while old runs are there.
-    inspect.signature(finetune).bind(model, train, options=options, folder=folder, **given)
+    known = inspect.signature(finetune).parameters
+    each = options_by_seed(seeds, options, {name: given.pop(name) for name in [*given] if name not in known})
     number_in("checkpoint_every", given.get("checkpoint_every", 60.0), 0, math.inf, whole=False)
     places = [None if folder is None else as_path(folder) / f"seed-{one.seed}" for one in each]
     switches = {name: given.pop(name, False) for name in ("resume", "overwrite")}
     for place in filter(None, places):  # before the first of them trains
-        check_place(place, (model, train, given.get("validation"), given.get("evaluation")), **switches)
-    sources = {name: given.pop(name, None) for name in ("validation", "evaluation", "text", "label")}
+        check_place(place, (model, train, given.get("validation"), given.get("test")), **switches)
+    sources = {name: given.pop(name, None) for name in ("validation", "test", "text", "label")}
     data = read_rows(train, **sources, options=each[0])
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     check_fits(each[0], encoder)
@@ -306,15 +309,17 @@ def open_seeds(
         open_run(place, first | {"options": lasting(one)}, resume=resume, overwrite=overwrite).place.close()
 
 
-def options_by_seed(seeds: Sequence[int], options: FineTuneOptions | None) -> list[FineTuneOptions]:
-    """The options with each seed.
+def options_by_seed(
+    seeds: Sequence[int], options: FineTuneOptions | None, changes: Mapping[str, Any] = MappingProxyType({})
+) -> list[FineTuneOptions]:
+    """The options, with these in place of some, with each seed.
 
     Raises:
       InputError: there is no seed, or one twice, or an option is out of range.
     """
     if isinstance(seeds, str | int | float) or len(seeds) == 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must be a list of different whole numbers, at least one, not {seeds!r:.60}")
-    common = checked_options(options)
+    common = checked_options(options, changes)
     return [checked_options(dataclasses.replace(common, seed=seed)) for seed in seeds]
 
 
@@ -343,7 +348,7 @@ def identity(encoder: Encoder, data: Data, options: FineTuneOptions) -> dict[str
     }
 
 
-def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
+def read_rows(train: Any, validation: Any, test: Any, text: Any, label: Any, options: FineTuneOptions) -> Data:
     """All rows, with every check that can be made before long work."""
     task: Any = options.task
     rows, tables, text, label = read_training(train, text=text, label=label, task=task)
@@ -358,7 +363,7 @@ def read_rows(train: Any, validation: Any, evaluation: Any, text: Any, label: An
         data = own_split(tables, role, **how) if source is None else load_data(source, role=role, **how)
         return data if data is not None and len(data) > 0 else None
 
-    data = Data(rows, held_out(validation, "validation"), held_out(evaluation, "test"))
+    data = Data(rows, held_out(validation, "validation"), held_out(test, "test"))
     if data.validation is None:
         _check_undecided(options)
     return data

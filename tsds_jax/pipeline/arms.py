@@ -68,7 +68,7 @@ def compare_arms(
             encoder,
             train.select(rows[name]),
             validation=splits.validation,
-            evaluation=test,
+            test=test,
             options=options,
             progress=relay,
             **kept,

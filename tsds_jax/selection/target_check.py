@@ -167,7 +167,7 @@ def target_check(
             progress(Progress("check", done + event.done, total, "steps", f"{cut} rows removed, {event.detail}"))
 
         kept = part(name).of_model()
-        tuned = finetune(encoder, train.select(rows), evaluation=validation, options=own, progress=relay, **kept)
+        tuned = finetune(encoder, train.select(rows), test=validation, options=own, progress=relay, **kept)
         return {
             "probabilities": np.asarray(tuned.probabilities),
             "truncated": np.asarray(tuned.truncated),
