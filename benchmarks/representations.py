@@ -28,7 +28,7 @@ from tsds_jax.data import Splits, flip_labels, load_tweets
 from tsds_jax.demo import minilm_folder
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.evaluation import detection
-from tsds_jax.evaluation.summary import mean_interval
+from tsds_jax.evaluation.scores import mean_interval
 from tsds_jax.options import DEMO_FINETUNING, FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import REPRESENT_BY
 from tsds_jax.pipeline.representing import represent

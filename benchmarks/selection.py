@@ -40,16 +40,16 @@ from tsds_jax import Progress, evaluate
 from tsds_jax.data import load_tweets
 from tsds_jax.data.noise import NOISES
 from tsds_jax.demo import minilm_folder
-from tsds_jax.evaluation.study import METHODS
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.stages import evaluate_files
+from tsds_jax.study.running import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}
 FLIPS, SEEDS = (0.0, 0.1, 0.2), 5
 MEASURED = (
     *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
-    *("pipeline", "runtime", "selection", "valuation", "benchmarks/selection.py"),
+    *("pipeline", "runtime", "selection", "study", "valuation", "benchmarks/selection.py"),
 )
 # No look at validation rows before the last step. MiniLM was made for the mean of its tokens: its pooler is untrained.
 TUNING = FineTuneOptions(head="mean", evaluate_every=10**6)

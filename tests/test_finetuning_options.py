@@ -727,7 +727,7 @@ def test_what_validation_rows_decide_is_refused_without_any_before_a_model_is_re
 @pytest.mark.slow
 def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_best(encoder, monkeypatch):
     asked = {}
-    for name in ("pipeline.representing", "selection.target_check"):
+    for name in ("pipeline.representing", "pipeline.target_check"):
         asked[name] = called = []
 
         def recorded(*given, options, called=called, **how):
@@ -742,7 +742,7 @@ def test_representing_and_checking_take_the_last_step_whatever_decides_which_is_
     assert asked["pipeline.representing"] == [None]
     # Of each seed the model with all rows, and those without the lowest ones.
     assert len(found.check.cuts) > 0
-    assert asked["selection.target_check"] == [None] * 2 * (1 + len(found.check.cuts))
+    assert asked["pipeline.target_check"] == [None] * 2 * (1 + len(found.check.cuts))
 
 
 def test_patience_that_ended_a_run_still_ends_it_when_it_is_resumed(encoder, tmp_path, monkeypatch):

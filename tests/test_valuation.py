@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.games import TableGame
-from tsds_jax.valuation import _game_identity, default_subset_size, source_game
+from tsds_jax.valuation import default_subset_size, source_game
+from tsds_jax.valuation.sampling import game_identity
 
 RNG = np.random.default_rng(0)
 DIRECTION = RNG.normal(size=6)
@@ -520,14 +521,14 @@ def test_exact_values_are_pydvls():
 
 def test_what_a_checkpoint_is_known_by_takes_no_copy_of_the_game():
     game = TableGame(jnp.zeros(2**20))
-    found = _game_identity(game)  # what is imported on the way is not of the game
+    found = game_identity(game)  # what is imported on the way is not of the game
     tracemalloc.start()
-    again = _game_identity(game)
+    again = game_identity(game)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < game.utilities.nbytes / 4
     assert again == found
-    assert _game_identity(TableGame(jnp.zeros(2**20).at[-1].set(1)))["arrays"] != found["arrays"]
+    assert game_identity(TableGame(jnp.zeros(2**20).at[-1].set(1)))["arrays"] != found["arrays"]
 
 
 def test_points_of_one_value_rank_as_the_seed_draws_and_one_without_a_value_is_last():

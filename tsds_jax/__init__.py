@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
     from tsds_jax.errors import InputError, TsdsError
     from tsds_jax.evaluation import accuracy, detection, kept_curve, macro_f1, paired_difference, stability
-    from tsds_jax.evaluation.study import evaluate
     from tsds_jax.finetuning import FineTuned, SeedRuns, TargetModel, finetune, finetune_seeds, load_target
     from tsds_jax.options import FineTuneOptions, SelectOptions
     from tsds_jax.pipeline import DoubtedLabels, Selection, run, select, suspects
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         select_points,
         suspected_labels,
     )
+    from tsds_jax.study import evaluate
     from tsds_jax.valuation import Valuation, value, value_game
 
 _HOME = {
@@ -46,7 +46,7 @@ _HOME = {
     "tsds_jax.encoders": ("Encoder", "embed", "fit_pca", "load_encoder"),
     "tsds_jax.errors": ("InputError", "TsdsError"),
     "tsds_jax.evaluation": ("accuracy", "detection", "kept_curve", "macro_f1", "paired_difference", "stability"),
-    "tsds_jax.evaluation.study": ("evaluate",),
+    "tsds_jax.study": ("evaluate",),
     "tsds_jax.finetuning": (
         "FineTuned",
         "SeedRuns",

@@ -20,7 +20,6 @@ from tsds_jax.arrays import feature_matrix, label_array, number_in, real_array
 from tsds_jax.data import Splits, carve_validation, load_data, load_splits
 from tsds_jax.encoders import Encoder, fit_pca, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.evaluation.study import LONGEST_NAME, check_name_is_new, evaluate
 from tsds_jax.finetuning import checked_options, finetune
 from tsds_jax.finetuning.checks import check_fits, check_tokens
 from tsds_jax.finetuning.tuning import Data, cut_texts, identity, open_seeds, options_by_seed, over_runs, read_rows
@@ -34,6 +33,7 @@ from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place, kept_from_others
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling
+from tsds_jax.study.running import LONGEST_NAME, check_name_is_new, evaluate
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 

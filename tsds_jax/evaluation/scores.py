@@ -11,14 +11,15 @@ References:
   Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from tsds_jax.arrays import whole_numbers
 from tsds_jax.errors import InputError
@@ -323,3 +324,16 @@ def _class_numbers(labels: ArrayLike, *, classes: int | None = None, **predictio
             )
         checked.append(column.astype(np.int64))
     return checked
+
+
+def mean_interval(numbers: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent runs with Student's interval; of one run the interval is unknown (NaN).
+
+    >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    found = np.asarray(numbers, np.float64)
+    if len(found) < 2:
+        return Interval(float(found.mean()), math.nan, math.nan)
+    half = t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found))
+    return Interval(float(found.mean()), float(found.mean() - half), float(found.mean() + half))

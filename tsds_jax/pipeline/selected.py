@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from tsds_jax.data import TextData, file_name, write_rows
 from tsds_jax.pipeline.suspecting import columns_about, write_suspects
+from tsds_jax.pipeline.target_check import TargetCheck, as_json
 from tsds_jax.report import write_report
 from tsds_jax.runtime.files import as_path, atomic
 from tsds_jax.runtime.folder import RunFolder, check_outside, open_run
 from tsds_jax.runtime.processes import own_place
 from tsds_jax.selection import RemovalCurve, RemovalOrder, Suspects
-from tsds_jax.selection.target_check import TargetCheck, as_json
 from tsds_jax.valuation import Valuation
 
 

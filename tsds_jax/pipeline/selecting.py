@@ -14,13 +14,13 @@ from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.pipeline.selected import Selection
+from tsds_jax.pipeline.target_check import target_check
 from tsds_jax.runtime.files import Arrays
 from tsds_jax.runtime.folder import Keep, PartOf, Timed
 from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, fewer_than_asked
-from tsds_jax.selection.target_check import target_check
 from tsds_jax.valuation import Valuation, source_game, value
 
 # Coalitions of the second opinion.

@@ -23,7 +23,6 @@ from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
 from tsds_jax.evaluation.detection import detection
 from tsds_jax.evaluation.removal import kept_curve
-from tsds_jax.evaluation.summary import ORACLE, share_name, write_summary
 from tsds_jax.finetuning import check_fits, checked_options, finetune, steps_for
 from tsds_jax.finetuning.checks import lasting
 from tsds_jax.finetuning.tuning import cut_texts
@@ -39,6 +38,7 @@ from tsds_jax.pipeline.checks import (
     pooled_by,
 )
 from tsds_jax.pipeline.representing import cut_to_represent, represent
+from tsds_jax.pipeline.target_check import target_check
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.files import Arrays
 from tsds_jax.runtime.folder import Part, RunFolder, check_place, open_run
@@ -49,7 +49,7 @@ from tsds_jax.selection.choice import validation_folds
 from tsds_jax.selection.curve import SourceGame
 from tsds_jax.selection.limits import RemovalOrder
 from tsds_jax.selection.points import value_and_choose
-from tsds_jax.selection.target_check import target_check
+from tsds_jax.study.summary import ORACLE, share_name, write_summary
 from tsds_jax.valuation import ESTIMATORS, Valuation, source_game
 
 # Ours, as `select` values and cuts by default.

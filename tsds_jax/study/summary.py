@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import t
 
-from tsds_jax.evaluation.scores import Interval
+from tsds_jax.evaluation.scores import Interval, mean_interval
 from tsds_jax.evaluation.stability import stability
 from tsds_jax.report.plots import plain_style
 from tsds_jax.runtime.files import atomic
@@ -31,19 +30,6 @@ _COLUMNS: dict[str, tuple[str, float, int]] = {
     "seconds": ("seconds", 1, 2),
     "finetuned_gain": ("fine-tuned, at the index", 100, 2),
 }
-
-
-def mean_interval(numbers: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of independent runs with Student's interval; of one run the interval is unknown (NaN).
-
-    >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
-    """
-    found = np.asarray(numbers, np.float64)
-    if len(found) < 2:
-        return Interval(float(found.mean()), math.nan, math.nan)
-    half = t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found))
-    return Interval(float(found.mean()), float(found.mean() - half), float(found.mean() + half))
 
 
 def write_summary(

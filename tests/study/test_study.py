@@ -14,10 +14,11 @@ from sklearn.linear_model import RidgeClassifier
 import tsds_jax as tsds
 from tsds_jax.baselines import baseline
 from tsds_jax.data import flip_labels, text_codes, without_overlap
-from tsds_jax.evaluation import study as module
-from tsds_jax.evaluation.summary import mean_interval, write_summary
+from tsds_jax.evaluation.scores import mean_interval
 from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
+from tsds_jax.study import running as module
+from tsds_jax.study.summary import write_summary
 
 QUICK = {"pca": 8, "subset_size": 40, "samples": 8, "utility": "probability", "rule": "argmax", "layer": 0}
 TUNING = tsds.FineTuneOptions(steps=3, batch_size=8, max_length=16)
@@ -314,7 +315,7 @@ def tuned_on(monkeypatch):
         seen.append(train)
         return types.SimpleNamespace(metrics={"accuracy": 0.5}, truncated=0)
 
-    monkeypatch.setattr("tsds_jax.evaluation.study.finetune", finetune)
+    monkeypatch.setattr("tsds_jax.study.running.finetune", finetune)
     return seen
 
 
@@ -461,7 +462,7 @@ def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_m
         return check
 
     for cut in (0, 7):
-        monkeypatch.setattr("tsds_jax.evaluation.study.target_check", recommending(cut))
+        monkeypatch.setattr("tsds_jax.study.running.target_check", recommending(cut))
         told = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / f"{cut}", check_seeds=1, **how)
         assert content(told)["runs"][0]["removed"] == cut
     for units in judges:  # copies among the validation rows say what they say together

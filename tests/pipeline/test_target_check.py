@@ -10,11 +10,11 @@ from datasets import Dataset
 from tsds_jax.data import TextData
 from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline.target_check import CheckedCut, errors_needed, mean_and_error, target_check
 from tsds_jax.runtime.folder import keep_nothing
 from tsds_jax.selection import Limits
-from tsds_jax.selection import target_check as module
+from tsds_jax.pipeline import target_check as module
 from tsds_jax.selection.choice import Choice
-from tsds_jax.selection.target_check import CheckedCut, errors_needed, mean_and_error, target_check
 
 ROWS, HELD = 100, 400
 
