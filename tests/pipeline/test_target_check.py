@@ -10,10 +10,10 @@ from datasets import Dataset
 from tsds_jax.data import TextData
 from tsds_jax.finetuning.temperature import at_best_temperature
 from tsds_jax.options import FineTuneOptions, SelectOptions
+from tsds_jax.pipeline import target_check as module
 from tsds_jax.pipeline.target_check import CheckedCut, errors_needed, mean_and_error, target_check
 from tsds_jax.runtime.folder import keep_nothing
 from tsds_jax.selection import Limits
-from tsds_jax.pipeline import target_check as module
 from tsds_jax.selection.choice import Choice
 
 ROWS, HELD = 100, 400
@@ -55,12 +55,12 @@ def checked(monkeypatch, gain, *, seeds=2, index=20, largest=50, sureness=1.0):
     """
     calls = []
 
-    def finetune(encoder, train, *, evaluation, options, progress):
+    def finetune(encoder, train, *, test, options, progress):
         calls.append((len(train), options.seed, options.steps))
         logit = logits(gain[ROWS - len(train)], options.seed, ROWS - len(train))
         own = 1 / (1 + np.exp(-logit * (1 if len(train) == ROWS else sureness)))
         probability = np.stack([1 - own, own], 1)
-        flipped = evaluation.labels == 0
+        flipped = test.labels == 0
         probability[flipped] = probability[flipped, ::-1]
         return Tuned(probability)
 
@@ -87,7 +87,7 @@ def test_it_checks_cuts_of_the_curve_alone(monkeypatch):
 def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_passes(monkeypatch):
     seen = []
 
-    def finetune(encoder, train, *, evaluation, options, progress):
+    def finetune(encoder, train, *, test, options, progress):
         seen.append((train.origin.tolist(), options.seed, options.steps))
         return Tuned(np.full((HELD, 2), 0.5))
 
@@ -110,7 +110,7 @@ def test_a_long_fine_tuning_is_checked_on_the_share_of_the_rows_that_keeps_its_p
 def test_no_check_is_longer_than_the_fine_tuning(monkeypatch):
     calls = []
 
-    def finetune(encoder, train, *, evaluation, options, progress):
+    def finetune(encoder, train, *, test, options, progress):
         calls.append((len(train), options.steps))
         return Tuned(np.full((HELD, 2), 0.5))
 
@@ -205,14 +205,14 @@ def test_each_seed_removes_by_one_part_of_the_validation_rows_and_is_judged_by_t
     rng = np.random.default_rng(0)
     crossed, folds, trained = [rng.permutation(ROWS).astype(float) for _ in range(2)], np.arange(HELD) % 2, []
 
-    def finetune(encoder, train, *, evaluation, options, progress):
+    def finetune(encoder, train, *, test, options, progress):
         trained.append(set(train.origin.tolist()))
         own = np.full(HELD, 0.5)
         if len(train) < ROWS:
             # Better on the rows that are to judge, worse on the others, and not alike on any two.
             judge = folds == (options.seed - 3) % 2
             own = np.where(judge, 0.6, 0.4) + 0.05 * np.sin(np.arange(HELD))
-        flipped = evaluation.labels == 0
+        flipped = test.labels == 0
         probability = np.stack([1 - own, own], 1)
         probability[flipped] = probability[flipped, ::-1]
         return Tuned(probability, truncated=len(train))
@@ -236,10 +236,10 @@ def test_a_unit_too_large_for_a_cut_is_passed_over_and_no_model_is_trained_twice
     orders = [Limits(data(ROWS).labels, units, np.zeros(ROWS, bool)).removal_order(some) for some in (first, last)]
     trained = []
 
-    def finetune(encoder, train, *, evaluation, options, progress):
+    def finetune(encoder, train, *, test, options, progress):
         trained.append(sorted(set(range(ROWS)) - set(train.origin.tolist())))
         own = 0.5 + 0.002 * (ROWS - len(train)) + 0.01 * np.sin(np.arange(HELD))
-        flipped = evaluation.labels == 0
+        flipped = test.labels == 0
         probability = np.stack([1 - own, own], 1)
         probability[flipped] = probability[flipped, ::-1]
         return Tuned(probability)
@@ -286,10 +286,10 @@ def test_validation_rows_that_stand_twice_make_no_check_surer(monkeypatch, halve
     crossed = [np.random.default_rng(seed).permutation(ROWS).astype(float) for seed in range(2)]
 
     def check(rows, units):
-        def finetune(encoder, train, *, evaluation, options, progress):
+        def finetune(encoder, train, *, test, options, progress):
             own = 1 / (1 + np.exp(-(1 + (ROWS - len(train)) / ROWS * gain + 0.1 * options.seed * gain**2)[rows]))
             probability = np.stack([1 - own, own], 1)
-            flipped = evaluation.labels == 0
+            flipped = test.labels == 0
             probability[flipped] = probability[flipped, ::-1]
             return Tuned(probability)
 
