@@ -145,13 +145,12 @@ def command(
 
     The function gets one dictionary of what was given, by flag or by file, and nothing else: defaults stay where
     they are defined, and ``defaults`` only tells the help of those that this command changes. What it ``needs`` is
-    there. Where a place means another thing to this command, ``meanings`` has it, and ``takes_one`` where it is not
-    several as elsewhere.
+    there. Where a place or an option means another thing to this command, ``meanings`` has it, and ``takes_one`` where
+    it is not several as elsewhere.
     """
 
     def register(body: Callable[[dict[str, Any]], None]) -> None:
         kinds = {name: _PLACES[name] for name in places}
-        kinds |= {name: (kinds[name][0], meaning) for name, meaning in (meanings or {}).items()}
         shown: dict[str, Any] = {}
         for options_class in options:
             hints = get_type_hints(options_class)
@@ -160,6 +159,7 @@ def command(
                     kinds[item.name] = (_plain(hints[item.name]), item.metadata["help"])
                     shown[item.name] = item.default
         kinds |= {name: (bool, _SWITCHES[name]) for name in switches}
+        kinds |= {name: (kinds[name][0], meaning) for name, meaning in (meanings or {}).items()}
         shown |= defaults or {}
         flags = {name: _flag(name, kind, meaning, shown.get(name)) for name, (kind, meaning) in kinds.items()}
         flags["config"] = _flag("config", str, "TOML file with any of these options.")
@@ -519,7 +519,11 @@ def embed(given: dict[str, Any]) -> None:
     needs=("data", "model", "out"),
     options=(SelectOptions,),
     only=SUSPECTED,
-    meanings={"out": "A csv file of the doubted rows."},
+    meanings={
+        "out": "A csv file of the doubted rows.",
+        "group": "Column of documents, sources or annotators, whose rows do not judge each other.",
+        "max_length": "Tokens a longer text is cut to; else the encoder's limit.",
+    },
     takes_one=("data",),
     out_is_file=True,
 )

@@ -44,7 +44,7 @@ def test_a_folder_is_loaded_by_string_or_path(golden, encoder):
 
 
 @pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
-def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name):
+def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name, tmp_path):
     cache(hub, name, folder)
     found = load_encoder(name)
     assert found.name == name
@@ -53,6 +53,8 @@ def test_a_hub_name_is_found_in_the_local_cache(hub, folder, encoder, name):
     np.testing.assert_array_equal(vectors, encoder.embed(["a film"]))
     np.testing.assert_array_equal(found.embed(["a film"], pooling="mean"), vectors)
     assert not found.with_model(found.model).pooling_known
+    with pytest.warns(RuntimeWarning, match=f"how {name} is pooled is not known here, and .* by the mean"):
+        found.save_pretrained(tmp_path / "copy")
 
 
 def test_offline_an_unknown_name_says_what_was_tried(hub):

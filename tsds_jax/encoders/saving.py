@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,9 @@ def save_folder(
       InputError: see `check_new_folder`.
     """
     path = check_new_folder(folder)
+    if not encoder.pooling_known:  # where it lies then nobody would ask again
+        told = f"how {encoder.name} is pooled is not known here, and {path} will be read as pooled by the mean"
+        warnings.warn(f"{told}: ask the hub once before", RuntimeWarning, stacklevel=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.mkdir()
