@@ -517,6 +517,11 @@ def test_options_may_be_given_one_by_one_over_those_given_together(encoder):
     assert finetune(encoder, rows, test=rows, options=options, tune="head", seed=7).metrics == together.metrics
     runs = finetune_seeds(encoder, rows, test=rows, options=options, tune="head", seeds=(7,))
     assert runs.runs[0].metrics == together.metrics
+    assert checked_options(options, {"epochs": 1.0}).steps is None
+    with pytest.raises(InputError, match="epochs and steps both say how long to train"):
+        finetune(encoder, rows, epochs=1.0, steps=3)
+    with pytest.raises(InputError, match="both seeds and seed were given"):
+        finetune_seeds(encoder, rows, seeds=(0, 1), seed=5)
     for call, more in ((finetune, {}), (finetune_seeds, {"seeds": (1,)})):
         with pytest.raises(InputError, match="there is no option 'epoch': use task, head, epochs"):
             call(encoder, rows, epoch=1, **more)

@@ -43,7 +43,7 @@ def test_labels_of_arrays_are_those_that_scikit_learn_would_give_by_the_same_fol
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"y": [0, 0, 0, 0]}, "y_train has one class only, 0"),
+        ({"y": [0, 0, 0, 0]}, "y has one class only, 0: give points of two or more"),
         ({"y": [0, 1]}, r"y has shape \[2\] for 4 rows"),
         ({"C": 0}, "C is 0"),
         ({"seed": -1}, "seed is -1"),
@@ -79,6 +79,12 @@ def test_no_file_is_written_over(doubted, tiny_files, tmp_path):
         doubted.save(tiny_files["train"])
     with pytest.raises(tsds.InputError, match=r"does not end in \.csv"):
         doubted.save(tmp_path / "doubted")
+
+
+def test_rows_of_one_class_are_refused_before_texts_are_embedded(tiny_files):
+    rows = tsds.load_data(tiny_files["train"])
+    with pytest.raises(tsds.InputError, match="its rows have one class only"):
+        tsds.suspects(rows.select(np.flatnonzero(rows.labels == 0)), model="none")
 
 
 def test_an_option_that_decides_nothing_here_is_refused(tiny_files):

@@ -287,6 +287,12 @@ def test_a_head_is_taken_over_only_for_the_same_classes(tmp_path, golden):
     assert sorted(new_target(bare, 3, CLASSES, "own", seed=0)[2]) == sorted(out + pooler)
 
 
+def test_a_head_whose_classes_have_one_name_twice_is_read(tmp_path, golden):
+    tuned("bert", "own", golden).save_pretrained(tmp_path / "saved")
+    names = {"0": "other", "1": "neg", "2": "other"}
+    assert load_target(configured(tmp_path / "saved", id2label=names)).classes == ("other", "neg", "other")
+
+
 def test_a_map_of_one_pooling_is_not_taken_over_for_another(tmp_path, golden):
     tuned("bert", "mean", golden).save_pretrained(tmp_path / "saved")
     encoder = load_encoder(tmp_path / "saved")

@@ -30,7 +30,11 @@ def checked_options(
     """
     if options is not None:
         check_kind(options, "options")
-    found = build(FineTuneOptions, {**vars(options or FineTuneOptions()), **changes})
+    if {"epochs", "steps"} <= changes.keys():
+        raise InputError("epochs and steps both say how long to train: give one of them")
+    # Of options given together the steps would win over epochs that were asked for by themselves.
+    given = {**changes, "steps": None} if "epochs" in changes else changes
+    found = build(FineTuneOptions, {**vars(options or FineTuneOptions()), **given})
     for name, (allowed, words) in _ALLOWED.items():
         value = getattr(found, name)
         if not allowed(value):

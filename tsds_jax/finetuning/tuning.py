@@ -262,6 +262,8 @@ def finetune_seeds(
       >>> runs.deviation["accuracy"] < 0.5
       True
     """
+    if "seed" in given:
+        raise InputError("both seeds and seed were given: give one of them")
     # Whatever was given is looked at while old runs are there.
     known = inspect.signature(finetune).parameters
     each = options_by_seed(seeds, options, {name: given.pop(name) for name in [*given] if name not in known})

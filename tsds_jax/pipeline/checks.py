@@ -19,9 +19,9 @@ from tsds_jax.games.logistic import MAX_CLASSES
 from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
 from tsds_jax.runtime.files import MANIFEST, as_path, check_writable
 from tsds_jax.selection import Limits
-from tsds_jax.selection.choice import FOLDS, validation_folds
-from tsds_jax.selection.points import check_choice
-from tsds_jax.valuation import check_points, check_value_options
+from tsds_jax.selection.choice import validation_folds
+from tsds_jax.selection.points import check_choice, check_folds
+from tsds_jax.valuation import check_points
 
 REPRESENT_BY = ("pretrained", "fine_tuned", "cross_fitted")
 
@@ -32,7 +32,6 @@ def check_select_options(settings: SelectOptions) -> None:
         one_of("pooling", settings.pooling, sorted(POOLINGS))
     one_of("represent_by", settings.represent_by, REPRESENT_BY)
     one_of("source", settings.source, ("logistic", "ridge"))
-    check_value_options(**value_options(settings))
     number_in("pca", settings.pca, 0, np.inf)
     for layer in layers_of(settings):
         number_in("layer", layer, -1000, 1000)
@@ -191,11 +190,7 @@ def check_sizes(splits: Splits, encoder: Encoder, settings: SelectOptions, limit
     check_classes(splits.train)
     classes = len(splits.train.classes)
     halves = validation_folds(settings, splits.validation.labels, held_out_units(splits.validation, settings))
-    if len(splits.validation) < 2 or (halves is not None and len(np.unique(halves)) < FOLDS):
-        raise InputError(
-            f"{len(splits.validation)} validation rows cannot judge: give more that are no copies of each other"
-            + ("" if halves is None else " (or use rule 'one_se')")
-        )
+    check_folds(halves, len(splits.validation))
     trained, held = (np.bincount(part.labels, minlength=classes) for part in (splits.train, splits.validation))
     if np.count_nonzero(trained) < 2:
         raise InputError("the training rows have one class only: valuation needs two or more")

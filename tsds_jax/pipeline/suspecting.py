@@ -105,6 +105,8 @@ def suspects(
     check_cache(cache)
     rows = load_data(data, text=text, label=label)
     check_classes(rows)
+    if len(np.unique(rows.labels)) < 2:
+        raise InputError(f"{rows.source}: its rows have one class only: give rows of two or more")
     units = judged_apart(rows, settings)
     progress(Progress("data", len(rows), len(rows), "rows"))
     encoder = model if isinstance(model, Encoder) else load_encoder(model)

@@ -101,7 +101,7 @@ def ordered_curve(
     """
     removed = np.unique(order.cuts(wanted))
     found = keep("curve", partial(_by_row, game, order, removed))
-    return _curve(game, removed, found["scores"], found["hits"], units, _converged(found), cross_fitted=False)
+    return _curve(game, removed, found["scores"], found["hits"], units, bool(found["converged"]), cross_fitted=False)
 
 
 def crossed_curve(
@@ -135,7 +135,7 @@ def crossed_curve(
         own = keep(f"curve-by-{fold}", partial(_near_by_row, game, of, removed))
         scores = own["scores"] if fold == 0 else np.where(folds == fold, own["scores"], scores)
         hits = own["hits"] if fold == 0 else np.where(folds == fold, own["hits"], hits)
-        converged = converged and _converged(own)
+        converged = converged and bool(own["converged"])
     return _curve(game, removed, scores, hits, units, converged, cross_fitted=True)
 
 
@@ -164,11 +164,6 @@ def _by_row(game: SourceGame, order: RemovalOrder, removed: np.ndarray) -> Array
         lambda outcome: {"scores": row_scores(game.utility, outcome), "hits": outcome.hit},
     )
     return {**found, "converged": np.asarray(converged)}
-
-
-def _converged(found: Arrays) -> bool:
-    """Whether all refits of `_by_row` did; of a folder from before that was kept nothing is known."""
-    return bool(found.get("converged", True))
 
 
 def _near_by_row(game: SourceGame, order: RemovalOrder, wanted: np.ndarray) -> Arrays:

@@ -10,11 +10,11 @@ from tsds_jax.errors import InputError
 from tsds_jax.games import UTILITIES
 from tsds_jax.options import CHOSEN, VALUED, SelectOptions, build
 from tsds_jax.runtime.progress import ProgressFn, silent
-from tsds_jax.selection.choice import Choice, choose, validation_folds
+from tsds_jax.selection.choice import FOLDS, Choice, choose, validation_folds
 from tsds_jax.selection.curve import check_cuts
 from tsds_jax.selection.limits import Limits
 from tsds_jax.selection.rules import RULES
-from tsds_jax.valuation import Valuation, source_game, value
+from tsds_jax.valuation import Valuation, check_value_options, source_game, value
 
 
 def select_points(
@@ -72,6 +72,8 @@ def select_points(
         for some in (labels, np.arange(len(labels)) if units is None else label_array(units, "units", len(labels)))
     )
     limits = Limits(of_class, unit, np.zeros(len(labels), bool), settings.class_floor, settings.by_class)
+    if limits.removal_order(np.zeros(len(labels))).ends[-1] == 0:
+        raise InputError("no point may be removed: loosen class_floor or units")
     rows = label_array(y_val, "y_val", len(feature_matrix(x_val, "x_val")))
     together = None if row_units is None else label_array(row_units, "row_units", len(rows))
     kept = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
@@ -102,6 +104,7 @@ def value_and_choose(
       **how: what else `value` is told.
     """
     folds = validation_folds(settings, labels_val, units)
+    check_folds(folds, len(labels_val))
     valued = {name: getattr(settings, name) for name in VALUED}
     found = value(x, labels, x_val, labels_val, **valued, row_groups=folds, **how)
     told = {name: valued[name] for name in ("source", "utility", "C")}
@@ -109,8 +112,18 @@ def value_and_choose(
     return found, choose(game, found, limits, folds, settings, units=units)
 
 
+def check_folds(folds: np.ndarray | None, rows: int) -> None:
+    """Raises InputError where so many validation rows, or their `validation_folds`, are too few to judge."""
+    if rows < 2 or (folds is not None and len(np.unique(folds)) < FOLDS):
+        raise InputError(
+            f"{rows} validation rows cannot judge: give more that are no copies of each other"
+            + ("" if folds is None else " (or use rule 'one_se')")
+        )
+
+
 def check_choice(settings: SelectOptions) -> None:
-    """Raises InputError for options of the cut that are unknown, out of range or at odds with each other."""
+    """Raises InputError for options of values and of the cut that are unknown, out of range or at odds."""
+    check_value_options(**{name: getattr(settings, name) for name in VALUED})
     one_of("rule", settings.rule, RULES)
     one_of("utility", settings.utility, UTILITIES)  # others have no rows that are right
     check_cuts(settings.grid, settings.largest_cut)

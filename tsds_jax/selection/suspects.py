@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tsds_jax.arrays import feature_matrix, label_array, number_in
+from tsds_jax.errors import InputError
 from tsds_jax.games.held_out import held_out_probabilities
 from tsds_jax.games.logistic import LogisticGame
 from tsds_jax.valuation import source_game
@@ -59,6 +60,8 @@ def suspected_labels(
     labels = label_array(y, "y", len(x))
     number_in("seed", seed, 0, 2**32 - 1)
     units = None if units is None else label_array(units, "units", len(x))
+    if len(np.unique(labels)) < 2:
+        raise InputError(f"y has one class only, {labels[0].item()!r}: give points of two or more")
     # Rows that would judge have no part in it.
     game = source_game(x, labels, x[:1], labels[:1], C=C)
     assert isinstance(game, LogisticGame)
