@@ -44,13 +44,16 @@ def test_the_readmes_speeds_are_those_that_the_benchmark_measured():
         shown = [float(cell.split()[-1].replace(",", "")) for cell in cells[1:] if cell != "-"]
         expected = [median(sides["ours"]), *([median(sides[row["peer"]]), row["ratio"]] if "ratio" in row else [])]
         assert shown == pytest.approx(expected, rel=0.01)
-    facts = [
-        fact
-        for case in result["cases"].values()
-        for fact in (case["machine"]["processor"].split("(")[0], case["versions"]["jax"], case["date"])
-    ]
+    facts = []
+    for name, case in result["cases"].items():
+        where = f"on {case['machine']['cores']} cores of an {case['machine']['processor']}"
+        if name == "memory-2000000":
+            peak = f"{case['rows'][0]['peak'][0] / 2**30:.2f} GiB"
+            facts.append(f"{peak} ({where}, {case['date']})")
+        else:
+            versions = f"(jax {case['versions']['jax']}, Python {case['versions']['python']}, {case['date']}; "
+            facts.append(f"{where} without accelerator {versions}`python benchmarks/core.py`")
     facts.append(f"{result['cases']['memory-100000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
-    facts.append(f"{result['cases']['memory-2000000']['rows'][0]['peak'][0] / 2**30:.2f} GiB")
     coverage = result["cases"]["coverage"]["rows"][:3]
     spans = [f"{100 * min(row['shares']):.0f} to {100 * max(row['shares']):.0f}" for row in coverage]
     facts.append(f"{spans[0]}, {spans[1]} and {spans[2]} %")
@@ -145,9 +148,8 @@ def test_the_readmes_speeds_on_a_gpu_are_those_that_the_benchmarks_measured():
     )
     for result in (core, encoders):
         for case in result["cases"].values():
-            assert case["machine"]["device_kind"] in text
-            assert case["date"] in text
-            assert f"jax {case['versions']['jax']}, " in text
+            about = f"({case['machine']['device_kind']}, jax {case['versions']['jax']}, {case['date']}; "
+            assert f"{about}`python benchmarks/accelerator.py`" in said
 
 
 def test_the_readmes_gains_of_the_rules_are_those_that_the_benchmark_measured():
@@ -176,7 +178,8 @@ def test_the_readmes_tables_of_methods_are_what_the_benchmark_measured(name, cut
     table = table.strip().splitlines()[2:]
     case = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"][name]
     rows = {(row["method"], row["flips"]): row for row in case["summary"]}
-    assert case["date"] in text
+    run = {"two": "`python benchmarks/selection.py --only two`", "three": "`--only three`"}[name]
+    assert f"{case['date']}; {run}" in " ".join(text.split())
     assert len(table) >= 8
     for line in table:
         method, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
@@ -238,7 +241,9 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
     cases = json.loads((ROOT / "benchmarks" / "results" / "selection.json").read_text("utf-8"))["cases"]
     flipped = [cases[f"two-finetuned-{flips}"] for flips in (0.1, 0.2)]
     rows = [{row["method"]: row for row in case["summary"]} for case in flipped]
-    assert all(case["date"] in text for case in flipped)
+    assert len({case["date"] for case in flipped}) == 1
+    run = "`python benchmarks/selection.py --only two --finetune 0.2` and with 0.1"
+    assert f"{run}, {flipped[0]['date']})" in " ".join(text.split())
     assert len(table) >= 4
     for line in table:
         method, *cells = (cell.strip(" `") for cell in line.strip("|").split("|"))
