@@ -42,7 +42,7 @@ from tsds_jax.data.noise import NOISES
 from tsds_jax.demo import minilm_folder
 from tsds_jax.options import FineTuneOptions
 from tsds_jax.stages import evaluate_files
-from tsds_jax.study.running import METHODS
+from tsds_jax.study.plan import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 CLASSES = {"two": ("negative", "positive"), "three": ("negative", "neutral", "positive")}

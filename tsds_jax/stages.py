@@ -33,7 +33,8 @@ from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place, kept_from_others
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling
-from tsds_jax.study.running import LONGEST_NAME, check_name_is_new, evaluate
+from tsds_jax.study import evaluate
+from tsds_jax.study.plan import LONGEST_NAME, check_name_is_new
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value
 
 

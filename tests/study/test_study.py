@@ -17,7 +17,7 @@ from tsds_jax.data import flip_labels, text_codes, without_overlap
 from tsds_jax.evaluation.scores import mean_interval
 from tsds_jax.runtime.folder import RunFolder
 from tsds_jax.stages import evaluate_files
-from tsds_jax.study import running as module
+from tsds_jax.study import methods as module
 from tsds_jax.study.summary import write_summary
 
 QUICK = {"pca": 8, "subset_size": 40, "samples": 8, "utility": "probability", "rule": "argmax", "layer": 0}
@@ -315,7 +315,7 @@ def tuned_on(monkeypatch):
         seen.append(train)
         return types.SimpleNamespace(metrics={"accuracy": 0.5}, truncated=0)
 
-    monkeypatch.setattr("tsds_jax.study.running.finetune", finetune)
+    monkeypatch.setattr("tsds_jax.study.methods.finetune", finetune)
     return seen
 
 
@@ -462,7 +462,7 @@ def test_the_index_is_the_one_that_the_check_on_the_target_leaves(splits, tiny_m
         return check
 
     for cut in (0, 7):
-        monkeypatch.setattr("tsds_jax.study.running.target_check", recommending(cut))
+        monkeypatch.setattr("tsds_jax.study.methods.target_check", recommending(cut))
         told = tsds.evaluate({"tiny": splits}, model=tiny_model, out=tmp_path / f"{cut}", check_seeds=1, **how)
         assert content(told)["runs"][0]["removed"] == cut
     for units in judges:  # copies among the validation rows say what they say together
