@@ -28,7 +28,13 @@ def place(tiny_files, tiny_model, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("example", [pytest.param(one, id=one.name) for one in examples()])
+def example_of(found):
+    """Of what trains or selects by itself a slow one."""
+    slow = found.name.startswith(("tsds_jax.finetuning.", "tsds_jax.pipeline.", "tsds_jax.selection."))
+    return pytest.param(found, id=found.name, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize("example", list(map(example_of, examples())))
 def test_an_example_prints_what_it_says(example, place, monkeypatch):
     monkeypatch.chdir(place)
     told = []
