@@ -26,13 +26,13 @@ from tsds_jax.finetuning.tuning import Data, cut_texts, identity, open_seeds, op
 from tsds_jax.games import REGRESSION_UTILITIES
 from tsds_jax.options import FineTuneOptions, SelectOptions, build
 from tsds_jax.pipeline import write_values
-from tsds_jax.pipeline.checks import value_options
 from tsds_jax.runtime.environment import environment
 from tsds_jax.runtime.files import UNREADABLE, Arrays, as_path, atomic, load_npz
 from tsds_jax.runtime.folder import RunFolder, check_place, open_run
 from tsds_jax.runtime.processes import in_own_place, kept_from_others
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection.doubts import doubts_about_sampling
+from tsds_jax.selection.points import value_options
 from tsds_jax.study import evaluate
 from tsds_jax.study.plan import LONGEST_NAME, check_name_is_new
 from tsds_jax.valuation import Valuation, check_points, check_value_options, source_game, value

@@ -293,6 +293,12 @@ def test_a_head_whose_classes_have_one_name_twice_is_read(tmp_path, golden):
     assert load_target(configured(tmp_path / "saved", id2label=names)).classes == ("other", "neg", "other")
 
 
+@pytest.mark.parametrize("named", [5, "BertForTokenClassification", {"a": 1}])
+def test_architectures_that_are_no_list_say_nothing(named, tmp_path, golden):
+    tuned("bert", "own", golden).save_pretrained(tmp_path / "saved")
+    assert load_target(configured(tmp_path / "saved", architectures=named)).classes == CLASSES
+
+
 def test_a_map_of_one_pooling_is_not_taken_over_for_another(tmp_path, golden):
     tuned("bert", "mean", golden).save_pretrained(tmp_path / "saved")
     encoder = load_encoder(tmp_path / "saved")

@@ -227,10 +227,11 @@ def suspects(given: dict[str, Any]) -> None:
         with console_progress() as progress:
             found = pipeline.suspects(given.pop("data"), **given, progress=progress)
         found.save(out)
-    if len(found.rows):
+    doubted = len(found.suspects.points)
+    if doubted:
         typer.echo(most_doubtful(out))
-    doubted = counted(len(found.rows), "label")
-    typer.echo(f"{doubted} of {len(found.data):,} would fit another class better, most doubtful first -> {out}")
+    of = f"{counted(doubted, 'label')} of {len(found.data):,}"
+    typer.echo(f"{of} would fit another class better, most doubtful first -> {out}")
     if found.truncated:
         typer.echo(texts_cut(found.truncated, "the length limit"))
 

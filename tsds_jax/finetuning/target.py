@@ -225,7 +225,8 @@ def _ours(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _not_of_texts(settings: Mapping[str, Any]) -> str | None:
     """What the checkpoint is, where its head is for tokens or choices."""
     named = settings.get("architectures")
-    return next((str(name) for name in named or () if str(name).endswith(_NOT_OF_TEXTS)), None) if named else None
+    names = map(str, named if isinstance(named, list) else ())
+    return next((name for name in names if name.endswith(_NOT_OF_TEXTS)), None)
 
 
 def class_names(settings: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -253,8 +254,8 @@ def new_target(
     The map onto the outputs is taken over only where the checkpoint's classes have these names, in whatever order, or
     have none and these are their places, "0" and so on: which of several named ones an output is for nobody knows. So
     is that of a pooling only for the same one, and none of tokens or choices. What the checkpoint does not give starts
-    fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the outputs of a
-    regression so in its ``units``. Each goes to the devices of ``spread`` before the next is made.
+    fresh: kernels from N(0, 0.02), norms as ones, biases as zeros; the map onto the outputs of a regression so in its
+    ``units``. Each goes to the devices of ``spread`` before the next is made.
 
     Returns:
       The module's two parts, and the checkpoint's names of the parameters that start fresh.

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from tsds_jax.errors import InputError
 from tsds_jax.finetuning.checks import check_kind, check_tokens
 from tsds_jax.finetuning.parts import finds_part
 from tsds_jax.games.logistic import MAX_CLASSES
-from tsds_jax.options import VALUED, FineTuneOptions, SelectOptions
+from tsds_jax.options import FineTuneOptions, SelectOptions
 from tsds_jax.runtime.files import MANIFEST, as_path, check_writable
 from tsds_jax.selection import Limits
 from tsds_jax.selection.choice import validation_folds
@@ -148,11 +147,6 @@ def check_for_comparison(finetuning: FineTuneOptions) -> None:
         raise InputError(f"rows are valued by each one's class, and task {finetuning.task} has none: leave it out")
     if finetuning.patience is not None:
         raise InputError("patience would give the compared models different numbers of steps: leave it out")
-
-
-def value_options(settings: SelectOptions) -> dict[str, Any]:
-    """Those of `value`."""
-    return {name: getattr(settings, name) for name in VALUED}
 
 
 def check_classes(train: TextData) -> None:

@@ -11,7 +11,7 @@ from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import held_out_units, judged_apart, value_options
+from tsds_jax.pipeline.checks import held_out_units, judged_apart
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.pipeline.target_check import target_check
@@ -21,6 +21,7 @@ from tsds_jax.runtime.progress import Progress, ProgressFn
 from tsds_jax.selection import RULES, Limits, suspected_labels, wanted_cuts
 from tsds_jax.selection.choice import choose, validation_folds
 from tsds_jax.selection.doubts import doubts_about_cut, doubts_about_values, fewer_than_asked
+from tsds_jax.selection.points import value_options
 from tsds_jax.valuation import Valuation, source_game, value
 
 # Coalitions of the second opinion.

@@ -105,11 +105,16 @@ def value_and_choose(
     """
     folds = validation_folds(settings, labels_val, units)
     check_folds(folds, len(labels_val))
-    valued = {name: getattr(settings, name) for name in VALUED}
+    valued = value_options(settings)
     found = value(x, labels, x_val, labels_val, **valued, row_groups=folds, **how)
     told = {name: valued[name] for name in ("source", "utility", "C")}
     game = source_game(x, labels, x_val, labels_val, **told)
     return found, choose(game, found, limits, folds, settings, units=units)
+
+
+def value_options(settings: SelectOptions) -> dict[str, Any]:
+    """Those of `value`."""
+    return {name: getattr(settings, name) for name in VALUED}
 
 
 def check_folds(folds: np.ndarray | None, rows: int) -> None:
@@ -123,7 +128,7 @@ def check_folds(folds: np.ndarray | None, rows: int) -> None:
 
 def check_choice(settings: SelectOptions) -> None:
     """Raises InputError for options of values and of the cut that are unknown, out of range or at odds."""
-    check_value_options(**{name: getattr(settings, name) for name in VALUED})
+    check_value_options(**value_options(settings))
     one_of("rule", settings.rule, RULES)
     one_of("utility", settings.utility, UTILITIES)  # others have no rows that are right
     check_cuts(settings.grid, settings.largest_cut)
