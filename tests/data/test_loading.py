@@ -377,6 +377,8 @@ def test_a_row_of_labels_that_cannot_be_used_is_named():
             several([] if label == [""] else [2.0], label)
     with pytest.raises(InputError, match=r"row 1: column 'label' names class '0' twice; .* not a 0 or 1"):
         several([0], [0, 1, 0])
+    with pytest.raises(InputError, match=r"every row has both 0 and 1 in column 'label'; give the .* not a 0 or 1"):
+        several([1, 0], [0, 1], [1, 0])
     with pytest.raises(InputError, match="row 1: label 'z' is not a class of the training data"):
         several(["x"], ["x", "z"], classes=("x", "y"))
     with pytest.raises(InputError, match=r"\(training data\): no row has a class in column 'label'"):

@@ -3,6 +3,7 @@
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
@@ -347,9 +348,17 @@ def test_minus_one_is_a_label_where_training_has_it():
     assert len(load_splits(both).test) == 2
 
 
-def test_a_test_split_with_some_labels_missing_is_refused(train):
-    with pytest.raises(InputError, match=r"\(test data\), row 1: column 'label' has no label"):
-        load_splits(DatasetDict({"train": train, "test": rows(["x", None], "s")}))
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.float16(), pa.decimal128(5)])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_test_split_with_some_labels_missing_is_refused(kind, missing):
+    values = [1, 0] if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else ["x", "y"]
+    given = [None, values[0]] if missing == 0 else [values[0], None]
+    train, test = (
+        Dataset(pa.table({"text": texts, "label": pa.array(labels, kind)}))
+        for texts, labels in ((["p", "q", "r", "s"], [*values, *values]), (["t", "u"], given))
+    )
+    with pytest.raises(InputError, match=rf"\(test data\), row {missing}: column 'label' has no label"):
+        load_splits(DatasetDict({"train": train, "test": test}), validation_fraction=0.5)
 
 
 def test_a_given_test_set_without_labels_is_refused(train):

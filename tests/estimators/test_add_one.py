@@ -246,6 +246,20 @@ def test_an_exact_game_is_not_checked():
     assert estimate.fits == 5
 
 
+def test_a_contribution_by_row_to_nearly_everybody_has_the_weight_that_the_value_gives_it():
+    points = 5000
+    x, y = np.random.default_rng(0).normal(size=(points, 2)), np.arange(points) % 2
+    game, key = by_row(ridge_game(x, y, x[:3], y[:3], classes=2)), jax.random.key(0)
+    start = jax.random.bits(jax.random.fold_in(key, 2**31 - 1), dtype=jnp.uint32)
+    numbers = jnp.arange(100_000)
+    (some, *_) = np.flatnonzero(np.asarray(spread_sizes(start, numbers, points)) == points - 1)
+    found, split = add_one_rounds(game, key, numbers[some : some + 1], 10**6, subset_size=points, chunk=points)
+    weight = 1 / (size_chance(points)[-1] * (1 - (points - 1) / points))
+    outside = ~np.asarray(found.member[0])
+    assert outside.sum() == 1
+    np.testing.assert_allclose(split[0].sum(1)[outside], weight * found.marginals[0][outside], rtol=3e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True])
 def test_contributions_by_row_add_up_to_the_values(half):

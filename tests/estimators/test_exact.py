@@ -138,6 +138,10 @@ def test_an_unknown_semivalue_is_refused():
         semivalue_weights("nucleolus", 4)
 
 
+def test_a_table_of_numbers_beyond_32_bits_keeps_their_size():
+    assert value_game(TableGame(np.array([0, 3_000_000_000])), estimator="exact").values.tolist() == [3e9]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
 @pytest.mark.parametrize("estimator", ["exact", "add_one", "permutation"])
 def test_a_table_of_whole_numbers_or_booleans_is_one_of_numbers(dtype, estimator):

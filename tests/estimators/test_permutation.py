@@ -154,6 +154,14 @@ def test_truncation_gives_zero_from_the_first_prefix_within_tolerance_on(mean_al
             assert int(walk.fits[t]) == 2 + min(40, -(-first // step) * step)
 
 
+@pytest.mark.parametrize("tolerance", [1e-7, 1e-6, 1e-3, 0.5])
+def test_a_tolerance_of_any_size_ends_a_walk_where_the_rest_changes_nothing(last, tolerance):
+    three = np.array([bits.bit_count() for bits in range(2**6)])
+    game = TableGame(jnp.asarray(np.minimum(three, 3), jnp.float32))
+    found = last(permutation(game, subset_size=6, samples=4, seed=0, truncation=tolerance, block=2))
+    assert found.truncated == 4 * 3
+
+
 def test_fewer_chains_make_a_call_where_contributions_are_split_by_many_rows(monkeypatch, last):
     x, y = np.random.default_rng(0).normal(size=(16, 2)), np.arange(16) % 2
     game = by_row(ridge_game(x, y, x, y, classes=2))

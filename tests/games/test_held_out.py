@@ -33,6 +33,18 @@ def test_held_out_probabilities_are_those_of_fits_to_the_other_folds(classes):
         np.testing.assert_allclose(found[fold == number], fit.predict_proba(outside), atol=1e-5)
 
 
+def test_a_small_probability_has_its_digits_whichever_class_it_is_of():
+    # Left and right, and one far to the right that is said to be left.
+    x = np.repeat([-10.0, 10.0, 26.0], [40, 40, 1])[:, None].astype(np.float32)
+    y = np.repeat([0, 1, 0], [40, 40, 1])
+    own = [
+        held_out_probabilities(logistic_game(x, labels, x, labels, classes=2), seed=1).probability[-1, labels[-1]]
+        for labels in (y, 1 - y)
+    ]
+    assert 1e-9 < own[1] < 6e-8
+    assert own[0] == pytest.approx(own[1], rel=0.1)  # of other folds
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_class_that_a_fit_has_not_seen_has_probability_zero(classes):
     x, y, _ = game(classes)

@@ -200,25 +200,24 @@ def _labels_row_by_row(values: list[Any], name: str) -> Labels:
     names: dict[str, int] = {}
     codes = np.full(len(values), -1, np.int64)
     first: tuple[int, type] | None = None
+    problem: Problem | None = None  # the first; the names behind it count all the same
     for row, value in enumerate(values):
         text, trouble = _class_name(value, None, name)
         if trouble:
-            return Labels(list(names), codes, Problem(row, trouble))
+            problem = problem or Problem(row, trouble)
+            continue
         # A whole float and an integer name the same class; a boolean, though an int to Python, does not.
         kind = int if isinstance(value, float) else type(value)
         first = first or (row, kind)
         if kind is not first[1]:
-            return Labels(
-                list(names),
-                codes,
-                Problem(
-                    row,
-                    f"column {name!r} holds {_kind(value)} {shorten(value)}, but row {first[0]} holds "
-                    f"{_kind(values[first[0]])} {shorten(values[first[0]])}; write all labels as one type",
-                ),
+            problem = problem or Problem(
+                row,
+                f"column {name!r} holds {_kind(value)} {shorten(value)}, but row {first[0]} holds "
+                f"{_kind(values[first[0]])} {shorten(values[first[0]])}; write all labels as one type",
             )
+            continue
         codes[row] = names.setdefault(text, len(names))
-    return Labels(list(names), codes, None)
+    return Labels(list(names), codes, problem)
 
 
 def _class_name(value: Any, feature: Any, name: str) -> tuple[str, str]:

@@ -125,6 +125,11 @@ def label_texts(
         held = np.zeros((len(sets), len(known)), bool)
         for row, found in enumerate(sets):
             held[row, [position[name] for name in found]] = True
+        if classes is None and known == ("0", "1") and held.all():  # else a row of them names a class twice
+            raise InputError(
+                f"{table.name} ({_role(role)}): every row has both 0 and 1 in column {label_column!r}; give the names"
+                " of the row's classes, not a 0 or 1 for each class"
+            )
         return TextData(table.rows, texts, held, known, *about)
     labels = read_labels(values, feature, label_column)
     known = order_classes(labels.names) if classes is None else tuple(classes)

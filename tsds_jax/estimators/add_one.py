@@ -229,7 +229,8 @@ def _rounds(
         place, there = _places(order, first, here)
         member = jnp.zeros(here, bool).at[jnp.where(there, place, here)].set(jnp.arange(length) < size, mode="drop")
         if by_row is not None:
-            weight = 1.0 if half else 1 / (jnp.asarray(chance, jnp.float32)[size] * (1 - size / players))
+            # Of whole numbers: 1 - size / players has lost the digits where nearly all are members.
+            weight = 1.0 if half else players / (jnp.asarray(chance, jnp.float32)[size] * (players - size))
             by_row += jnp.where(member[:, None], 0.0, weight * (number < end) * marginal)
             marginal = jnp.sum(marginal, 1)
         counted = ~member & (first + jnp.arange(here) < players)
@@ -342,7 +343,7 @@ def add_one(
         return played, key, numbers, np.int32(samples)
 
     how: dict[str, Any] = {"subset_size": subset_size, "half": half, "spread": spread, "players": players}
-    how |= {"fits_ahead": not on_cpu and not half}
+    how |= {"fits_ahead": not on_cpu and not half and fit_at_once(game, min(subset_size, players), together)}
 
     wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
@@ -402,6 +403,20 @@ def add_one(
                 by_row += split[t // together, :players]
             if done % _TOGETHER == 0 or done == samples:
                 yield estimate(done, ends)
+
+
+def fit_at_once(game: Game, members: int, fits: int) -> bool:
+    """Whether so many coalitions can be fitted together, by the numbers that a fit leaves: it takes a few times these.
+
+    Example:
+      >>> from tsds_jax.games import kernel_game
+      >>> kernel = np.eye(600)
+      >>> game = kernel_game(kernel, np.arange(600) % 2, kernel[:1], np.array([0]), classes=2)
+      >>> fit_at_once(game, 9, fits=16), fit_at_once(game, 600, fits=16)
+      (True, False)
+    """
+    kept = jax.eval_shape(lambda: game.fit(jnp.arange(members), jnp.int32(members)).model)
+    return fits * sum(array.size for array in jax.tree.leaves(kept)) <= numbers_at_once() // 4
 
 
 def _first_of_a_shuffle(key: jax.Array, players: int, length: int) -> jax.Array:

@@ -191,7 +191,7 @@ def _walk_block(
     after = game.prefix_utilities(order, jnp.where(busy, jnp.minimum(position + 1, size), 0))
     utilities = jnp.concatenate([before[None], after.utility])
     # A share of rows is no exact float: a difference of just the tolerance must fall on one side everywhere.
-    close = _difference(game, full - utilities) < truncation - 1e-6
+    close = _difference(game, full - utilities) < truncation - jnp.minimum(1e-6, 1e-3 * truncation)
     stopped = jnp.cumsum(close) > 0
     done = stopped[-1] | ((number + 1) * block >= size)
     change = own_part(game, utilities[1:] - utilities[:-1], order[jnp.minimum(position, size - 1)])

@@ -130,11 +130,12 @@ def _probabilities(game: LogisticGame, weight: jax.Array) -> tuple[jax.Array, ja
     present = class_mass(game.y, weight, game.classes) > 0
     if game.classes == 2:
         parameters, converged = fit_binary(game.x, game.y, weight, game.ridge)
-        second = jax.nn.sigmoid(dot("lf,pf->lp", parameters, game.x))
-        # Where a fit has seen one class alone it is sure of that, as fits of more classes are.
-        second = jnp.where(jnp.all(present, 1)[:, None], second, present[:, 1:].astype(second.dtype))
-        seen = jnp.any(present, 1)[:, None]  # nobody, where all points are of one unit
-        return jnp.stack([jnp.where(seen, 1 - second, 0), jnp.where(seen, second, 0)], 2), ~converged
+        logit = dot("lf,pf->lp", parameters, game.x)
+        # Each by its own exponential: what is 1 less the other has lost a small one's digits.
+        both = jax.nn.sigmoid(jnp.stack([-logit, logit], 2))
+        # Where a fit has seen one class alone it is sure of that, as fits of more classes are; nobody, of neither.
+        one = present[:, None].astype(both.dtype)
+        return jnp.where(jnp.all(present, 1)[:, None, None], both, one), ~converged
     parameters, converged = fit_softmax(game.x, game.y, weight, game.ridge, game.classes)
     logit = dot("lcf,pf->lcp", parameters.reshape(len(weight), game.classes, -1), game.x)
     return jnp.moveaxis(softmax(logit, present)[1], 1, 2), ~converged

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities
 
@@ -24,6 +25,11 @@ class TableGame:
     """
 
     utilities: jax.Array
+
+    def __post_init__(self):
+        """Whole numbers of NumPy's become floats before JAX, which cuts those of 64 bits to 32, sees them."""
+        if isinstance(self.utilities, np.ndarray) and self.utilities.dtype.kind in "iu":
+            object.__setattr__(self, "utilities", self.utilities.astype(float))
 
     @property
     def players(self) -> int:

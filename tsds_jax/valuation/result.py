@@ -196,6 +196,8 @@ class Valuation:
     def for_members(self, groups: np.ndarray) -> "Valuation":
         """A valuation of groups as one of their points, each with its group's value.
 
+        Standard errors of other semivalues of a run by chains, which borrow from the average, take that of points then.
+
         Args:
           groups: int ``[points]``, the group of each point.
         """
