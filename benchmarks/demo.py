@@ -30,8 +30,8 @@ MEASURED = (
 KEYS = ("tsds_jax", "versions", "python", "devices", "stages", "valuation", "warnings")
 SMALL = {"train-rows": 200, "validation-rows": 200, "test-rows": 100, "samples": 20, "steps": 3, "check-steps": 3}
 SMALL |= {"max-length": 16}
-# Name of the results -> options of the demo.
-RUNS = {"demo": [], "demo_flipped": ["--flips", "0.2"]}
+# Name of the results -> the folder that the README's command names, and options of the demo.
+RUNS = {"demo": ("tsds-demo", []), "demo_flipped": ("flipped", ["--flips", "0.2"])}
 README = Path(__file__).parents[1] / "README.md"
 SHOWN = """<!-- {name} -->
 What it printed in {minutes:.1f} minutes with at most {memory} GiB of memory on {cores} cores of an {processor}, without
@@ -48,21 +48,22 @@ def main() -> None:
     options = [f"--{name}={value}" for name, value in SMALL.items()] if quick else sys.argv[1:]
     stamp(*MEASURED, keep=not options)  # which refuses what would not be kept
     if options:
-        run(options, cached=quick)
+        run("tsds-demo", options, cached=quick)
         return
-    for name, given in RUNS.items():
-        keep(name, *run(given, cached=False))
+    for name, (folder, given) in RUNS.items():
+        keep(name, *run(folder, given, cached=False))
 
 
-def run(options: list[str], *, cached: bool) -> tuple[dict[str, Any], str]:
+def run(folder: str, options: list[str], *, cached: bool) -> tuple[dict[str, Any], str]:
     """The demo once, in a process of its own: its figures, and what it printed.
 
     Args:
+      folder: that it is to write to, in a place of its own.
       options: of the demo.
       cached: whether it may read what other processes compiled.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) / "tsds-demo"
+        out = Path(temporary) / folder
         command = [sys.executable, "-P", "-m", "tsds_jax.cli", "demo", "--out", str(out), *options]
         began = time.perf_counter()
         cold = {name: text for name, text in os.environ.items() if cached or name != "JAX_COMPILATION_CACHE_DIR"}
@@ -72,7 +73,7 @@ def run(options: list[str], *, cached: bool) -> tuple[dict[str, Any], str]:
         finetune = json.loads((out / "finetune.json").read_text())
     # Of the largest of all children so far.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS
-    printed = done.stdout.replace(str(out), "tsds-demo")
+    printed = done.stdout.replace(str(out), folder)
     print(printed)
     print(f"{seconds:.0f} s, peak memory {peak / 2**30:.2f} GiB")
     result = {
