@@ -1,5 +1,6 @@
 """From text files to a selection, fine-tuned models and a report, with a tiny encoder and real computation."""
 
+import csv
 import dataclasses
 import html
 import json
@@ -54,7 +55,7 @@ def test_a_run_leaves_every_file_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("manifest.json", "values.parquet", "selection.json", "finetune.json", "metrics.jsonl"),
-        *("report.html", "kept.csv", "suspects.csv", "state", "model"),
+        *("report.html", "kept.csv", "suspects.csv", "validation-suspects.csv", "state", "model"),
     }
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["status"] == "finished"
@@ -70,7 +71,8 @@ def test_a_run_leaves_every_file_it_promises(finished):
 
 def test_values_are_one_row_a_training_row_and_rank_one_is_the_lowest(finished):
     table = pq.read_table(finished / "values.parquet").to_pydict()
-    assert list(table) == ["row", "text", "label", "value", "stderr", "count", "rank", "kept"]
+    columns = ["row", "text", "label", "value", "stderr", "count", "rank", "kept", "probability_of_label", "suggested"]
+    assert list(table) == columns
     order = np.argsort(table["rank"])
     assert np.all(np.diff(np.array(table["value"])[order]) >= 0)
     removed = json.loads((finished / "selection.json").read_text())["removal_index"]
@@ -573,6 +575,45 @@ def test_as_many_rows_as_are_asked_for_go_unchecked(tiny_files, tiny_model):
 
 def test_a_cut_is_checked_unless_that_is_left_out():
     assert tsds.SelectOptions().check_seeds == 2
+
+
+def test_values_have_what_is_doubted_beside_them(finished):
+    table = pq.read_table(finished / "values.parquet").to_pydict()
+    with open(finished / "suspects.csv", encoding="utf-8", newline="") as file:
+        listed = {int(row["row"]): row for row in csv.DictReader(file)}
+    assert {row for row, other in zip(table["row"], table["suggested"], strict=True) if other} == set(listed)
+    for row, belief, other in zip(table["row"], table["probability_of_label"], table["suggested"], strict=True):
+        assert 0 <= belief <= 1
+        assert other is None or (other, f"{belief:.4f}") == tuple(
+            listed[row][name] for name in ("suggested", "probability_of_label")
+        )
+
+
+@pytest.mark.slow
+def test_wrong_labels_of_the_rows_that_judge_are_listed_and_change_no_other_list(tiny_files, tiny_model, tmp_path):
+    with open(tiny_files["validation"], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = set(range(0, len(rows), 6))
+    for row in wrong:
+        rows[row]["label"] = "neg" if rows[row]["label"] == "pos" else "pos"
+    judges = tmp_path / "judges.csv"
+    with open(judges, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    few = {"model": tiny_model, "layer": 0, "pca": 16, "samples": 4, "subset_size": 20, "check_seeds": 0}
+    clean, dirty = (
+        tsds.select(tiny_files["train"], validation=validation, **few)
+        for validation in (tiny_files["validation"], judges)
+    )
+    before, found = (set(one.doubted_judges.points.tolist()) for one in (clean, dirty))
+    assert len(wrong & found) > 2 * len(wrong & before)
+    for one, other in zip(clean.suspects, dirty.suspects, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with open(dirty.save(tmp_path / "run") / "validation-suspects.csv", encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert {int(row["row"]) for row in listed} == found
+    assert {row["label"] for row in listed if int(row["row"]) in wrong} <= {"neg", "pos"}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -674,6 +675,21 @@ def test_the_most_doubtful_labels_are_shown_with_the_class_that_would_fit(tmp_pa
     assert "(96 %)" not in shown
     assert_harmless(render_report(read_run(run)))
     assert all(c.isprintable() for line in shown.splitlines() for c in line)
+
+
+def test_a_lowest_valued_row_whose_label_is_doubted_says_so_and_doubted_judges_are_counted(tmp_path):
+    run = make_run(tmp_path / "run", rows=400, removed=20, suspects=3)
+    assert "validation labels, which judge" not in page_of(run).words + outcome(run)
+    (run / "suspects.csv").rename(run / "validation-suspects.csv")
+    page, shown = page_of(run), outcome(run)
+    assert "doubted: " not in page.words
+    for text in (page.words, " ".join(shown.split())):
+        assert "Of the validation labels, which judge all others, 3 of the" in text
+        assert "are doubted too (validation-suspects.csv)" in text
+    shutil.copy(run / "validation-suspects.csv", run / "suspects.csv")
+    page = page_of(run)
+    assert page.words.count("doubted: negative ?") + page.words.count("doubted: negative?") == 3
+    assert_harmless(render_report(read_run(run)))
 
 
 def test_a_run_without_suspects_has_a_page_all_the_same_and_a_broken_file_is_named(tmp_path):

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
 from tsds_jax.cli import main
+from tsds_jax.data import text_codes
 from tsds_jax.games.held_out import stratified_folds
 
 PCA = 8
@@ -72,6 +73,47 @@ def test_a_selection_doubts_the_same_labels(doubted, tiny_files, tiny_model):
     selected = tsds.select(tiny_files["train"], model=tiny_model, check_seeds=0, **given)
     for mine, its in zip(doubted.suspects, selected.suspects, strict=True):
         np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.slow
+def test_a_model_that_passed_over_the_rows_doubts_what_its_vectors_say(tiny_files, tiny_model):
+    tuning = tsds.FineTuneOptions(max_length=16, learning_rate=1e-3)
+    how = {"model": tiny_model, "pca": PCA, "seed": 3, "finetuning": tuning}
+    found = tsds.suspects(tiny_files["train"], represent_by="fine_tuned", **how)
+    rows = tsds.load_data(tiny_files["train"])
+    passed = tsds.finetune(tiny_model, rows, options=tuning, epochs=1.0, seed=3).model.encoder
+    x = passed.embed(rows.texts)
+    expected = tsds.suspected_labels(tsds.fit_pca(x, PCA).transform(x), rows.labels, seed=3, units=text_codes(rows))
+    np.testing.assert_array_equal(found.suspects.points, expected.points)
+    np.testing.assert_allclose(found.suspects.belief, expected.belief, atol=1e-4)
+    as_it_is = tsds.suspects(tiny_files["train"], **how)
+    assert not np.allclose(found.suspects.belief, as_it_is.suspects.belief, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"represent_by": "cross_fitted"},
+            "takes validation rows: use 'fine_tuned' here, or tsds select",
+        ),
+        ({"finetuning": tsds.FineTuneOptions(patience=2)}, "patience"),
+        ({"represent_by": "fine_tuned", "finetuning": tsds.FineTuneOptions(tune="head")}, "trains nothing of what"),
+    ],
+)
+def test_a_pass_that_cannot_be_made_is_refused_before_texts_are_embedded(tiny_files, tiny_model, given, words):
+    with pytest.raises(tsds.InputError, match=words):
+        tsds.suspects(tiny_files["train"], model=tiny_model, pca=PCA, **given)
+
+
+def test_what_every_label_is_believed_is_known_where_others_have_its_class():
+    x, y = np.linspace(-2, 2, 21)[:, None], np.repeat([0, 1, 2], [10, 10, 1])
+    found = tsds.suspected_labels(x, y)
+    assert np.flatnonzero(np.isnan(found.belief)).tolist() == [20]
+    np.testing.assert_array_equal(found.belief[found.points], found.own)
+    late = found.since(7)
+    assert late.points.tolist() == [point - 7 for point in found.points if point >= 7]
+    np.testing.assert_array_equal(late.belief[late.points], late.own)
 
 
 def test_no_file_is_written_over(doubted, tiny_files, tmp_path):

@@ -4,7 +4,7 @@ This module imports nothing heavy, so that ``tsds --help`` can read it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -132,7 +132,7 @@ CHOSEN = (
     *("class_floor", "by_class"),
 )
 # What `suspects` takes, which values nothing.
-SUSPECTED = ("pooling", "layer", "max_length", "pca", "C", "group", "seed")
+SUSPECTED = ("pooling", "layer", "max_length", "represent_by", "pca", "C", "group", "seed")
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,29 @@ def build(kind: type[Options], given: Mapping[str, Any]) -> Options:
         if name not in names:
             raise InputError(f"there is no option {name!r}: use {', '.join(names)}")
     return kind(**{name: plain(entry) for name, entry in given.items()})
+
+
+def select_options(
+    options: object, changes: Mapping[str, Any], takes: Sequence[str] = (), taker: str = ""
+) -> SelectOptions:
+    """``changes`` over ``options``, or over the defaults where there are none.
+
+    Raises:
+      InputError: ``options`` that are none; or an option that does not exist, or that is none of those which the
+        ``taker`` ``takes``, where it does not take all.
+
+    Example:
+      >>> select_options(SelectOptions(pca=8), {"seed": 3}).pca
+      8
+    """
+    if not isinstance(options, SelectOptions | None):
+        raise InputError(f"options is a {type(options).__name__}: give SelectOptions(...)")
+    base = vars(options or SelectOptions())
+    changed = [name for name, entry in vars(SelectOptions()).items() if base[name] != entry]
+    for name in [*changes, *changed] if takes else ():
+        if name not in takes:
+            raise InputError(f"{taker} has no option {name!r}: use {', '.join(takes)}")
+    return build(SelectOptions, {**base, **changes})
 
 
 def plain(entry: Any) -> Any:

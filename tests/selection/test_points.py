@@ -42,6 +42,14 @@ def test_a_curve_that_is_not_cross_fitted_is_read_by_one_standard_error():
     assert tsds.removal_index(curve) == tsds.removal_index(curve, "one_se")
 
 
+def test_options_given_together_are_those_given_one_by_one_and_the_latter_win():
+    some = (X, Y, X_VAL, Y_VAL)
+    together = tsds.select_points(*some, options=tsds.SelectOptions(**HOW, rule="argmax"), rule="one_se")
+    apart = tsds.select_points(*some, rule="one_se", **HOW)
+    np.testing.assert_array_equal(together[0].values, apart[0].values)
+    assert (together[1].rule, together[1].removal_index) == ("one_se", apart[1].removal_index)
+
+
 def test_units_go_together_and_classes_keep_their_floor():
     units = np.arange(120) // 3
     _, choice = tsds.select_points(X, Y, X_VAL, Y_VAL, units=units, remove_count=30, class_floor=0.5, **HOW)
@@ -55,6 +63,8 @@ def test_units_go_together_and_classes_keep_their_floor():
     ("change", "words"),
     [
         ({"pca": 3}, "select_points has no option 'pca': use source, utility"),
+        ({"options": tsds.SelectOptions(pca=3)}, "select_points has no option 'pca': use source, utility"),
+        ({"options": {"samples": 3}}, r"options is a dict: give SelectOptions\(...\)"),
         ({"rule": "elbow"}, "rule 'elbow' is unknown"),
         ({"utility": "r2"}, "utility 'r2' is unknown"),
         ({"remove_count": 3, "remove_share": 0.1}, "both say how many rows to remove"),

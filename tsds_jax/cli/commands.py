@@ -62,6 +62,8 @@ _DATA = ("train", "validation", "test", "text", "label")
 # Of fine-tuning, what does not suit models that are compared, and what decides nothing where all take their last step.
 _NOT_COMPARED = ("task", "patience")
 _NO_BEST = ("best_by", "evaluate_every")
+# What is left of it for a pass over the rows.
+_ONE_PASS = {item.name for item in dataclasses.fields(FineTuneOptions)} - {*_NOT_COMPARED, *_NO_BEST, "epochs", "steps"}
 
 
 @command(
@@ -203,9 +205,10 @@ def embed(given: dict[str, Any]) -> None:
 @command(
     places=("data", "text", "label", "model", "out", "cache", *JOB),
     needs=("data", "model", "out"),
-    options=(SelectOptions,),
-    only=SUSPECTED,
+    options=(SelectOptions, FineTuneOptions),
+    only=(*SUSPECTED, *_ONE_PASS),
     meanings={
+        "represent_by": "The model pretrained, or fine_tuned for a pass over the rows, which finds more.",
         "out": "A csv file of the doubted rows.",
         "group": "Column of documents, sources or annotators, whose rows do not judge each other.",
         "max_length": "Tokens a longer text is cut to; else the encoder's limit.",
@@ -225,7 +228,8 @@ def suspects(given: dict[str, Any]) -> None:
     out = check_new_file(given.pop("out"), ".csv")
     with take(out.with_name(f".{out.name}.lock"), out):
         with console_progress() as progress:
-            found = pipeline.suspects(given.pop("data"), **given, progress=progress)
+            rows = given.pop("data")
+            found = pipeline.suspects(rows, **arguments_of(given, FineTuneOptions()), progress=progress)
         found.save(out)
     doubted = len(found.suspects.points)
     if doubted:

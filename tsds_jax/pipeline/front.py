@@ -11,7 +11,7 @@ from tsds_jax.data import Splits, load_splits
 from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.finetuning import check_fits, checked_options
 from tsds_jax.finetuning.tuning import cut_texts
-from tsds_jax.options import FineTuneOptions, SelectOptions, build
+from tsds_jax.options import FineTuneOptions, SelectOptions, select_options
 from tsds_jax.pipeline.arms import compare_arms
 from tsds_jax.pipeline.checks import (
     check_before_overwriting,
@@ -42,10 +42,11 @@ def select(
     model: str | os.PathLike | Encoder,
     text: Any = None,
     label: str | None = None,
+    options: SelectOptions | None = None,
     finetuning: FineTuneOptions | None = None,
     cache: str | os.PathLike | None = None,
     progress: ProgressFn = silent,
-    **options: Any,
+    **changes: Any,
 ) -> Selection:
     """Values labelled texts by transferred Shapley values, and says which to keep.
 
@@ -59,10 +60,11 @@ def select(
       model: folder, cached or hub name of the target language model, or a loaded `Encoder`.
       text: the text column, or two of them for pairs; ``"text"`` if not given.
       label: the label column; ``"label"`` if not given.
+      options: how to represent, value, cut and check; None takes the defaults.
       finetuning: with ``check_seeds`` or ``represent_by``, how the model is fine-tuned; None takes the defaults.
       cache: a folder that keeps representations from run to run, made where it does not exist; None keeps none.
       progress: called as the stages go on.
-      **options: any of `SelectOptions`.
+      **changes: any of `SelectOptions`, over ``options``.
 
     Raises:
       InputError: something given cannot be used.
@@ -76,7 +78,7 @@ def select(
       Schoch, Mishra and Ji, "Data Selection for Fine-tuning Large Language Models Using Transferred Shapley
       Values", ACL SRW 2023.
     """
-    settings = build(SelectOptions, options)
+    settings = select_options(options, changes)
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)
@@ -105,6 +107,7 @@ def run(
     out: str | os.PathLike,
     text: Any = None,
     label: str | None = None,
+    options: SelectOptions | None = None,
     finetuning: FineTuneOptions | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -112,7 +115,7 @@ def run(
     checkpoint_every: float = 60.0,
     command: str | None = None,
     progress: ProgressFn = silent,
-    **options: Any,
+    **changes: Any,
 ) -> Path:
     """The main job: selects training rows, fine-tunes with and without them, and writes it all to a folder.
 
@@ -121,7 +124,7 @@ def run(
     it. Without test rows no model is fine-tuned to compare, with a warning.
 
     Args:
-      train: as in `select`; so are ``validation``, ``model``, ``text``, ``label`` and ``options``.
+      train: as in `select`; so are ``validation``, ``model``, ``text``, ``label``, ``options``.
       validation: see `select`.
       test: labelled rows that nothing is decided on; the fine-tuned models are compared on them. None takes
         ``train``'s own test split, if it has labels.
@@ -129,14 +132,15 @@ def run(
       out: the run's folder.
       text: see `select`.
       label: see `select`.
-      finetuning: how to fine-tune; None takes the defaults, with ``options["seed"]`` as its seed.
+      options: see `select`.
+      finetuning: how to fine-tune; None takes the defaults, with the options' ``seed``.
       resume: go on with what an earlier try of this very run finished.
       overwrite: remove the earlier run that ``out`` holds.
       cache: see `select`; where it lies makes no run another.
       checkpoint_every: seconds between writes of what is under way.
       command: the command line to note in the manifest.
       progress: called as the stages go on.
-      **options: any of `SelectOptions`.
+      **changes: any of `SelectOptions`, over ``options``.
 
     Returns:
       The folder.
@@ -144,7 +148,7 @@ def run(
     Raises:
       InputError: something given cannot be used, or the folder holds another run.
     """
-    settings = build(SelectOptions, options)
+    settings = select_options(options, changes)
     finetuning = finetuning or FineTuneOptions(seed=settings.seed)
     check_select_options(settings)
     check_for_comparison(finetuning)

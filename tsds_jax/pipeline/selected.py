@@ -1,7 +1,7 @@
 """What `select` gives, and the files that it becomes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Selection:
         cut was checked on the model, ``"target"``.
       removal_index: how many rows are removed.
       suspects: rows whose label the source classifier doubts; for relabelling, whatever is removed.
+      validation: the validation rows, which judge all of them.
+      doubted_judges: those of the validation rows whose label is doubted likewise.
       manifest: what the run folder's manifest says of data, options, versions and timings.
       set_apart: the validation rows, where they were drawn from the given training rows.
       check: the check on the target, where there was one.
@@ -46,6 +48,8 @@ class Selection:
     rule: str
     removal_index: int
     suspects: Suspects
+    validation: TextData
+    doubted_judges: Suspects
     manifest: Mapping[str, Any]
     set_apart: TextData | None = None
     check: TargetCheck | None = None
@@ -76,7 +80,7 @@ class Selection:
         return self.train.select(self.removed_rows)
 
     def save(self, folder: str | os.PathLike, *, overwrite: bool = False) -> Path:
-        """Writes the kept rows, values.parquet, suspects.csv, selection.json, manifest.json and report.html.
+        """Writes the kept rows, their values, doubted labels, the cut, a manifest and report.html.
 
         Raises:
           InputError: the folder holds another run (unless ``overwrite``) or other files, or what the selection was
@@ -94,12 +98,13 @@ class Selection:
 
 
 def write_selection(run: RunFolder, selection: Selection) -> None:
-    """values.parquet, suspects.csv, selection.json and the kept rows; whole again on a resumed run, and the same."""
-    train = selection.train
+    """Values, doubted labels, selection.json and the kept rows; whole again on a resumed run, and the same."""
+    train, validation = selection.train, selection.validation
     kept = np.zeros(len(train), bool)
     kept[selection.kept_rows] = True
-    write_values(run.path, selection.valuation, columns_about(train), kept)
+    write_values(run.path, selection.valuation, columns_about(train), kept, selection.suspects, train.classes)
     write_suspects(run.path / "suspects.csv", train, selection.suspects, kept)
+    write_suspects(run.path / "validation-suspects.csv", validation, selection.doubted_judges)
     curve = selection.curve
     run.write_json(
         "selection.json",
@@ -123,8 +128,19 @@ def write_selection(run: RunFolder, selection: Selection) -> None:
             write_rows(rows, run.path, name)
 
 
-def write_values(folder: Path, valuation: Valuation, about: Mapping[str, Any], kept: np.ndarray | None = None) -> None:
-    """Writes values.parquet: what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept."""
+def write_values(
+    folder: Path,
+    valuation: Valuation,
+    about: Mapping[str, Any],
+    kept: np.ndarray | None = None,
+    suspects: Suspects | None = None,
+    classes: Sequence[str] = (),
+) -> None:
+    """Writes values.parquet: what is ``about`` each row, value, stderr, count, rank (1 = lowest), kept.
+
+    With ``suspects`` also how probable each label is to a classifier that had not seen it, and of doubted ones, which
+    of the ``classes`` would fit better; nothing where that is not known.
+    """
     points = len(valuation.values)
     rank = np.empty(points, np.int64)
     rank[valuation.ranking] = np.arange(1, points + 1)
@@ -136,7 +152,16 @@ def write_values(folder: Path, valuation: Valuation, about: Mapping[str, Any], k
             "count": valuation.counts,
             "rank": rank,
             **({} if kept is None else {"kept": kept}),
+            **({} if suspects is None else _doubts(suspects, classes)),
         }
     )
     with atomic(folder / "values.parquet") as temporary:
         pq.write_table(table, temporary)
+
+
+def _doubts(suspects: Suspects, classes: Sequence[str]) -> dict[str, Any]:
+    suggested: list[str | None] = [None] * len(suspects.belief)
+    for point, label in zip(suspects.points.tolist(), suspects.suggested.tolist(), strict=True):
+        suggested[point] = classes[label]
+    belief = pa.array(suspects.belief, mask=np.isnan(suspects.belief))
+    return {"probability_of_label": belief, "suggested": pa.array(suggested, pa.string())}

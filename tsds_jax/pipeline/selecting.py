@@ -84,6 +84,10 @@ def select_rows(
     choice = choose(game, valuation, limits, folds, settings, timed, units=units)
     apart = judged_apart(train, settings)
     suspects = suspected_labels(x, train.labels, C=settings.C, seed=settings.seed, units=apart)
+    # Those that judge are asked about too, by all rows. They have no part in what is said of the training rows.
+    together = (np.concatenate(parts) for parts in ((x, x_val), (train.labels, validation.labels)))
+    units_of_all = np.concatenate([apart, apart.max() + 1 + units])
+    judges = suspected_labels(*together, C=settings.C, seed=settings.seed, units=units_of_all).since(len(x))
     cuts = len(choice.curve.removed)
     progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
     stages = {
@@ -129,4 +133,5 @@ def select_rows(
         "warnings": found,
     }
     set_apart = validation if splits.set_apart else None
-    return Selection(train, valuation, choice.order, choice.curve, rule, index, suspects, about, set_apart, check)
+    cut = (choice.order, choice.curve, rule, index)
+    return Selection(train, valuation, *cut, suspects, validation, judges, about, set_apart, check)

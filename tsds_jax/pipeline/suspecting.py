@@ -1,4 +1,4 @@
-"""Which labels to look at again: of any labelled texts, without values, validation rows or fine-tuning."""
+"""Which labels to look at again: of any labelled texts, without values or validation rows."""
 
 import os
 from dataclasses import dataclass
@@ -10,17 +10,21 @@ import pyarrow as pa
 
 from tsds_jax.data import TextData, load_data
 from tsds_jax.data.csvtext import format_csv
-from tsds_jax.encoders import Encoder, embed, fit_pca, load_encoder
+from tsds_jax.encoders import Encoder, load_encoder
 from tsds_jax.errors import InputError
-from tsds_jax.options import SUSPECTED, SelectOptions, build
+from tsds_jax.finetuning import check_fits, checked_options
+from tsds_jax.options import SUSPECTED, FineTuneOptions, SelectOptions, select_options
 from tsds_jax.pipeline.checks import (
     check_cache,
     check_classes,
+    check_for_comparison,
     check_representation,
+    check_representing,
     check_select_options,
     judged_apart,
     pooled_by,
 )
+from tsds_jax.pipeline.representing import represent
 from tsds_jax.runtime.files import atomic, check_new_file
 from tsds_jax.runtime.progress import Progress, ProgressFn, silent
 from tsds_jax.selection import Suspects, suspected_labels
@@ -71,24 +75,30 @@ def suspects(
     model: str | os.PathLike | Encoder,
     text: Any = None,
     label: str | None = None,
+    options: SelectOptions | None = None,
+    finetuning: FineTuneOptions | None = None,
     cache: str | os.PathLike | None = None,
     progress: ProgressFn = silent,
-    **options: Any,
+    **changes: Any,
 ) -> DoubtedLabels:
     """Labels that a classifier on the model's representations doubts, of rows that it was not fitted to.
 
     That is `suspected_labels` of the mean-pooled (or as the model says) token vectors in their first principal
     components: what `select` lists too, here of all rows, for no row is set apart to judge others. Copies of a text, or
-    rows of one group, do not judge each other.
+    rows of one group, do not judge each other. With ``represent_by="fine_tuned"`` the model passes over the rows and
+    their labels once before: that takes as long as to fine-tune it, and more wrong labels are found.
 
     Args:
       data: as ``train`` of `select`.
       model: folder, cached or hub name of a language model, or a loaded `Encoder`.
       text: see `select`.
       label: see `select`.
+      options: how to represent and doubt; None takes the defaults.
+      finetuning: how the model passes over the rows, where it does; its epochs and steps have no use here.
       cache: see `select`.
-      progress: called while texts are embedded.
-      **options: of `SelectOptions` ``pooling``, ``layer``, ``max_length``, ``pca``, ``C``, ``group`` and ``seed``.
+      progress: called while the model passes over the rows, and while they are embedded.
+      **changes: over ``options``, of `SelectOptions` ``pooling``, ``layer``, ``max_length``, ``represent_by``, ``pca``,
+        ``C``, ``group`` and ``seed``.
 
     Raises:
       InputError: something given cannot be used.
@@ -98,10 +108,13 @@ def suspects(
       >>> len(doubted.rows) == len(doubted.suggested)
       True
     """
-    for name in options.keys() - set(SUSPECTED):
-        raise InputError(f"suspects has no option {name!r}: use {', '.join(SUSPECTED)}")
-    settings = build(SelectOptions, options)
+    settings = select_options(options, changes, SUSPECTED, "suspects")
     check_select_options(settings)
+    if settings.represent_by == "cross_fitted":
+        raise InputError("represent_by 'cross_fitted' takes validation rows: use 'fine_tuned' here, or tsds select")
+    finetuning = finetuning or FineTuneOptions(seed=settings.seed)
+    check_for_comparison(finetuning)
+    finetuning = checked_options(finetuning)
     check_cache(cache)
     rows = load_data(data, text=text, label=label)
     check_classes(rows)
@@ -112,11 +125,13 @@ def suspects(
     encoder = model if isinstance(model, Encoder) else load_encoder(model)
     settings = pooled_by(encoder, settings)
     check_representation(len(rows), encoder, settings)
-    how: dict[str, Any] = {"pooling": settings.pooling, "layer": settings.layer, "max_length": settings.max_length}
-    found = embed(encoder, rows.texts, **how, cache=cache, progress=progress)
-    x = fit_pca(found.values, settings.pca).transform(found.values) if settings.pca else found.values
-    doubted = suspected_labels(x, rows.labels, C=settings.C, seed=settings.seed, units=units)
-    return DoubtedLabels(rows, doubted, found.truncated)
+    if settings.represent_by != "pretrained":
+        check_fits(finetuning, encoder)
+    check_representing(settings, encoder, finetuning)
+    nobody = rows.select(np.zeros(0, np.int64))
+    found = represent(rows, nobody, encoder, settings, finetuning, cache, progress)
+    doubted = suspected_labels(found["train"], rows.labels, C=settings.C, seed=settings.seed, units=units)
+    return DoubtedLabels(rows, doubted, int(found["truncated"]))
 
 
 def columns_about(data: TextData) -> dict[str, Any]:

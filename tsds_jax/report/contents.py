@@ -158,6 +158,7 @@ class RunContents:
       finetuning: ``finetune.json``, or nothing if fine-tuning was skipped; where no row was removed, the one training
         alone, which stands for all arms.
       suspects: ``suspects.csv``, or nothing if there is no such file.
+      doubted_judges: rows of ``validation-suspects.csv``.
       finished: whether this is all that the run is to come to, and not what it has reached.
     """
 
@@ -167,6 +168,7 @@ class RunContents:
     cut: Cut
     finetuning: FineTuning | None
     suspects: Suspects | None = None
+    doubted_judges: int = 0
     finished: bool = True
 
     @property
@@ -203,8 +205,10 @@ def read_run(folder: Path | str) -> RunContents:
     if finetuning is not None and values.kept.all():
         finetuning = replace(finetuning, arms=finetuning.arms[:1], differences=())
     doubted = read_suspects(suspects) if suspects.exists() else None
+    judges = folder / "validation-suspects.csv"
+    doubted_judges = len(read_suspects(judges)) if judges.exists() else 0
     finished = manifest.get("status") != "running"
-    return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted, finished)
+    return RunContents(folder.resolve().name, manifest, values, cut, finetuning, doubted, doubted_judges, finished)
 
 
 def _broken(path: Path, what: str) -> InputError:

@@ -4,7 +4,17 @@ import textwrap
 from pathlib import Path
 
 from tsds_jax.report.contents import Suspects, read_run, read_suspects
-from tsds_jax.report.words import NBSP, arm_cells, difference_cells, doubts, share, short, summary, unfinished
+from tsds_jax.report.words import (
+    NBSP,
+    arm_cells,
+    difference_cells,
+    doubted_judges,
+    doubts,
+    share,
+    short,
+    summary,
+    unfinished,
+)
 
 _ARM_COLUMNS = {
     "name": "fine-tuned on",
@@ -49,6 +59,8 @@ def outcome(folder: Path | str) -> str:
     if doubted is not None and len(doubted):
         parts.append(doubts(doubted, contents.manifest))
         parts.append(_first(doubted))
+    if judges := doubted_judges(contents):
+        parts.append(textwrap.fill(judges, 100, break_on_hyphens=False))
     return _plain("\n\n".join(parts)) + "\n"
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tsds_jax.report import plots, words
-from tsds_jax.report.contents import RunContents, Values, as_float, part_of, read_run
+from tsds_jax.report.contents import RunContents, Suspects, Values, as_float, part_of, read_run
 from tsds_jax.runtime.files import as_path, atomic
 
 _EXAMPLES = 20
@@ -71,9 +71,10 @@ def render_report(contents: RunContents) -> str:
         finetuning=_finetuning(contents),
         curve=_curve(contents),
         histogram=_histogram(values, exponent),
-        examples=_examples(values, exponent),
+        examples=_examples(values, exponent, contents.suspects),
         labels=_labels(values, exponent),
         suspects=_suspects(contents),
+        doubted_judges=words.doubted_judges(contents),
         unit=plots.in_powers(exponent).strip(),
         never_drawn=int((~values.valued).sum()),
         method=words.method(manifest),
@@ -177,25 +178,27 @@ def _histogram(values: Values, exponent: int) -> dict[str, Any] | None:
     }
 
 
-def _examples(values: Values, exponent: int) -> list[dict[str, Any]]:
+def _examples(values: Values, exponent: int, suspects: Suspects | None) -> list[dict[str, Any]]:
     """The lowest- and the highest-valued rows, at most twenty of each and none in both."""
     places = np.flatnonzero(values.valued)
     places = places[np.lexsort((values.row[places], values.rank[places]))]
     low = places[:_EXAMPLES]
     high = places[len(low) :][-_EXAMPLES:][::-1]
+    doubted = {} if suspects is None else dict(zip(suspects.row, suspects.suggested, strict=True))
     return [
-        {"name": name, "rows": [_example(values, int(place), exponent) for place in chosen]}
+        {"name": name, "rows": [_example(values, int(place), exponent, doubted) for place in chosen]}
         for name, chosen in (("lowest", low), ("highest", high))
         if len(chosen)
     ]
 
 
-def _example(values: Values, place: int, exponent: int) -> dict[str, Any]:
+def _example(values: Values, place: int, exponent: int, doubted: Mapping[str, str]) -> dict[str, Any]:
     texts = [_text(column[place].as_py() or "", _TEXT) for column in (values.text, values.text_pair) if column]
     return {
         "rank": words.whole(int(values.rank[place])),
         "row": int(values.row[place]),
         "label": words.short(values.label[place], 100),
+        "doubted": words.short(doubted.get(str(values.row[place]), ""), 100),
         "value": words.fixed(float(values.value[place]) * 10.0**-exponent, 2),
         "stderr": words.fixed(float(values.stderr[place]) * 10.0**-exponent, 2),
         "count": words.whole(int(values.count[place])),

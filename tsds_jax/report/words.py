@@ -172,6 +172,19 @@ def doubts(suspects: Suspects, manifest: Mapping[str, Any]) -> str:
     return f"{many} by classifiers that had not seen them{but} (suspects.csv has all); the most doubtful:"
 
 
+def doubted_judges(contents: RunContents) -> str | None:
+    """How many of the labels that judge all others are doubted; nothing where none is."""
+    count = contents.doubted_judges
+    if not count:
+        return None
+    rows = part_of(part_of(contents.manifest, "data"), "validation").get("rows")
+    of = f" of the {rows:,}" if isinstance(rows, int) else ""
+    return (
+        f"Of the validation labels, which judge all others, {count:,}{of} are doubted too (validation-suspects.csv):"
+        " put these right first."
+    )
+
+
 def against_random(tuned: FineTuning) -> str | None:
     """Whether the ranking did better than removing as many rows at random; nothing if that was not tried."""
     change = tuned.difference("selection", "random")

@@ -31,6 +31,7 @@ _OWN = (
     "values.parquet",
     "predictions.parquet",
     "suspects.csv",
+    "validation-suspects.csv",
     "evaluation.json",
     "evaluation.md",
     "curves",

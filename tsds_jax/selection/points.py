@@ -8,7 +8,7 @@ import numpy as np
 from tsds_jax.arrays import feature_matrix, label_array, number_in, one_of
 from tsds_jax.errors import InputError
 from tsds_jax.games import UTILITIES
-from tsds_jax.options import CHOSEN, VALUED, SelectOptions, build
+from tsds_jax.options import CHOSEN, VALUED, SelectOptions, select_options
 from tsds_jax.runtime.progress import ProgressFn, silent
 from tsds_jax.selection.choice import FOLDS, Choice, choose, validation_folds
 from tsds_jax.selection.curve import check_cuts
@@ -25,10 +25,11 @@ def select_points(
     *,
     units: object = None,
     row_units: object = None,
+    options: SelectOptions | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
-    **options: Any,
+    **changes: Any,
 ) -> tuple[Valuation, Choice]:
     """Values points, and says which of the lowest to remove: `select` of arrays, without the check on a model.
 
@@ -40,12 +41,13 @@ def select_points(
       y_val: ``[rows]`` labels.
       units: ``[points]``, the same for points that are removed together, such as copies; None where each is by itself.
       row_units: ``[rows]``, the same for validation rows that say what they say together.
+      options: how to value and to cut; None takes the defaults.
       checkpoint: see `value`.
       checkpoint_every: see `value`.
       progress: see `value`.
-      **options: of `SelectOptions` those that say how to value (``utility``, ``estimator``, ``samples``, ``seed``, ...)
-        and how to cut: ``rule``, ``grid``, ``largest_cut``, ``remove_count``, ``remove_share``, ``remove_below``,
-        ``class_floor`` and ``by_class``.
+      **changes: over ``options``, of `SelectOptions` those that say how to value (``utility``, ``estimator``,
+        ``samples``, ``seed``, ...) and how to cut: ``rule``, ``grid``, ``largest_cut``, ``remove_count``,
+        ``remove_share``, ``remove_below``, ``class_floor`` and ``by_class``.
 
     Returns:
       The values, and the choice: how many of which points, and the removal curve behind it.
@@ -62,9 +64,7 @@ def select_points(
       >>> sorted(choice.removed_points.tolist())
       [1, 38]
     """
-    for name in options.keys() - {*VALUED, *CHOSEN}:
-        raise InputError(f"select_points has no option {name!r}: use {', '.join((*VALUED, *CHOSEN))}")
-    settings = build(SelectOptions, options)
+    settings = select_options(options, changes, (*VALUED, *CHOSEN), "select_points")
     check_choice(settings)
     labels = label_array(y_train, "y_train", len(feature_matrix(x_train, "x_train")))
     of_class, unit = (

@@ -21,12 +21,20 @@ class Suspects(NamedTuple):
       suggested: ``[suspects]``, the most likely class, of the labels' own kind.
       probability: float32 ``[suspects]``, its probability.
       own: float32 ``[suspects]``, the probability of the point's own label.
+      belief: float32 ``[points]``, that of every point's, suspect or not; NaN where the others cannot know its class.
     """
 
     points: np.ndarray
     suggested: np.ndarray
     probability: np.ndarray
     own: np.ndarray
+    belief: np.ndarray
+
+    def since(self, first: int) -> "Suspects":
+        """Of the points from this one on alone, numbered from there."""
+        late = self.points >= first
+        suggested, probability, own = (part[late] for part in (self.suggested, self.probability, self.own))
+        return Suspects(self.points[late] - first, suggested, probability, own, self.belief[first:])
 
 
 def suspected_labels(
@@ -72,7 +80,9 @@ def suspected_labels(
     own = probability[np.arange(len(coded)), coded]
     inside = np.zeros((_FOLDS, coded.max() + 1), np.int64)
     np.add.at(inside, (fold, coded), 1)
-    points = np.flatnonzero((likeliest != coded) & (inside.sum(0)[coded] > inside[fold, coded]))
+    known = inside.sum(0)[coded] > inside[fold, coded]
+    points = np.flatnonzero((likeliest != coded) & known)
     points = points[np.argsort(own[points], kind="stable")]
     suggested = likeliest[points]
-    return Suspects(points, np.unique(labels)[suggested], probability[points, suggested], own[points])
+    belief = np.where(known, own, np.float32(np.nan))
+    return Suspects(points, np.unique(labels)[suggested], probability[points, suggested], own[points], belief)
