@@ -40,11 +40,12 @@ SCRIPTS = {
     "accelerator": "--dry-run",
     "representations": "--quick",
     "rules": "--quick",
+    "checked": "--quick",
     "selection": "--quick",
 }
 
 # Trials begin with those that take longest.
-LONG = ("selection", "core")
+LONG = ("selection", "checked", "core")
 
 # What is run of a script that has several tables, each by arguments of its own.
 WHOLE = {

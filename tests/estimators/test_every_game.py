@@ -10,7 +10,7 @@ import pytest
 
 from tsds_jax.estimators import add_one, banzhaf, enumerate_coalitions, permutation, semivalue_weights
 from tsds_jax.estimators.permutation import walk_chains
-from tsds_jax.games import TableGame, kernel_game, logistic_game, ridge_game
+from tsds_jax.games import TableGame, function_game, kernel_game, logistic_game, ridge_game
 
 PLAYERS = 6
 
@@ -36,6 +36,7 @@ GAMES = {
     "ridge of three": lambda: ridge_game(*data(3), classes=3, utility="balanced_accuracy"),
     "ridge regression": lambda: ridge_game(*data(0), classes=0, utility="neg_mean_squared_error"),
     "kernel": kernel,
+    "function": lambda: function_game(lambda members: np.tanh(members.sum() - 4) + len(members) ** 0.5, PLAYERS),
     "table": lambda: TableGame(jnp.asarray(np.random.default_rng(0).normal(size=2**PLAYERS), jnp.float32)),
 }
 ESTIMATORS = {

@@ -1,5 +1,6 @@
 """Games: a source classifier and validation data give every coalition of training points a utility."""
 
+from tsds_jax.games.function import FunctionGame, function_game
 from tsds_jax.games.game import Fitted, Game, Marginals, PrefixUtilities, utility
 from tsds_jax.games.grouped import GroupGame, group_game
 from tsds_jax.games.kernel import KernelGame, kernel_game
@@ -15,6 +16,7 @@ __all__ = [
     "REGRESSION_UTILITIES",
     "UTILITIES",
     "Fitted",
+    "FunctionGame",
     "Game",
     "GroupGame",
     "KernelGame",
@@ -27,6 +29,7 @@ __all__ = [
     "RowGame",
     "TableGame",
     "by_row",
+    "function_game",
     "group_game",
     "kernel_game",
     "knn_shapley",

@@ -13,6 +13,7 @@ from tsds_jax.arrays import number_in, whole_numbers
 from tsds_jax.errors import InputError
 from tsds_jax.estimators import Estimate, Moments, Stopping, enumerate_coalitions, no_end, semivalue_weights
 from tsds_jax.games import TableGame, by_row, group_game
+from tsds_jax.games.function import own_errors
 from tsds_jax.games.game import Game
 from tsds_jax.options import SelectOptions
 from tsds_jax.runtime.checkpoint import Checkpoint
@@ -197,7 +198,7 @@ def value_game(
     checkpoint_every: float = 60.0,
     progress: ProgressFn = silent,
 ) -> Valuation:
-    """`value` of any game (see `Game`): a table of utilities, or a source classifier of one's own.
+    """`value` of any game (see `Game`): a function of one's own (`function_game`), a table, another source classifier.
 
     Args:
       game: the game; its players are the points.
@@ -250,7 +251,9 @@ def value_game(
         played = group_game(played, groups)
 
     if estimator == "exact":
-        return dataclasses.replace(_enumerated(played, size, common), seconds=time.perf_counter() - began)
+        with own_errors(game):
+            exact = _enumerated(played, size, common)
+        return dataclasses.replace(exact, seconds=time.perf_counter() - began)
 
     pilot = 4 * -(-points // size) if estimator == "permutation" else 32
     wanted = None if reliability is None else Stopping(float(reliability), top_overlap, pilot=pilot)
@@ -276,7 +279,7 @@ def value_game(
             kept.offer(state, last=last, ends=estimate.ends)
 
     # Closed at the end of the sampling, whatever ends it: what has been begun beyond an early stop is part of the cost.
-    with kept or contextlib.nullcontext(), contextlib.closing(estimates):
+    with kept or contextlib.nullcontext(), contextlib.closing(estimates), own_errors(game):
         estimate, check = last_estimate(estimates, wanted, following, int(samples) * points, keep, progress)
     sums = estimate.moments
     values, stderr, freedom = sums.known()
