@@ -149,6 +149,32 @@ def test_the_same_seed_gives_the_same_run_and_a_cut_run_resumes_to_it(finished, 
     assert (again / "state" / "values.npz").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
+def test_models_may_be_compared_by_several_seeds_and_by_more_later(finished, tiny_files, tiny_model, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    run(tiny_files, tiny_model, out, resume=True, compare_seeds=2)
+    at_once = run(tiny_files, tiny_model, tmp_path / "at once", compare_seeds=2)
+    other = tsds.run(
+        **tiny_files,
+        model=tiny_model,
+        out=tmp_path / "other",
+        finetuning=dataclasses.replace(TUNING, seed=1),
+        **{**QUICK, "rule": "argmax"},
+    )
+    assert content(out) == content(at_once)
+    first, both, second = (json.loads((one / "finetune.json").read_text()) for one in (finished, out, other))
+    assert (both["seeds"], "seeds" in first) == (2, False)
+    for mean, one, two in zip(both["arms"], first["arms"], second["arms"], strict=True):
+        assert mean["accuracies"] == [one["accuracy"], two["accuracy"]]
+        assert mean["accuracy"] == pytest.approx((one["accuracy"] + two["accuracy"]) / 2)
+        assert mean["history"] == one["history"]
+    for mean, one, two in zip(both["differences"], first["differences"], second["differences"], strict=True):
+        assert mean["estimate"] == pytest.approx((one["estimate"] + two["estimate"]) / 2)
+    models = [(folder / "model" / "model.safetensors").read_bytes() for folder in (finished, out, at_once)]
+    assert models[0] == models[1] == models[2]
+    assert "Means of 2 fine-tuning seeds" in (out / "report.html").read_text()
+
+
 class Cut(Exception):
     pass
 

@@ -702,6 +702,22 @@ def test_a_run_without_suspects_has_a_page_all_the_same_and_a_broken_file_is_nam
     assert "Labels in doubt" not in page_of(run).words
 
 
+def test_of_several_seeds_the_means_are_shown_with_what_they_deviate_by(tmp_path):
+    run = make_run(tmp_path / "run", rows=400, removed=20)
+    found = json.loads((run / "finetune.json").read_text())
+    found["seeds"] = 3
+    for arm in found["arms"]:
+        arm["accuracies"] = [arm["accuracy"] - 0.01, arm["accuracy"], arm["accuracy"] + 0.01]
+    found["differences"][0] |= {"low": 0.001}
+    (run / "finetune.json").write_text(json.dumps(found))
+    page, shown = page_of(run).words, " ".join(outcome(run).split())
+    for text in (page, shown):
+        assert "higher by more than the choice of test rows and 3 fine-tuning seeds explain" in text
+        assert "81.7 % ± 1.0" in text
+        assert "another fine-tuning seed" not in text
+    assert "Means of 3 fine-tuning seeds" in page
+
+
 def test_where_nothing_was_removed_one_training_is_shown(tmp_path):
     run = make_run(tmp_path / "run", rows=400, removed=0)
     shown = outcome(run)

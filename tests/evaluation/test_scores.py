@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tsds_jax.errors import InputError
-from tsds_jax.evaluation import Interval, accuracy, macro_f1, paired_difference, share_interval
+from tsds_jax.evaluation import Interval, accuracy, macro_f1, over_seeds, paired_difference, share_interval
 
 
 def noisy(rng, labels, share, classes):
@@ -258,3 +258,24 @@ def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("of_rows", "of_seeds"), [(0.01, 0.0), (0.01, 0.003), (0.01, 0.02), (0.001, 0.02)])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_over_rows_and_seeds_hold_the_truth_as_often_as_they_say(of_rows, of_seeds, seeds):
+    rng, held, trials = np.random.default_rng(seeds), 0, 3000
+    for _ in range(trials):
+        # All seeds are of the same test rows.
+        estimates = 0.05 + of_rows * rng.normal() + of_seeds * rng.normal(size=seeds)
+        found = over_seeds([Interval(one, one - 1.96 * of_rows, one + 1.96 * of_rows) for one in estimates])
+        held += found.low <= 0.05 <= found.high
+    assert 0.93 <= held / trials <= 0.995
+
+
+def test_seeds_that_disagree_widen_an_interval_past_zero_and_those_that_agree_do_not():
+    sure = Interval(0.04, 0.02, 0.06)
+    assert over_seeds([sure]) == sure
+    assert over_seeds([sure, sure, sure]).excludes_zero
+    assert not over_seeds([sure, Interval(-0.04, -0.06, -0.02), sure]).excludes_zero
+    nothing = Interval(0.0, 0.0, 0.0)
+    assert over_seeds([nothing, nothing]) == nothing

@@ -67,7 +67,7 @@ _ONE_PASS = {item.name for item in dataclasses.fields(FineTuneOptions)} - {*_NOT
 
 
 @command(
-    places=(*_DATA, "model", "out", "cache", "checkpoint_every", *JOB),
+    places=(*_DATA, "model", "out", "cache", "checkpoint_every", "compare_seeds", *JOB),
     needs=("train", "model", "out"),
     options=(SelectOptions, FineTuneOptions),
     without=_NOT_COMPARED,
@@ -84,7 +84,7 @@ def run(given: dict[str, Any]) -> None:
 
 
 @command(
-    places=("out", "train_rows", "validation_rows", "test_rows", "flips", *JOB),
+    places=("out", "train_rows", "validation_rows", "test_rows", "flips", "compare_seeds", *JOB),
     options=(SelectOptions, FineTuneOptions),
     without=(*_NOT_COMPARED, "validation_fraction"),  # its tweets are split already
     switches=("resume", "overwrite"),

@@ -39,6 +39,10 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "model": (str, "Hugging Face folder, cached or hub name of the target language model."),
     "cache": (str, "Folder that keeps representations, so that the same texts are embedded once."),
     "checkpoint_every": (float, "Seconds between writes of what is under way (60)."),
+    "compare_seeds": (
+        int,
+        "Seeds that each compared model is fine-tuned by (1), over which intervals are then too.",
+    ),
     "dtype": (str, "Number type of the weights, float32 (if not given) or bfloat16."),
     "out": (str, "Folder (a file for embed) for what this command writes."),
     "seeds": (str, "Several seeds joined by commas: one run each, and the mean of their metrics."),

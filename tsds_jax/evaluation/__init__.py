@@ -2,7 +2,7 @@
 
 from tsds_jax.evaluation.detection import Detection, detection
 from tsds_jax.evaluation.removal import KeptCurve, kept_curve
-from tsds_jax.evaluation.scores import Interval, accuracy, macro_f1, paired_difference, share_interval
+from tsds_jax.evaluation.scores import Interval, accuracy, macro_f1, over_seeds, paired_difference, share_interval
 from tsds_jax.evaluation.stability import Stability, stability
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "detection",
     "kept_curve",
     "macro_f1",
+    "over_seeds",
     "paired_difference",
     "share_interval",
     "stability",

@@ -1,7 +1,8 @@
-"""The comparison: the model fine-tuned on everything, on the selection and on as many random rows."""
+"""The comparison: the model fine-tuned on everything, on the selection and on as many random rows, by some seeds."""
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import numpy as np
@@ -29,54 +30,56 @@ def compare_arms(
     limits: Limits,
     settings: SelectOptions,
     options: FineTuneOptions,
+    seeds: int,
     progress: ProgressFn,
 ) -> tuple[float, int]:
-    """Fine-tunes the three arms; the seconds it took, and the texts that were cut.
+    """Fine-tunes the three arms by so many seeds each; the seconds it took, and the texts that were cut.
 
-    Writes finetune.json, and to model/ the selection's model, which where nothing is removed is that of all rows.
+    Writes finetune.json, and to model/ the selection's model, which where nothing is removed is that of all rows, by
+    the first seed.
 
     The random rows go by the limits that the selection's went by, in whole groups and copies, so that what differs is
     the ranking alone: as many as the selection's, or hardly more where no unit that is left is small enough to go too.
+    Each seed draws others.
     """
     train, test = splits.train, splits.test
     assert test is not None
     steps = steps_for(options, len(train))
-    options = dataclasses.replace(options, steps=steps)
-    # Another stream than the shuffles' of the same seed, which have two numbers.
-    order = limits.random_order(np.random.default_rng([options.seed, 0, 1]))
-    random = np.delete(np.arange(len(train)), order.at_most(selection.removal_index))
-    rows = {"full": np.arange(len(train)), "selection": selection.kept_rows, "random": random}
-    arms, predictions, cut = [], {}, 0
+    by_seed = [dataclasses.replace(options, steps=steps, seed=(options.seed + n) % 2**32) for n in range(seeds)]
     # With nothing removed the three arms are one and the same training.
     trainings, own = (ARMS, "selection") if selection.removal_index else (("full",), "full")
+    total = seeds * len(trainings) * steps
 
-    def train_arm(name: str, number: int) -> Arrays:
-        kept = run.part(_stage(name)).of_model()
+    def rows_of(name: str, seed: int) -> np.ndarray:
+        if name == "selection":
+            return selection.kept_rows
+        if name == "full":
+            return np.arange(len(train))
+        # Another stream than the shuffles' of the same seed, which have two numbers.
+        order = limits.random_order(np.random.default_rng([seed, 0, 1]))
+        return np.delete(np.arange(len(train)), order.at_most(selection.removal_index))
+
+    def train_arm(name: str, number: int, done: int) -> Arrays:
+        kept, options = run.part(_stage(name, number)).of_model(), by_seed[number]
+        said = name if seeds == 1 else f"{name}, seed {options.seed},"
 
         def relay(event: Progress) -> None:
-            progress(
-                Progress(
-                    "finetune",
-                    number * steps + event.done,
-                    len(trainings) * steps,
-                    "steps",
-                    f"{name} {event.detail}",
-                )
-            )
+            progress(Progress("finetune", done + event.done, total, "steps", f"{said} {event.detail}"))
 
         tuned = finetune(
             encoder,
-            train.select(rows[name]),
+            train.select(rows_of(name, options.seed)),
             validation=splits.validation,
             test=test,
             options=options,
             progress=relay,
             **kept,
         )
+        about = {"arm": name} | ({} if seeds == 1 else {"seed": options.seed})
         for line in (kept["folder"] / "metrics.jsonl").read_text("utf-8").splitlines():
-            run.log(**(json.loads(line) | {"arm": name}))
-        run.log("finetune", arm=name, test=tuned.metrics)
-        if name == own:
+            run.log(**(json.loads(line) | about))
+        run.log("finetune", **about, test=tuned.metrics)
+        if name == own and number == 0:
             run.remove("model")
             tuned.model.save_pretrained(run.path / "model")
         return {
@@ -88,41 +91,60 @@ def compare_arms(
             "seconds": np.asarray(tuned.seconds),
         }
 
-    for number, name in enumerate(ARMS):
-        source = name if name in trainings else "full"
+    stored: dict[tuple[str, int], Arrays] = {}
+    for place, (number, name) in enumerate(itertools.product(range(seeds), trainings)):
         # Its scores may be there, of a model that somebody has removed.
-        anew = source == own and not (run.path / "model").exists()
-        stored = run.keep(_stage(source), functools.partial(train_arm, source, number), anew=anew)
-        predictions[name] = np.argmax(stored["probabilities"], 1)
-        cut = max(cut, stored["truncated"].item())
-        arm = {
-            "name": name,
-            "rows": len(rows[name]),
-            "accuracy": evaluation.accuracy(test.labels, predictions[name]),
-            "macro_f1": evaluation.macro_f1(test.labels, predictions[name], len(test.classes)),
-            "steps": stored["steps"].item(),
-            "best_step": stored["best_step"].item(),
-            "seconds": round(stored["seconds"].item(), 3),
-            "history": json.loads(stored["history"].item()),
-        }
-        arms.append(arm)
-    differences = []
+        anew = (name, number) == (own, 0) and not (run.path / "model").exists()
+        train_it = functools.partial(train_arm, name, number, place * steps)
+        stored[name, number] = run.keep(_stage(name, number), train_it, anew=anew)
+    predicted = {key: np.argmax(found["probabilities"], 1) for key, found in stored.items()}
+
+    def scores(name: str) -> tuple[list[float], list[float]]:
+        each = [predicted[name, number] for number in range(seeds)]
+        f1 = [evaluation.macro_f1(test.labels, one, len(test.classes)) for one in each]
+        return [evaluation.accuracy(test.labels, one) for one in each], f1
+
+    arms = []
+    for name in ARMS:
+        source = name if name in trainings else "full"
+        first = stored[source, 0]
+        accuracies, f1 = scores(source)
+        arms.append(
+            {
+                "name": name,
+                "rows": len(rows_of(name, options.seed)),
+                "accuracy": float(np.mean(accuracies)),
+                "macro_f1": float(np.mean(f1)),
+                **({} if seeds == 1 else {"accuracies": accuracies, "macro_f1s": f1}),
+                "steps": first["steps"].item(),
+                "best_step": first["best_step"].item(),
+                "seconds": round(sum(stored[source, number]["seconds"].item() for number in range(seeds)), 3),
+                "history": json.loads(first["history"].item()),
+            }
+        )
     units = held_out_units(test, settings)
+    differences = []
     for a, b in (("selection", "full"), ("selection", "random"), ("random", "full")):
         for metric in ("accuracy", "macro_f1"):
-            between = evaluation.paired_difference(
-                test.labels,
-                predictions[a],
-                predictions[b],
-                metric,
-                classes=len(test.classes),
-                units=units,
-                seed=options.seed,
-            )
-            differences.append({"a": a, "b": b, "metric": metric, **between._asdict()})
-    run.write_json("finetune.json", {"arms": arms, "differences": differences, "test_rows": len(test)})
+            one, other = (name if name in trainings else "full" for name in (a, b))
+            each = [
+                evaluation.paired_difference(
+                    test.labels,
+                    predicted[one, number],
+                    predicted[other, number],
+                    metric,
+                    classes=len(test.classes),
+                    units=units,
+                    seed=options.seed,
+                )
+                for number in range(seeds)
+            ]
+            differences.append({"a": a, "b": b, "metric": metric, **evaluation.over_seeds(each)._asdict()})
+    found = {"arms": arms, "differences": differences, "test_rows": len(test)}
+    run.write_json("finetune.json", found | ({} if seeds == 1 else {"seeds": seeds}))
+    cut = max(found["truncated"].item() for found in stored.values())
     return round(sum(arm["seconds"] for arm in arms if arm["name"] in trainings), 3), cut
 
 
-def _stage(arm: str) -> str:
-    return f"finetune-{arm}"
+def _stage(arm: str, number: int) -> str:
+    return f"finetune-{arm}" + (f"-{number}" if number else "")

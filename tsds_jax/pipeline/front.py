@@ -109,6 +109,7 @@ def run(
     label: str | None = None,
     options: SelectOptions | None = None,
     finetuning: FineTuneOptions | None = None,
+    compare_seeds: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | os.PathLike | None = None,
@@ -119,9 +120,9 @@ def run(
 ) -> Path:
     """The main job: selects training rows, fine-tunes with and without them, and writes it all to a folder.
 
-    The model is fine-tuned on everything, on the selection, and on a random subset of the selection's size: one seed,
-    one number of optimiser steps; that of the selection is kept, in ``model/``, as `TargetModel.save_pretrained` writes
-    it. Without test rows no model is fine-tuned to compare, with a warning.
+    The model is fine-tuned on everything, on the selection, and on a random subset of the selection's size: by the same
+    seeds, with one number of optimiser steps; that of the selection by the first seed is kept, in ``model/``, as
+    `TargetModel.save_pretrained` writes it. Without test rows no model is fine-tuned to compare, with a warning.
 
     Args:
       train: as in `select`; so are ``validation``, ``model``, ``text``, ``label``, ``options``.
@@ -134,6 +135,8 @@ def run(
       label: see `select`.
       options: see `select`.
       finetuning: how to fine-tune; None takes the defaults, with the options' ``seed``.
+      compare_seeds: by how many seeds, from fine-tuning's own on, each of them is fine-tuned. By one, the intervals of
+        their differences are over test rows alone; by more, over seeds too. A resumed run may be asked for more.
       resume: go on with what an earlier try of this very run finished.
       overwrite: remove the earlier run that ``out`` holds.
       cache: see `select`; where it lies makes no run another.
@@ -154,6 +157,7 @@ def run(
     check_for_comparison(finetuning)
     finetuning = checked_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
+    number_in("compare_seeds", compare_seeds, 1, 1000)
     check_place(out, (train, validation, test, model), resume=resume, overwrite=overwrite)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)
@@ -180,7 +184,8 @@ def run(
     # From now on there is something to report, with its warnings, while models are fine-tuned for long.
     folder.write_json("manifest.json", {**manifest, "status": "running"})
     if splits.test is not None:
-        seconds, cut = compare_arms(folder, splits, encoder, selection, limits, settings, finetuning, progress)
+        what = (splits, encoder, selection, limits, settings, finetuning, compare_seeds)
+        seconds, cut = compare_arms(folder, *what, progress)
         manifest["stages"] = {**manifest["stages"], "finetune": seconds}
         if cut:
             manifest["warnings"] = [*manifest["warnings"], cut_texts(cut, finetuning, encoder)]

@@ -86,7 +86,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Arm:
-    """One fine-tuning: on all rows (``full``), the kept ones (``selection``) or as many at ``random``."""
+    """One fine-tuning: on all rows (``full``), the kept ones (``selection``) or as many at ``random``.
+
+    Of several seeds scores are means, ``accuracies`` those that they are of, and steps and history the first's.
+    """
 
     name: str
     rows: int | None
@@ -96,6 +99,7 @@ class Arm:
     best_step: int | None
     seconds: float
     history: tuple[Mapping[str, float], ...]
+    accuracies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class FineTuning:
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
     test_rows: int | None
+    seeds: int = 1
 
     def difference(self, a: str, b: str, metric: str = "accuracy") -> Difference | None:
         """The stated difference of two arms, or nothing if the file has none."""
@@ -326,6 +331,7 @@ def _finetuning(path: Path) -> FineTuning:
             for d in differences
         ),
         test_rows=_whole(found.get("test_rows")),
+        seeds=_whole(found.get("seeds")) or 1,
     )
 
 
@@ -342,6 +348,7 @@ def _arm(path: Path, arm: Mapping[str, Any]) -> Arm:
         best_step=_whole(arm.get("best_step")),
         seconds=as_float(arm.get("seconds")),
         history=tuple({str(k): as_float(v) for k, v in entry.items()} for entry in history),
+        accuracies=tuple(map(as_float, arm.get("accuracies") or ())),
     )
 
 

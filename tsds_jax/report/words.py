@@ -151,9 +151,10 @@ def summary(contents: RunContents) -> str:
         reached = f"the model fine-tuned on {arm_name(best.name)} reaches {share(best.accuracy)} test accuracy"
         return f"{start}; {reached}, and nothing in this run says what it would reach on all rows."
     test = "" if tuned.test_rows is None else f" on {counted(tuned.test_rows, 'test row')}"
+    verdict = _verdict(change, tuned.seeds)
     return (
         f"{start}; fine-tuned on the rest instead of on everything, the model\u2019s test accuracy changes "
-        f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {_verdict(change)}."
+        f"by {points(change.estimate)} points (95{NBSP}% interval {span(change)}{test}), {verdict}."
     )
 
 
@@ -307,12 +308,19 @@ def arm_cells(arm: Arm) -> dict[str, str]:
     return {
         "name": arm_name(arm.name),
         "rows": whole(arm.rows),
-        "accuracy": share(arm.accuracy),
+        "accuracy": share(arm.accuracy) + _deviation(arm),
         "macro_f1": share(arm.macro_f1),
         "steps": whole(arm.steps),
         "best_step": whole(arm.best_step),
         "seconds": seconds(arm.seconds),
     }
+
+
+def _deviation(arm: Arm) -> str:
+    """What the seeds' accuracies deviate by, where there are several."""
+    if len(arm.accuracies) < 2:
+        return ""
+    return f" ± {100 * float(np.std(arm.accuracies, ddof=1)):.1f}"
 
 
 def difference_cells(change: Difference) -> dict[str, str]:
@@ -332,11 +340,14 @@ def _valued(valued: int, total: int) -> str:
     return f"{valued:,} of {total:,} training rows were valued"
 
 
-def _verdict(change: Difference) -> str:
+def _verdict(change: Difference, seeds: int) -> str:
+    explains = "the choice of test rows explains (another fine-tuning seed may differ)"
+    if seeds > 1:
+        explains = f"the choice of test rows and {seeds} fine-tuning seeds explain"
     if not (math.isfinite(change.low) and math.isfinite(change.high)):
         return "without a usable interval"
     if change.low > 0:
-        return "higher by more than the choice of test rows explains (another fine-tuning seed may differ)"
+        return f"higher by more than {explains}"
     if change.high < 0:
-        return "lower by more than the choice of test rows explains (another fine-tuning seed may differ)"
-    return "which these test rows cannot tell from no change"
+        return f"lower by more than {explains}"
+    return f"which these test rows{' and seeds' * (seeds > 1)} cannot tell from no change"
