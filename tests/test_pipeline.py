@@ -749,6 +749,8 @@ def test_what_does_not_fit_the_model_is_refused_before_the_folder_is_made(tiny_f
     (bare / "tokenizer.json").unlink()
     out = tmp_path / "o"
     deep = tsds.FineTuneOptions(steps=1, frozen_layers=9)
+    with pytest.raises(tsds.InputError, match="compare_seeds is 0"):
+        tsds.run(**tiny_files, model=tiny_model, out=out, compare_seeds=0)
     with pytest.raises(tsds.InputError, match="frozen_layers must be at most 2"):
         finetune_files(tiny_files["train"], str(tiny_model), str(out), options=deep)
     with pytest.raises(tsds.InputError, match="has no tokenizer"):

@@ -45,7 +45,7 @@ class _Remembered:
 class FunctionGame:
     """The game of `function_game`."""
 
-    utility: Callable[[np.ndarray], float] = field(metadata={"static": True})
+    utility: _Remembered = field(metadata={"static": True})
     players: int = field(metadata={"static": True})
 
     # Each contribution is whatever the function does, and calls of it wait for each other.
@@ -115,9 +115,13 @@ def function_game(utility: Callable[[np.ndarray], float], players: int) -> Funct
 def own_errors(game: Any) -> Iterator[None]:
     """What the function of a game raises comes out as it was raised, and not as JAX wraps it."""
     plain = plain_game(game)
+    if not isinstance(plain, FunctionGame):
+        yield
+        return
+    plain.utility.failed = None
     try:
         yield
     except jax.errors.JaxRuntimeError:
-        if isinstance(plain, FunctionGame) and (failed := getattr(plain.utility, "failed", None)) is not None:
-            raise failed from None
+        if plain.utility.failed is not None:
+            raise plain.utility.failed from None
         raise
