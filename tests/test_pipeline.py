@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 import tsds_jax as tsds
-from tsds_jax.pipeline.checks import held_out_units, judged_apart, training_units
+from tsds_jax.pipeline.checks import both_judged_apart, held_out_units, judged_apart, training_units
 from tsds_jax.pipeline.manifest import manifest_of
 from tsds_jax.pipeline.representing import represent
 from tsds_jax.pipeline.selected import write_selection
@@ -173,6 +173,20 @@ def test_models_may_be_compared_by_several_seeds_and_by_more_later(finished, tin
     models = [(folder / "model" / "model.safetensors").read_bytes() for folder in (finished, out, at_once)]
     assert models[0] == models[1] == models[2]
     assert "Means of 2 fine-tuning seeds" in (out / "report.html").read_text()
+
+
+def test_rows_that_judge_are_not_judged_by_their_own_copies_or_groups():
+    def rows(texts, sources):
+        table = {"text": texts, "label": ["a", "b"] * (len(texts) // 2), "source": sources}
+        return tsds.load_data(Dataset.from_dict(table))
+
+    train = rows(["One  two", "three", "four", "five"], ["p", "q", "p", "r"])
+    validation = rows(["one two", "six", "seven", "three"], ["s", "q", "", "p"])
+    by_text, by_group = (
+        both_judged_apart(train, validation, tsds.SelectOptions(group=group)).tolist() for group in (None, "source")
+    )
+    assert by_text == [0, 1, 2, 3, 0, 4, 5, 1]
+    assert by_group == [0, 1, 0, 2, 3, 1, 4, 0]
 
 
 class Cut(Exception):

@@ -715,7 +715,12 @@ def test_of_several_seeds_the_means_are_shown_with_what_they_deviate_by(tmp_path
         assert "higher by more than the choice of test rows and 3 fine-tuning seeds explain" in text
         assert "81.7 % ± 1.0" in text
         assert "another fine-tuning seed" not in text
-    assert "Means of 3 fine-tuning seeds" in page
+        assert "Means of 3 fine-tuning seeds, whose differences the intervals include" in text
+        assert "than these random draws" in text or text is shown
+    alone = make_run(tmp_path / "alone", rows=400, removed=0)
+    (alone / "finetune.json").write_text(json.dumps(found))
+    for text in (page_of(alone).words, " ".join(outcome(alone).split())):
+        assert "Means of 3 fine-tuning seeds; ± is the standard deviation" in text
 
 
 def test_where_nothing_was_removed_one_training_is_shown(tmp_path):

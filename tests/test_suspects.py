@@ -134,6 +134,13 @@ def test_an_option_that_decides_nothing_here_is_refused(tiny_files):
         tsds.suspects(tiny_files["train"], model="none", samples=3)
 
 
+def test_a_flag_of_the_pass_is_refused_without_it(tiny_files, tiny_model, tmp_path, capsys):
+    command = ["suspects", "--data", tiny_files["train"], "--model", str(tiny_model), "--out", str(tmp_path / "s.csv")]
+    with pytest.raises(SystemExit):
+        main([*command, "--learning-rate", "1e-3"])
+    assert "--learning-rate is for --represent-by fine_tuned: give that too" in capsys.readouterr().err
+
+
 def test_more_components_than_rows_are_refused_before_texts_are_embedded(tiny_files, tiny_model):
     with pytest.raises(tsds.InputError, match="pca 500 is more than 120 training rows"):
         tsds.suspects(tiny_files["train"], model=tiny_model, pca=500)

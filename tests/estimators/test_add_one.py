@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import t as student
 
 from tsds_jax.estimators import add_one, enumerate_coalitions, semivalue_weights
-from tsds_jax.estimators.add_one import _first_of_a_shuffle, add_one_rounds, size_chance, spread_sizes
+from tsds_jax.estimators.add_one import _first_of_a_shuffle, add_one_rounds, fit_at_once, size_chance, spread_sizes
 from tsds_jax.games import LogisticGame, TableGame, by_row, logistic_game, ridge_game
 
 
@@ -173,6 +173,13 @@ def test_rounds_are_the_same_where_all_coalitions_are_fitted_first(classes):
     outside = ~np.asarray(one.member)
     np.testing.assert_allclose(one.marginals[outside], other.marginals[outside], atol=1e-5)
     np.testing.assert_allclose(one.exact, other.exact, atol=1e-5)
+
+
+def test_whether_fits_find_room_together_is_asked_of_arrays_of_numpy_too():
+    game = crowd(points=30)
+    on_host = LogisticGame(**{**vars(game), "x": np.asarray(game.x)})
+    assert fit_at_once(on_host, 20, 16) is fit_at_once(game, 20, 16) is True
+    assert not fit_at_once(on_host, 20, 10**6)
 
 
 def test_sizes_are_spread_in_proportion_and_members_are_as_many_as_the_size():

@@ -1,5 +1,8 @@
 """Games of functions of one's own: those of games that have the same utilities, each coalition asked about once."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -59,6 +62,62 @@ def test_a_run_goes_on_from_its_checkpoint_and_groups_are_players(tmp_path):
     by_group = tsds.value_game(game, groups=groups, **how)
     assert group_game(game, groups).players == len(by_group.values) == 4
     np.testing.assert_allclose(by_group.values.sum(), np.sqrt(8), rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "add_one", "permutation", "banzhaf"])
+def test_what_all_coalitions_have_in_common_takes_no_digits_from_what_players_add(estimator):
+    game = function_game(lambda members: 1e9 + len(members), 4)
+    found = tsds.value_game(game, estimator=estimator, samples=400, truncation=0.0)
+    np.testing.assert_allclose(found.values, 1, atol=1e-6 if estimator != "banzhaf" else 0.3)
+
+
+def test_where_a_chain_is_cut_off_no_longer_coalition_is_asked_about():
+    asked = []
+
+    def enough(members):
+        asked.append(len(members))
+        return float(min(len(members), 3))
+
+    tsds.value_game(function_game(enough, 40), estimator="permutation", samples=2, truncation=0.01)
+    assert sorted({*asked} - {40}) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("estimator", ["add_one", "permutation", "banzhaf"])
+def test_each_coalition_or_chain_is_heard_of_before_the_next_but_one(estimator):
+    asked, heard = [], []
+
+    def asks(members):
+        asked.append(members)
+        return float(len(members))
+
+    def progress(event):
+        heard.append(len(asked))
+
+    tsds.value_game(function_game(asks, 6), estimator=estimator, samples=12, truncation=0.0, progress=progress)
+    assert len(set(heard)) > 6
+    assert max(np.diff(heard)) <= 3 * 7
+
+
+def test_devices_ask_one_after_another(on_devices):
+    code = """
+import time, jax, numpy as np
+from tsds_jax import value_game
+from tsds_jax.games import function_game
+inside, asked = [], []
+def asks(members):
+    inside.append(1)
+    assert len(inside) == 1
+    time.sleep(0.002)
+    asked.append(tuple(members.tolist()))
+    inside.pop()
+    return float(len(members))
+assert jax.device_count() == 2
+for estimator in ("add_one", "permutation", "banzhaf"):
+    asked.clear()
+    value_game(function_game(asks, 5), estimator=estimator, samples=20)
+    assert len(asked) == len(set(asked)), estimator
+"""
+    subprocess.run([sys.executable, "-c", code], env=on_devices(2), check=True, timeout=300)
 
 
 class Full(Exception):

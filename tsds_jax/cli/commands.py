@@ -211,7 +211,6 @@ def embed(given: dict[str, Any]) -> None:
         "represent_by": "The model pretrained, or fine_tuned for a pass over the rows, which finds more.",
         "out": "A csv file of the doubted rows.",
         "group": "Column of documents, sources or annotators, whose rows do not judge each other.",
-        "max_length": "Tokens a longer text is cut to; else the encoder's limit.",
     },
     takes_one=("data",),
     out_is_file=True,
@@ -225,10 +224,13 @@ def suspects(given: dict[str, Any]) -> None:
     from tsds_jax.runtime.files import check_new_file
     from tsds_jax.runtime.lock import take
 
+    rows = given.pop("data")
+    alone = [name for name in given if name in _ONE_PASS and name not in SUSPECTED]
+    if alone and given.get("represent_by") != "fine_tuned":
+        raise InputError(f"--{alone[0].replace('_', '-')} is for --represent-by fine_tuned: give that too")
     out = check_new_file(given.pop("out"), ".csv")
     with take(out.with_name(f".{out.name}.lock"), out):
         with console_progress() as progress:
-            rows = given.pop("data")
             found = pipeline.suspects(rows, **arguments_of(given, FineTuneOptions()), progress=progress)
         found.save(out)
     doubted = len(found.suspects.points)

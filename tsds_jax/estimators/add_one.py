@@ -12,7 +12,7 @@ import numpy as np
 from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import even_chunk, is_large, numbers_at_once
-from tsds_jax.games.game import Game, by_player, own_part
+from tsds_jax.games.game import Game, by_player, own_part, plain_game
 from tsds_jax.runtime.ahead import side_by_side
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, WHOLE, Spread, along, over_all_devices
@@ -303,7 +303,7 @@ def add_one(
       asks_end: called behind each call, on the thread that makes them; see `Estimate.ends`.
 
     Yields:
-      An `Estimate` after every 16 coalitions, and at the end.
+      An `Estimate` after every 16 coalitions (of a `costly` game every one), and at the end.
 
     References:
       Wang and Jia, "Data Banzhaf", AISTATS 2023 (the Banzhaf value of data).
@@ -326,6 +326,9 @@ def add_one(
     together = min(_TOGETHER, 1 << (-(-samples // spread.devices) - 1).bit_length())
     while together > 1 and together * players > numbers_at_once():
         together //= 2
+    every = _TOGETHER
+    if getattr(plain_game(game), "costly", False):
+        together = every = 1
     key = jax.random.key(seed)
     chance = None if half else size_chance(subset_size)
     # Of random halves the size is chance too, and says nothing: all contributions are kept as of one.
@@ -401,7 +404,7 @@ def add_one(
             if split is not None and ((t + 1) % together == 0 or done == samples):
                 by_row = np.zeros(split.shape[1:])[:players] if by_row is None else by_row
                 by_row += split[t // together, :players]
-            if done % _TOGETHER == 0 or done == samples:
+            if done % every == 0 or done == samples:
                 yield estimate(done, ends)
 
 
@@ -415,7 +418,8 @@ def fit_at_once(game: Game, members: int, fits: int) -> bool:
       >>> fit_at_once(game, 9, fits=16), fit_at_once(game, 600, fits=16)
       (True, False)
     """
-    kept = jax.eval_shape(lambda: game.fit(jnp.arange(members), jnp.int32(members)).model)
+    # The game as an argument: of several devices its arrays are NumPy's here, which no order that is traced can index.
+    kept = jax.eval_shape(lambda game: game.fit(jnp.arange(members), jnp.int32(members)).model, game)
     return fits * sum(array.size for array in jax.tree.leaves(kept)) <= numbers_at_once() // 4
 
 

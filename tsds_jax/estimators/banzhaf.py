@@ -9,7 +9,7 @@ import numpy as np
 
 from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Known
-from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of
+from tsds_jax.games.game import Game, PrefixUtilities, coalition_utility, part_of, plain_game
 from tsds_jax.runtime.spread import Spread, over_all_devices
 
 _TOGETHER = 16
@@ -94,14 +94,16 @@ def banzhaf(
       asks_end: see `add_one`.
 
     Yields:
-      An `Estimate` after every 16 coalitions, and at the end, whose ``moments`` are `InAndOut`.
+      An `Estimate` after every 16 coalitions (of a `costly` game every one), and at the end, whose ``moments`` are
+      `InAndOut`.
 
     References:
       Wang and Jia, "Data Banzhaf: A Robust Data Valuation Framework for Machine Learning", AISTATS 2023.
     """
     spread = over_all_devices()
     played, key = spread.replicated((game, jax.random.key(seed)))
-    together = spread.devices * min(_TOGETHER, -(-samples // spread.devices))
+    every = 1 if getattr(plain_game(game), "costly", False) else _TOGETHER
+    together = spread.devices * min(every, -(-samples // spread.devices))
     sums = InAndOut.zeros(game.players)
     own = part_of(game)
     part = None if own is None else np.asarray(own)
@@ -127,7 +129,7 @@ def banzhaf(
             sums.add(members[t], utility.sum() if part is None else utility[part], first + t)
             unconverged += int(found.unconverged[t])
             done = first + t + 1
-            if done % _TOGETHER == 0 or done == samples:
+            if done % every == 0 or done == samples:
                 yield estimate(done)
 
 

@@ -19,7 +19,7 @@ from tsds_jax.estimators.chains import balanced_chains
 from tsds_jax.estimators.estimate import Estimate, copied, no_end
 from tsds_jax.estimators.moments import Moments
 from tsds_jax.games.chunks import numbers_at_once
-from tsds_jax.games.game import Game, own_part, part_of, utility
+from tsds_jax.games.game import Game, own_part, part_of, plain_game, utility
 from tsds_jax.runtime.memory import halved, with_room
 from tsds_jax.runtime.spread import ONE_DEVICE, Spread, over_all_devices
 
@@ -291,7 +291,7 @@ def permutation(
     if chunk is None:
         most = numbers_at_once() // (subset_size * each * _numbers(game))
         chunk = max(1 if lanes == 1 else 4 * lanes // each, _CALL // (subset_size * each))
-        chunk = spread.devices * max(1, min(chunk, most))
+        chunk = spread.devices * (1 if getattr(plain_game(game), "costly", False) else max(1, min(chunk, most)))
     chunk = -(-min(chunk, planned) // spread.devices) * spread.devices
     lanes = min(lanes, chunk * each // spread.devices)
     played = spread.replicated(game)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import jax
@@ -13,6 +14,9 @@ from tsds_jax.arrays import number_in
 from tsds_jax.errors import InputError
 from tsds_jax.games.game import Fitted, Marginals, PrefixUtilities, plain_game
 
+# Differences of two such numbers are finite in float32.
+_MOST = 1e38
+
 
 class _Remembered:
     """A utility that is computed once for each coalition, which estimators may ask for again."""
@@ -21,6 +25,7 @@ class _Remembered:
         self.utility = utility
         self.found: dict[bytes, float] = {}
         self.failed: Exception | None = None
+        self.lock = Lock()  # each device asks on a thread of its own
 
     def __repr__(self) -> str:
         """The function's name, by which a checkpoint knows it."""
@@ -28,16 +33,19 @@ class _Remembered:
 
     def __call__(self, members: np.ndarray) -> float:
         key = np.sort(members).tobytes()
-        if key not in self.found:
-            try:
-                found = float(self.utility(np.frombuffer(key, members.dtype)))
-                if not np.isfinite(found):
-                    raise InputError(f"the utility of {len(members)} players is {found}: return a finite number")
-            except Exception as error:
-                self.failed = error
-                raise
-            self.found[key] = found
-        return self.found[key]
+        with self.lock:
+            if self.failed is not None:  # what was begun ahead is not gone on with
+                raise self.failed
+            if key not in self.found:
+                try:
+                    found = float(self.utility(np.frombuffer(key, members.dtype)))
+                    if not abs(found) < _MOST:
+                        raise InputError(f"the utility of {len(members)} players is {found}: return a finite number")
+                except Exception as error:
+                    self.failed = error
+                    raise
+                self.found[key] = found
+            return self.found[key]
 
 
 @jax.tree_util.register_dataclass
@@ -49,15 +57,16 @@ class FunctionGame:
     players: int = field(metadata={"static": True})
 
     # Each contribution is whatever the function does, and calls of it wait for each other.
-    refits = True
+    refits = costly = True
     side_by_side = False
 
     def prefix_utilities(self, order: jax.Array, sizes: jax.Array) -> PrefixUtilities:
-        """The function of ``order[:k]`` for each ``k`` in ``sizes``."""
+        """The function of ``order[:k]`` for each ``k`` in ``sizes``, less that of nobody: float32 has few digits."""
 
         def called(order: Any, sizes: Any) -> np.ndarray:
             members = np.asarray(order, np.int64)
-            return np.array([self.utility(members[:size]) for size in np.asarray(sizes)], np.float32)
+            nobody = self.utility(members[:0])
+            return np.array([self.utility(members[:size]) - nobody for size in np.asarray(sizes)], np.float32)
 
         return PrefixUtilities(self._of(called, sizes.shape, order, sizes), jnp.zeros((), jnp.int32))
 
@@ -91,7 +100,8 @@ def function_game(utility: Callable[[np.ndarray], float], players: int) -> Funct
     as many coalitions as there are players by ``"add_one"`` and by ``"permutation"``, and for one by ``"banzhaf"``;
     ``"exact"`` asks for all ``2 ** players``.
 
-    Whatever it raises ends the valuation, and comes out of that as it was raised.
+    Whatever it raises ends the valuation, and comes out of that as it was raised. With a ``checkpoint`` what has been
+    found is kept from one coalition, or one pass of chains over the players, to the next.
 
     Raises:
       InputError: there is no player.
@@ -121,7 +131,7 @@ def own_errors(game: Any) -> Iterator[None]:
     plain.utility.failed = None
     try:
         yield
-    except jax.errors.JaxRuntimeError:
+    except Exception:  # JAX's errors of a callback are of several classes
         if plain.utility.failed is not None:
             raise plain.utility.failed from None
         raise

@@ -54,6 +54,7 @@ class Game(Protocol):
       part: int32 ``[players]``, of a utility that differs between players (class-wise), which part counts for each.
       approximate: whether `add_one_marginals` is: one contribution a coalition is then checked by two exact fits.
       refits: whether each of its contributions is a whole fit, to be counted as one.
+      costly: whether one utility takes so long that none is asked for in vain, nor many before anybody hears of them.
       classes: how many numbers it holds for each of its ``y_val``, by which chunks of points go.
       members: ``[points]``, the points of all players, where players are groups: a fit has as many rows as these.
       unit: in what truncation measures its utility, 1 where it does not say: one that depends on the targets' unit

@@ -3,12 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from tsds_jax.arrays import number_in, one_of
 from tsds_jax.data import Splits, TextData, duplicate_codes, group_codes, group_names, marked_rows, text_codes
-from tsds_jax.data.marks import codes_of
+from tsds_jax.data.marks import codes_of, normalized
 from tsds_jax.data.messages import counted
 from tsds_jax.encoders import POOLINGS, Encoder
 from tsds_jax.errors import InputError
@@ -75,6 +76,18 @@ def training_units(train: TextData, settings: SelectOptions) -> np.ndarray:
 def judged_apart(train: TextData, settings: SelectOptions) -> np.ndarray:
     """Rows that must not judge each other, int ``[rows]``: of one group, or of one text whatever their labels."""
     return text_codes(train) if settings.group is None else group_codes(train, settings.group)
+
+
+def both_judged_apart(train: TextData, validation: TextData, settings: SelectOptions) -> np.ndarray:
+    """`judged_apart` of training rows and then validation rows, which may have texts or groups in common."""
+    keys: list[tuple[str, Any]] = [("text", normalized(text)) for part in (train, validation) for text in part.texts]
+    if settings.group is not None:
+        known = settings.group in validation.rows.column_names
+        named = [*group_names(train, settings.group), *(group_names(validation, settings.group) if known else ())]
+        keys[: len(named)] = [
+            ("group", name) if name else key for name, key in zip(named, keys[: len(named)], strict=True)
+        ]
+    return codes_of(keys)
 
 
 def held_out_units(held_out: TextData, settings: SelectOptions) -> np.ndarray:

@@ -158,6 +158,7 @@ def run(
     finetuning = checked_options(finetuning)
     number_in("checkpoint_every", checkpoint_every, 0, math.inf, whole=False)
     number_in("compare_seeds", compare_seeds, 1, 1000)
+    compare_seeds = int(compare_seeds)
     check_place(out, (train, validation, test, model), resume=resume, overwrite=overwrite)
     check_cache(cache)
     splits, limits, seconds = _read(train, validation, test, text, label, settings, progress)

@@ -11,7 +11,7 @@ from tsds_jax.data import Splits
 from tsds_jax.encoders import Encoder
 from tsds_jax.finetuning.tuning import cut_texts
 from tsds_jax.options import FineTuneOptions, SelectOptions
-from tsds_jax.pipeline.checks import held_out_units, judged_apart
+from tsds_jax.pipeline.checks import both_judged_apart, held_out_units, judged_apart
 from tsds_jax.pipeline.representing import cut_to_represent, represent
 from tsds_jax.pipeline.selected import Selection
 from tsds_jax.pipeline.target_check import target_check
@@ -86,8 +86,8 @@ def select_rows(
     suspects = suspected_labels(x, train.labels, C=settings.C, seed=settings.seed, units=apart)
     # Those that judge are asked about too, by all rows. They have no part in what is said of the training rows.
     together = (np.concatenate(parts) for parts in ((x, x_val), (train.labels, validation.labels)))
-    units_of_all = np.concatenate([apart, apart.max() + 1 + units])
-    judges = suspected_labels(*together, C=settings.C, seed=settings.seed, units=units_of_all).since(len(x))
+    both = both_judged_apart(train, validation, settings)
+    judges = suspected_labels(*together, C=settings.C, seed=settings.seed, units=both).since(len(x))
     cuts = len(choice.curve.removed)
     progress(Progress("select", cuts, cuts, "cuts", f"{choice.removal_index} rows removed"))
     stages = {

@@ -10,6 +10,7 @@ from tsds_jax.report.words import (
     difference_cells,
     doubted_judges,
     doubts,
+    seeds_in_words,
     share,
     short,
     summary,
@@ -53,6 +54,8 @@ def outcome(folder: Path | str) -> str:
     tuned = contents.finetuning
     if tuned is not None:
         parts.append(_table(_ARM_COLUMNS, [arm_cells(arm) for arm in tuned.arms]))
+        if said := seeds_in_words(tuned):
+            parts.append(textwrap.fill(said, 100))
         if tuned.differences:
             parts.append(_table(_DIFFERENCE_COLUMNS, [difference_cells(change) for change in tuned.differences]))
     doubted = contents.suspects

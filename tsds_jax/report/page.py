@@ -133,7 +133,7 @@ def _finetuning(contents: RunContents) -> dict[str, Any] | None:
         ],
         "differences": [words.difference_cells(change) for change in tuned.differences],
         "test_rows": tuned.test_rows,
-        "seeds": tuned.seeds,
+        "seeds": words.seeds_in_words(tuned),
         "svg": Markup(svg) if svg else None,
         "best_marked": any(arm.best_step is not None for arm in tuned.arms),
     }

@@ -191,10 +191,11 @@ def against_random(tuned: FineTuning) -> str | None:
     change = tuned.difference("selection", "random")
     if change is None:
         return None
+    draws = "this random draw" if tuned.seeds == 1 else "these random draws"
     if change.low > 0:
-        verdict = "so the ranking chose better than this random draw"
+        verdict = f"so the ranking chose better than {draws}"
     elif change.high < 0:
-        verdict = "so the ranking chose worse than this random draw"
+        verdict = f"so the ranking chose worse than {draws}"
     else:
         verdict = "so this run does not show that the ranking chooses better than chance"
     sizes = {arm.rows for arm in tuned.arms if arm.name in ("selection", "random")}
@@ -314,6 +315,14 @@ def arm_cells(arm: Arm) -> dict[str, str]:
         "best_step": whole(arm.best_step),
         "seconds": seconds(arm.seconds),
     }
+
+
+def seeds_in_words(tuned: FineTuning) -> str | None:
+    """What the scores are of, where they are of several seeds."""
+    if tuned.seeds == 1:
+        return None
+    differ = ", whose differences the intervals include" if tuned.differences else ""
+    return f"Means of {tuned.seeds} fine-tuning seeds{differ}; \u00b1 is the standard deviation of the seeds."
 
 
 def _deviation(arm: Arm) -> str:

@@ -53,6 +53,8 @@ def sampled(
 
 def chain_block(game: Game, size: int) -> int:
     """How many prefixes of a chain of ``size`` points are best fitted together."""
+    if getattr(game, "costly", False):
+        return 1
     # Other games' prefixes come from one factorisation, which every block of them would do again.
     few = size <= 256 and jax.default_backend() == "cpu"
     return min(size, 100 if few else 250) if isinstance(game, LogisticGame) else size
