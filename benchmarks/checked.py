@@ -1,6 +1,6 @@
 """What `tsds run` does by default where many labels are wrong: how often the model confirms a cut, and what it gains.
 
-    python benchmarks/checked.py [--flips 0.2 0.4] [--quick]
+    python benchmarks/checked.py [--flips 0.2 0.4] [--methods N] [--quick]
 
 Of negative, neutral and positive tweets 2,000 train, 1,000 validate and 3,000 test, MiniLM is the model, fine-tuned as
 in the demo, and 20 or 40 % of the training labels are flipped, of some classes twice as many as of others and each into
@@ -33,7 +33,11 @@ from tsds_jax.options import DEMO_FINETUNING, SelectOptions
 
 RESULTS = Path(__file__).parent / "results" / "checked.json"
 CLASSES, SHARES, SEEDS = ("negative", "neutral", "positive"), (0.2, 0.4), 5
-METHODS = ("shapley", "random", "oracle")
+METHODS = {
+    "shapley": "without these",
+    "random": "without as many at random",
+    "oracle": "without the flipped rows",
+}
 MEASURED = (
     *("arrays", "baselines", "data", "encoders", "estimators", "evaluation", "finetuning", "games", "options"),
     *("pipeline", "runtime", "selection", "study", "valuation", "benchmarks/checked.py"),
@@ -47,15 +51,16 @@ def told(event: Progress) -> None:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: each seed's cut and gains, in points of the fine-tuned model's test accuracy, and their means."""
+    tuned = [method for method in METHODS if any(run["method"] == method for run in runs)]
     lines = [
-        "| seed | proposed | confirmed | without these | without as many at random | without the flipped rows |",
-        "|---|---|---|---|---|---|",
+        f"| seed | proposed | confirmed | {' | '.join(METHODS[method] for method in tuned)} |",
+        "|---|---|---" + "|---" * len(tuned) + "|",
     ]
-    by = {method: {run["seed"]: run for run in runs if run["method"] == method} for method in METHODS}
+    by = {method: {run["seed"]: run for run in runs if run["method"] == method} for method in tuned}
     for seed, run in by["shapley"].items():
-        gains = " | ".join(f"{100 * by[method][seed]['finetuned_gain']:+.2f}" for method in METHODS)
+        gains = " | ".join(f"{100 * by[method][seed]['finetuned_gain']:+.2f}" for method in tuned)
         lines.append(f"| {seed} | {run['proposed']} | {run['removed']} | {gains} |")
-    means = [mean_interval([100 * run["finetuned_gain"] for run in by[method].values()]) for method in METHODS]
+    means = [mean_interval([100 * run["finetuned_gain"] for run in by[method].values()]) for method in tuned]
     cells = " | ".join(f"{one.estimate:+.2f} ± {one.high - one.estimate:.2f}" for one in means)
     return "\n".join([*lines, f"| all | | | {cells} |"])
 
@@ -72,6 +77,7 @@ def pages(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How often the model confirms a cut, and what it gains.")
     parser.add_argument("--flips", type=float, nargs="+", choices=SHARES, default=SHARES, help="these shares alone")
+    parser.add_argument("--methods", type=int, default=len(METHODS), help="fine-tune for the first so many alone")
     parser.add_argument("--quick", action="store_true", help="few rows, samples, steps and seeds; writes no file")
     given = parser.parse_args()
     rows = {"train": 2000, "validation": 1000, "test": 3000}
@@ -81,7 +87,7 @@ def main() -> None:
         rows, given.flips = dict.fromkeys(rows, 100), given.flips[-1:]
         how |= {"samples": 10, "check_steps": 2, "max_length": 16}
         tuning = dataclasses.replace(tuning, max_length=16)
-    splits = load_tweets(classes=CLASSES, **rows)
+    splits, tuned = load_tweets(classes=CLASSES, **rows), list(METHODS)[: given.methods]
     for share in given.flips:
         about = provenance(*MEASURED, keep=not given.quick)
         # Runs of other code, versions or machines are not gone on with: they would get what this one is stamped with.
@@ -93,8 +99,8 @@ def main() -> None:
             model=minilm_folder(),
             out=out,
             resume=resumed,
-            methods=METHODS,
-            finetuned=METHODS,
+            methods=tuned,
+            finetuned=tuned,
             flips=(share,),
             noise="class_dependent",
             seeds=range(2 if given.quick else SEEDS),

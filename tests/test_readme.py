@@ -285,6 +285,27 @@ def test_the_readmes_table_of_fine_tuned_models_is_what_the_benchmark_measured()
     assert [removed(case) for case in (cases["two-finetuned-0"], *flipped, third)] == [{0}, {300}, *[{600, 700}] * 2]
 
 
+def test_what_the_readme_says_of_the_checked_default_is_what_the_benchmark_measured():
+    text = README.read_text("utf-8")
+    (case,) = json.loads((ROOT / "benchmarks" / "results" / "checked.json").read_text("utf-8"))["cases"].values()
+    assert re.search(r"<!-- checked -->\n(.*?)\n<!-- /checked -->", text, re.DOTALL)[1] == case["table"]
+    said, runs = " ".join(text.split()), [run for run in case["runs"] if run["method"] == "shapley"]
+    where = f"on {case['machine']['cores']} cores of an {case['machine']['processor']}, {case['date']}; "
+    assert f"{where}`python benchmarks/checked.py --flips 0.4" in said
+    gains = [100 * run["finetuned_gain"] for run in runs if run["removed"]]
+    assert {run["flips"] for run in runs} == {0.4}
+    assert f"gained the fine-tuned model {min(gains):.1f} to {max(gains):.1f} points" in said
+    by_seed = {run["seed"]: 100 * run["finetuned_gain"] for run in case["runs"] if run["method"] == "random"}
+    random = [by_seed[run["seed"]] for run in runs if run["removed"]]
+    assert f"as many random rows gained it {min(random):.1f} to {max(random):.1f}" in said
+    won = [100 * run["finetuned_gain"] - by_seed[run["seed"]] for run in runs]
+    half = t.ppf(0.975, len(won) - 1) * stdev(won) / len(won) ** 0.5
+    assert f"values won {mean(won):.2f} ± {half:.2f} points more than random rows" in said
+    proposed, removed = ([run[key] for run in runs if run["removed"]] for key in ("proposed", "removed"))
+    assert f"{min(removed)} to {max(removed)} rows where the rule alone would remove {min(proposed)} to" in said
+    assert f"to {max(proposed)}" in said
+
+
 def test_the_readmes_table_of_representations_is_what_the_benchmark_measured():
     text = read()
     table = re.search(r"<!-- representations -->(.*?)<!-- /representations -->", text, re.DOTALL)[1]
