@@ -140,8 +140,8 @@ def compare_arms(
                 for number in range(seeds)
             ]
             differences.append({"a": a, "b": b, "metric": metric, **evaluation.over_seeds(each)._asdict()})
-    found = {"arms": arms, "differences": differences, "test_rows": len(test)}
-    run.write_json("finetune.json", found | ({} if seeds == 1 else {"seeds": seeds}))
+    told = {"arms": arms, "differences": differences, "test_rows": len(test)}
+    run.write_json("finetune.json", told | ({} if seeds == 1 else {"seeds": seeds}))
     cut = max(found["truncated"].item() for found in stored.values())
     return round(sum(arm["seconds"] for arm in arms if arm["name"] in trainings), 3), cut
 

@@ -83,10 +83,9 @@ def both_judged_apart(train: TextData, validation: TextData, settings: SelectOpt
     keys: list[tuple[str, Any]] = [("text", normalized(text)) for part in (train, validation) for text in part.texts]
     if settings.group is not None:
         known = settings.group in validation.rows.column_names
-        named = [*group_names(train, settings.group), *(group_names(validation, settings.group) if known else ())]
-        keys[: len(named)] = [
-            ("group", name) if name else key for name, key in zip(named, keys[: len(named)], strict=True)
-        ]
+        judging = group_names(validation, settings.group) if known else [""] * len(validation)
+        named = [*group_names(train, settings.group), *judging]
+        keys = [("group", name) if name else key for name, key in zip(named, keys, strict=True)]
     return codes_of(keys)
 
 
